@@ -211,6 +211,11 @@ func parseSigned(faults *Faults, s Scheme) []segment {
 		count[seg.kind]++
 		rest = rest[end+1:]
 	}
+	for _, seg := range segments {
+		if seg.kind == header && s.owns(seg.text) {
+			fault("{header:Name} of none of the scheme's own headers")
+		}
+	}
 	if count[body] != 1 {
 		fault("{body} exactly once: a body that isn't signed can be anyone's")
 	}
@@ -225,6 +230,12 @@ func parseSigned(faults *Faults, s Scheme) []segment {
 		fault("no {id}, or id as well")
 	}
 	return segments
+}
+
+// owns tells whether name is a header that the scheme itself reads: a signature
+// can't cover itself, and id and timestamp have placeholders.
+func (s Scheme) owns(name string) bool {
+	return strings.EqualFold(name, s.Header) || strings.EqualFold(name, s.ID) || strings.EqualFold(name, s.Timestamp)
 }
 
 // placeholder reads a text such as "{body}".

@@ -71,19 +71,24 @@ type message struct {
 // keys, nothing is genuine. The time that Verify takes depends on r and on the
 // number of keys, not on the keys or on which one matches.
 func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
-	m := message{request: r}
-	for _, step := range [...]func(*message) *Error{v.readSignatures, v.readTimestamp, v.readSigned} {
-		if err := step(&m); err != nil {
-			return err
-		}
+	m := message{request: r} // passed down by direct calls only, so that it stays on the stack
+	err := v.readSignatures(&m)
+	if err == nil {
+		err = v.readTimestamp(&m)
 	}
-	if !v.match(&m, keys) {
-		return &Error{StepMatch, fmt.Sprintf("none of the signatures (%d) was made with one of the keys (%d)", m.found.n, len(keys)), ErrMismatch}
+	if err == nil {
+		err = v.readSigned(&m)
 	}
-	if err := v.checkWindow(&m, now); err != nil {
-		return err
+	if err == nil {
+		err = v.match(&m, keys)
 	}
-	return nil
+	if err == nil {
+		err = v.checkWindow(&m, now)
+	}
+	if err == nil {
+		return nil // not err, which would be a typed nil
+	}
+	return err
 }
 
 // readSignatures finds the signatures, and the timestamp where it is beside them.
@@ -132,7 +137,7 @@ func (v *Verifier) readSigned(m *message) (err *Error) {
 }
 
 // match compares every candidate with every key, also after a match.
-func (v *Verifier) match(m *message, keys []Key) bool {
+func (v *Verifier) match(m *message, keys []Key) *Error {
 	matched := false
 	for _, k := range keys {
 		if !k.fits(v.scheme.Algorithm) {
@@ -146,7 +151,10 @@ func (v *Verifier) match(m *message, keys []Key) bool {
 		}
 		k.release(want)
 	}
-	return matched
+	if !matched {
+		return &Error{StepMatch, fmt.Sprintf("none of the signatures (%d) was made with one of the keys (%d)", m.found.n, len(keys)), ErrMismatch}
+	}
+	return nil
 }
 
 // checkWindow comes after the signature: the timestamp is genuine here.
