@@ -1,0 +1,519 @@
+// Package services_test holds the rules that all code of the repository obeys:
+// who may import what, what packages may be called, what must be documented,
+// and that every file in deploy/ can be read.
+package services_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+)
+
+// module is what the import paths of the repository's own packages begin with.
+const module = "github.com/tercelhq/tercel/"
+
+// A layer says what the packages below one path may import from this repository.
+// All paths are relative to its root, and stand for all that is below them too.
+type layer struct {
+	path string
+	may  []string // beside what is below path itself
+}
+
+// layers are all packages of the repository, lower ones first: none may import
+// what stands further down. The row with the longest path counts.
+var layers = []layer{
+	{"proto", nil},
+
+	{"pkg/fault", nil},
+	{"pkg/signature", nil},
+	{"pkg/field", nil},
+	{"pkg/config", nil},
+	// Only here, so that the wire format has a single reader and writer.
+	{"pkg/event", []string{"proto", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config"}},
+	{"pkg/topology", []string{"pkg/fault", "pkg/config", "pkg/event"}},
+	{"pkg/natstest", []string{"pkg/topology"}},
+	{"pkg/publish", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
+	{"pkg/consume", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
+	{"pkg/provider", []string{
+		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+	}},
+	{"pkg/pipeline", []string{
+		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/provider",
+	}},
+	{"pkg/sourceapi", []string{
+		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/provider", "pkg/pipeline",
+	}},
+	{"pkg/cursor", []string{
+		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
+	}},
+	{"pkg/ledger", []string{
+		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
+	}},
+	{"pkg/deadletter", []string{
+		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
+	}},
+
+	{"services/internal/boot", []string{"pkg"}},
+	{"services/internal/embednats", []string{"pkg"}},
+	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
+	{"services/internal/simulator", []string{"pkg"}},
+
+	{"services/ingress", []string{"pkg", "services/internal"}},
+	{"services/enricher", []string{"pkg", "services/internal"}},
+	{"services/sink", []string{"pkg", "services/internal"}},
+	{"services/reconciler", []string{"pkg", "services/internal"}},
+
+	{"services/cmd/ingress", []string{"pkg", "services/internal", "services/ingress"}},
+	{"services/cmd/enricher", []string{"pkg", "services/internal", "services/enricher"}},
+	{"services/cmd/sink", []string{"pkg", "services/internal", "services/sink"}},
+	{"services/cmd/reconciler", []string{"pkg", "services/internal", "services/reconciler"}},
+	{"services/cmd/tercel", []string{
+		"pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler",
+	}},
+
+	{"services/e2e", []string{
+		"proto", "pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler",
+		"services/cmd/tercel",
+	}},
+}
+
+// A reservation says that what is below one import path belongs to a few
+// packages, named like those of a [layer].
+type reservation struct {
+	path  string
+	users []string // may import it anywhere
+	tests []string // may import it in tests; "" stands for all
+	why   string
+}
+
+// reservations narrow what the layers allow, and rule outside packages too.
+var reservations = []reservation{
+	{
+		path:  "github.com/nats-io/nats-server",
+		users: []string{"pkg/natstest", "services/internal/embednats"},
+		tests: []string{"services/e2e"},
+		why:   "services work against any server; only two packages make one",
+	},
+	{
+		path:  "modernc.org/sqlite",
+		users: []string{"services/sink/internal/sqlite", "services/cmd/tercel"},
+		tests: []string{"services/e2e"},
+		why:   "a database belongs to its destination; the demo and the end-to-end tests read what it wrote",
+	},
+	{
+		path:  "github.com/jackc/pgx",
+		users: []string{"services/sink/internal/postgres"},
+		tests: []string{"services/e2e"},
+		why:   "a database belongs to its destination",
+	},
+	{
+		path:  "go.opentelemetry.io/otel/sdk",
+		users: []string{"services/internal/boot"},
+		tests: []string{""},
+		why:   "the others measure through the API, and boot decides where that goes",
+	},
+	{
+		path:  "go.opentelemetry.io/otel/exporters",
+		users: []string{"services/internal/boot"},
+		why:   "the others measure through the API, and boot decides where that goes",
+	},
+	{
+		path:  "github.com/prometheus",
+		users: []string{"services/internal/boot"},
+		tests: []string{""},
+		why:   "the others measure through the OpenTelemetry API",
+	},
+	{
+		path:  module + "pkg/natstest",
+		tests: []string{""},
+		why:   "it is made for tests",
+	},
+	{
+		path:  module + "services/internal/embednats",
+		users: []string{"services/cmd/tercel"},
+		tests: []string{"services/e2e", "services/internal/simulator"},
+		why:   "only the all-in-one brings its own server",
+	},
+	{
+		path:  module + "services/internal/simulator",
+		users: []string{"services/cmd/tercel"},
+		tests: []string{""},
+		why:   "it is no part of a service",
+	},
+}
+
+// banned are names that say nothing of what a package is for.
+var banned = []string{"util", "utils", "common", "helper", "helpers", "types", "models", "base"}
+
+// A pkg is one folder with Go files, as far as the checks look at it.
+type pkg struct {
+	path  string // of the folder, relative to the root of the repository
+	files []file
+}
+
+// A file is one parsed Go file.
+type file struct {
+	name      string // relative to the root of the repository
+	test      bool
+	generated bool
+	syntax    *ast.File
+}
+
+// checks are the rules for a package. Each returns one line per fault.
+var checks = map[string]func(pkg) []string{
+	"layers":       checkLayers,
+	"reservations": checkReservations,
+	"names":        checkNames,
+	"package docs": checkPackageDocs,
+	"export docs":  checkExportDocs,
+}
+
+// Every package of the repository obeys every rule.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	pkgs := loadPackages(t)
+	if len(pkgs) < 3 {
+		t.Fatalf("only %d packages found; the walk looks in the wrong place", len(pkgs))
+	}
+	for name, check := range checks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, p := range pkgs {
+				for _, fault := range check(p) {
+					t.Error(fault)
+				}
+			}
+		})
+	}
+}
+
+// No row of the table allows what stands below it, so the table can't be bent
+// until it allows anything.
+func TestLayersPointDown(t *testing.T) {
+	t.Parallel()
+	for i, l := range layers {
+		for _, may := range l.may {
+			for _, higher := range layers[i+1:] {
+				if below(higher.path, may) {
+					t.Errorf("%s may import %s, which allows %s although that is higher", l.path, may, higher.path)
+				}
+			}
+		}
+	}
+}
+
+// Every YAML and JSON file in deploy/ can be parsed, and no key stands in it
+// twice.
+func TestDeployFilesParse(t *testing.T) {
+	t.Parallel()
+	err := filepath.WalkDir("../deploy", func(name string, _ fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)) {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := parseData(name, string(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkLayers reports the imports that the table of layers doesn't allow, and a
+// package that isn't in it.
+func checkLayers(p pkg) []string {
+	if p.path == "services" { // this test itself
+		return nil
+	}
+	row, ok := layerOf(p.path)
+	if !ok {
+		return []string{fmt.Sprintf("%s: in no layer; add it to layers in services/layers_test.go", p.path)}
+	}
+	var faults []string
+	for f, imported := range imports(p) {
+		own, ok := strings.CutPrefix(imported, module)
+		if !ok || below(own, row.path) || own == "pkg/natstest" && f.test {
+			continue
+		}
+		if !slices.ContainsFunc(row.may, func(may string) bool { return below(own, may) }) {
+			faults = append(faults, fmt.Sprintf("%s: imports %s, which %s may not", f.name, own, row.path))
+		}
+	}
+	return faults
+}
+
+// checkReservations reports imports of what is reserved for other packages.
+func checkReservations(p pkg) []string {
+	var faults []string
+	for f, imported := range imports(p) {
+		for _, r := range reservations {
+			if !below(imported, r.path) || below(module+p.path, r.path) {
+				continue
+			}
+			allowed := r.users
+			if f.test {
+				allowed = slices.Concat(r.users, r.tests)
+			}
+			if !slices.ContainsFunc(allowed, func(who string) bool { return below(p.path, who) }) {
+				faults = append(faults, fmt.Sprintf("%s: imports %s, reserved for %v: %s", f.name, imported, allowed, r.why))
+			}
+		}
+	}
+	return faults
+}
+
+// checkNames reports a name that says nothing.
+func checkNames(p pkg) []string {
+	var faults []string
+	if slices.Contains(banned, path.Base(p.path)) {
+		faults = append(faults, fmt.Sprintf("%s: name the package for the idea it holds", p.path))
+	}
+	for _, f := range p.files {
+		name := strings.TrimSuffix(f.syntax.Name.Name, "_test")
+		if slices.Contains(banned, name) && name != path.Base(p.path) {
+			faults = append(faults, fmt.Sprintf("%s: package %s: name the package for the idea it holds", f.name, name))
+		}
+	}
+	return faults
+}
+
+// checkPackageDocs reports a package without exactly one comment that begins as
+// Go wants it. A folder of tests alone has its comment in one of them.
+func checkPackageDocs(p pkg) []string {
+	var faults, documented []string
+	onlyTests := !slices.ContainsFunc(p.files, func(f file) bool { return !f.test })
+	for _, f := range p.files {
+		if f.syntax.Doc == nil || f.test && !onlyTests {
+			continue
+		}
+		documented = append(documented, f.name)
+		want := "Package " + f.syntax.Name.Name
+		if f.syntax.Name.Name == "main" {
+			want = "Command " + path.Base(p.path)
+		}
+		if !beginsWith(f.syntax.Doc.Text(), want) {
+			faults = append(faults, fmt.Sprintf("%s: package comment doesn't begin with %q", f.name, want))
+		}
+	}
+	switch {
+	case len(documented) == 0:
+		faults = append(faults, fmt.Sprintf("%s: no package comment", p.path))
+	case len(documented) > 1:
+		faults = append(faults, fmt.Sprintf("%s: more than one package comment: %v", p.path, documented))
+	}
+	return faults
+}
+
+// checkExportDocs reports exported names without a comment that begins with the
+// name. Fields of structs and methods of interfaces are left to the author.
+func checkExportDocs(p pkg) []string {
+	var faults []string
+	for _, f := range p.files {
+		if f.test || f.generated {
+			continue
+		}
+		for _, d := range f.syntax.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if exportedFunc(d) {
+					faults = append(faults, checkDoc(f, d.Doc, d.Name)...)
+				}
+			case *ast.GenDecl:
+				faults = append(faults, checkDeclDocs(f, d)...)
+			}
+		}
+	}
+	return faults
+}
+
+// checkDeclDocs is checkExportDocs for a declaration of types, constants or
+// variables. In a group that has a comment, names need none of their own.
+func checkDeclDocs(f file, d *ast.GenDecl) []string {
+	var faults []string
+	for _, s := range d.Specs {
+		var names []*ast.Ident
+		var doc *ast.CommentGroup
+		grouped := d.Lparen.IsValid() && d.Doc != nil
+		switch s := s.(type) {
+		case *ast.TypeSpec:
+			names, doc, grouped = []*ast.Ident{s.Name}, s.Doc, false
+		case *ast.ValueSpec:
+			names, doc = s.Names, s.Doc
+		}
+		if !d.Lparen.IsValid() {
+			doc = d.Doc
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(n *ast.Ident) bool { return !n.IsExported() })
+		if len(names) > 0 && !grouped {
+			faults = append(faults, checkDoc(f, doc, names...)...)
+		}
+	}
+	return faults
+}
+
+// checkDoc reports a comment that is missing or begins with none of the names.
+func checkDoc(f file, doc *ast.CommentGroup, names ...*ast.Ident) []string {
+	if doc.Text() == "" {
+		return []string{fmt.Sprintf("%s: %s has no comment", f.name, names[0].Name)}
+	}
+	text := doc.Text()
+	for _, article := range []string{"A ", "An ", "The "} {
+		text = strings.TrimPrefix(text, article)
+	}
+	if !slices.ContainsFunc(names, func(n *ast.Ident) bool { return beginsWith(text, n.Name) }) {
+		return []string{fmt.Sprintf("%s: comment on %s doesn't begin with its name", f.name, names[0].Name)}
+	}
+	return nil
+}
+
+// exportedFunc says whether d can be named from another package: a function, or
+// a method of a type that is exported itself.
+func exportedFunc(d *ast.FuncDecl) bool {
+	if !d.Name.IsExported() || d.Recv == nil {
+		return d.Name.IsExported()
+	}
+	typ := d.Recv.List[0].Type
+	for {
+		switch t := typ.(type) {
+		case *ast.StarExpr:
+			typ = t.X
+		case *ast.IndexExpr:
+			typ = t.X
+		case *ast.IndexListExpr:
+			typ = t.X
+		case *ast.Ident:
+			return t.IsExported()
+		default:
+			return false
+		}
+	}
+}
+
+// beginsWith says whether text begins with prefix as a whole word.
+func beginsWith(text, prefix string) bool {
+	rest, ok := strings.CutPrefix(text, prefix)
+	next, _ := utf8.DecodeRuneInString(rest)
+	return ok && rest != "" && !unicode.IsLetter(next) && !unicode.IsDigit(next) && next != '_'
+}
+
+// below says whether path is prefix or stands below it. All is below "".
+func below(path, prefix string) bool {
+	return prefix == "" || path == prefix || strings.HasPrefix(path, prefix+"/")
+}
+
+// layerOf returns the row with the longest path that path is below.
+func layerOf(path string) (layer, bool) {
+	rows := slices.DeleteFunc(slices.Clone(layers), func(l layer) bool { return !below(path, l.path) })
+	if len(rows) == 0 {
+		return layer{}, false
+	}
+	return slices.MaxFunc(rows, func(a, b layer) int { return cmp.Compare(len(a.path), len(b.path)) }), true
+}
+
+// imports yields each file of p with each path that it imports.
+func imports(p pkg) func(yield func(file, string) bool) {
+	return func(yield func(file, string) bool) {
+		for _, f := range p.files {
+			for _, spec := range f.syntax.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				if err != nil || !yield(f, imported) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// parseData reads all of a YAML or JSON file.
+func parseData(name, text string) error {
+	if path.Ext(name) == ".json" && !json.Valid([]byte(text)) {
+		return errors.New("not JSON")
+	}
+	// JSON is YAML too, and this parser refuses a key that stands there twice.
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var document any
+		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// loadPackages parses all Go files of the three modules, whatever their build
+// constraints.
+func loadPackages(t *testing.T) []pkg {
+	t.Helper()
+	sources := map[string]string{}
+	for _, top := range []string{"proto", "pkg", "services"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(name string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), "_") || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")):
+				return fs.SkipDir
+			case d.IsDir() || path.Ext(name) != ".go":
+				return nil
+			}
+			text, err := os.ReadFile(name)
+			sources[strings.TrimPrefix(filepath.ToSlash(name), "../")] = string(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return parsePackages(t, sources)
+}
+
+// parsePackages parses Go files, given by name, and groups them by folder.
+func parsePackages(t *testing.T, sources map[string]string) []pkg {
+	t.Helper()
+	fset := token.NewFileSet()
+	pkgs := map[string]pkg{}
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		syntax, err := parser.ParseFile(fset, name, sources[name], parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := pkgs[path.Dir(name)]
+		p.path = path.Dir(name)
+		p.files = append(p.files, file{
+			name:      name,
+			test:      strings.HasSuffix(name, "_test.go"),
+			generated: ast.IsGenerated(syntax),
+			syntax:    syntax,
+		})
+		pkgs[p.path] = p
+	}
+	return slices.SortedFunc(maps.Values(pkgs), func(a, b pkg) int { return cmp.Compare(a.path, b.path) })
+}
