@@ -57,7 +57,9 @@ type Scheme struct {
 	// request body and stands in it exactly once; {timestamp} and {id} are the
 	// values as sent; {header:Name} is the value of that header; the rest is
 	// literal, braces excepted. A timestamp or id that the scheme reads has to
-	// be in it, since what isn't signed proves nothing.
+	// be in it, since what isn't signed proves nothing. In a scheme of one's own,
+	// part the values by a literal that they can't hold: "{id}{body}" reads the
+	// same for the id a1 before {} as for the id a before 1{}.
 	// Defaults to "{body}".
 	Signed string `yaml:"signed"`
 
