@@ -18,7 +18,7 @@ type Fault struct {
 // Error reads like `tolerance: "-5m0s", want a positive duration`.
 func (f Fault) Error() string { return fmt.Sprintf("%s: %q, want %s", f.Key, f.Value, f.Want) }
 
-// Faults is every fault of one [Scheme], in the order of its fields.
+// Faults is every fault of one [Scheme]. A key can be in it more than once.
 type Faults []Fault
 
 // Error has one line for each fault.
