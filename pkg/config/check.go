@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // A Validator checks its own values after they were decoded. Validate runs
 // for every decoded value of the type, innermost first, also after faults
 // beneath; it doesn't run where the file has no node for the value. It may
@@ -33,7 +35,7 @@ func (c *Check) OneOf(key, found string, known []string) {
 
 func (c *Check) add(key string, f Fault) {
 	n := c.n.at(key)
-	if !n.absent && (f.Found == "" || n.d.secret[n.n]) {
+	if !n.absent && (f.Found == "" || n.d.secret[n.n] && strings.Contains(f.Found, n.Text())) {
 		f.Found = n.found()
 	}
 	n.d.fault(n, f)

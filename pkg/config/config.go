@@ -14,6 +14,10 @@ import (
 const (
 	maxSize  = 1 << 20 // bytes of one file
 	maxDepth = 64      // collections inside collections
+
+	// The YAML parser takes time in the square of the number of tokens: about
+	// a second for this many.
+	maxTokens = 1 << 16
 )
 
 // An Option changes how [Load] and [Decode] work.

@@ -34,7 +34,11 @@ func (d *decoder) parse(data []byte) (root ast.Node, ok bool) {
 			root, ok = nil, false
 		}
 	}()
-	tokens := lexer.Tokenize(text)
+	tokens := lexer.Tokenize(text + "\n") // it drops a tag that ends the file
+	if len(tokens) > maxTokens {
+		d.add(Fault{Line: 1, Column: 1, Found: fmt.Sprintf("%d keys, values and signs", len(tokens)), Want: fmt.Sprintf("at most %d", maxTokens)})
+		return nil, false
+	}
 	if !d.plainTokens(tokens) {
 		return nil, false
 	}

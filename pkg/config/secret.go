@@ -25,32 +25,27 @@ const (
 //
 // Formatting, JSON, text encodings and slog all show "[redacted]".
 type Secret struct {
-	// A pointer, because fmt doesn't call methods of unexported fields: it
-	// prints their content, and of a pointer only the address.
-	p *secret
+	// A pointer to a string, because fmt doesn't call the methods of
+	// unexported fields but prints what they hold, and of such a pointer only
+	// the address, whatever the verb. (It follows a pointer to a struct.)
+	value *string
+	ref   string
 }
 
-type secret struct{ value, ref string }
-
 // NewSecret returns a secret made in code rather than read from a file.
-func NewSecret(value string) Secret { return Secret{&secret{value: value}} }
+func NewSecret(value string) Secret { return Secret{value: &value} }
 
 // Reveal returns the value; "" for the zero Secret.
 func (s Secret) Reveal() string {
-	if s.p == nil {
+	if s.value == nil {
 		return ""
 	}
-	return s.p.value
+	return *s.value
 }
 
 // Ref returns the reference that the value came from, such as "env:API_KEY",
 // or "" for one made by [NewSecret].
-func (s Secret) Ref() string {
-	if s.p == nil {
-		return ""
-	}
-	return s.p.ref
-}
+func (s Secret) Ref() string { return s.ref }
 
 // IsZero reports whether s has no value.
 func (s Secret) IsZero() bool { return s.Reveal() == "" }
@@ -101,7 +96,7 @@ func (d *decoder) secretValue(n Node, s *Secret) {
 		d.fault(n, Fault{Found: quote(ref) + " " + fault, Want: "the name of a secret that has a value"})
 		return
 	}
-	s.p = &secret{value: value, ref: ref}
+	s.value, s.ref = &value, ref
 }
 
 // secretFile reads a secret, or says in a relative clause why it can't.

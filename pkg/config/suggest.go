@@ -4,7 +4,10 @@ import "strings"
 
 // oneOf phrases a closed choice.
 func oneOf(known []string) string {
-	if len(known) == 1 {
+	switch len(known) {
+	case 0:
+		return "none"
+	case 1:
 		return known[0]
 	}
 	return "one of " + strings.Join(known, ", ")
