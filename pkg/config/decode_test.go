@@ -199,6 +199,7 @@ func TestDecodeFaults(t *testing.T) {
 				`3:1: found a merge key (<<), want the keys written out`,
 				`4:7: found a tag (!), want the value alone, in quotes if it is text that begins with !`,
 				`5:1: found a complex key (?), want a key of plain text, in quotes if it begins with ?`,
+				`6:1: found a colon, want its key in the same line`,
 			},
 		},
 		"a tag that ends the file": {file: "name: !x", want: []string{`1:7: found a tag (!), want the value alone, in quotes if it is text that begins with !`}},
@@ -213,11 +214,19 @@ func TestDecodeFaults(t *testing.T) {
 		"a control character":      {file: "name: é\x00\n", want: []string{`1:8: found control character U+0000, want text`}},
 		"a tab that indents":       {file: "window:\n\tsettle: 1m\n", want: []string{`2:1: found a tab, want spaces for indentation`}},
 		"an unquoted colon":        {file: "name: a: b\n", want: []string{`1:7: found invalid YAML: mapping value is not allowed in this context, want keys of one level in one column, and quotes around text with ": " in it`}},
-		"an open bracket":          {file: "list: [a\n", want: []string{`1:7: invalid YAML: sequence end token ']' not found`}},
-		"65 brackets":              {file: strings.Repeat("[", 50_000), want: []string{`1:65: found too deep a nesting, want at most 64 levels`}},
-		"65 dashes":                {file: strings.Repeat("- ", 65), want: []string{`1:129: found too deep a nesting, want at most 64 levels`}},
-		"too large":                {file: "#" + strings.Repeat("x", 1<<20), want: []string{`1:1: found a file over 1 MiB, want a smaller one`}},
-		"too many values":          {file: "list: [" + strings.Repeat("a,", 33_000) + "]", want: []string{`1:1: found 66004 keys, values and signs, want at most 65536`}},
+		"text over several lines": {
+			file: "name: a\n  b\nlog: |\n  c\n  d\nlist: e\n  - f\n",
+			want: []string{
+				`1:5: found text over several lines, want quotes around it, or a block after |`,
+				`6:5: found text over several lines, want quotes around it, or a block after |`,
+			},
+		},
+		"a colon in a line of its own": {file: "name\n: x\n", want: []string{`2:1: found a colon, want its key in the same line`}},
+		"an open bracket":              {file: "list: [a\n", want: []string{`1:7: invalid YAML: sequence end token ']' not found`}},
+		"65 brackets":                  {file: strings.Repeat("[", 50_000), want: []string{`1:65: found too deep a nesting, want at most 64 levels`}},
+		"65 dashes":                    {file: strings.Repeat("- ", 65), want: []string{`1:129: found too deep a nesting, want at most 64 levels`}},
+		"too large":                    {file: "#" + strings.Repeat("x", 1<<20), want: []string{`1:1: found a file over 1 MiB, want a smaller one`}},
+		"too many values":              {file: "list: [" + strings.Repeat("a,", 33_000) + "]", want: []string{`1:1: found 66004 keys, values and signs, want at most 65536`}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,7 +35,9 @@ func (d *decoder) parse(data []byte) (root ast.Node, ok bool) {
 			root, ok = nil, false
 		}
 	}()
-	tokens := lexer.Tokenize(text + "\n") // it drops a tag that ends the file
+	// Without a line break at the end the lexer drops a tag there and folds the
+	// last block wrongly.
+	tokens := lexer.Tokenize(strings.TrimSuffix(text, "\n") + "\n")
 	if len(tokens) > maxTokens {
 		d.add(Fault{Line: 1, Column: 1, Found: fmt.Sprintf("%d keys, values and signs", len(tokens)), Want: fmt.Sprintf("at most %d", maxTokens)})
 		return nil, false
@@ -114,22 +117,27 @@ func (d *decoder) plainTokens(tokens token.Tokens) bool {
 	before := len(d.faults)
 	content, nest := false, nesting{}
 	for i, t := range tokens {
-		f, bad := refused[t.Type]
-		switch t.Type {
-		case token.DocumentHeaderType, token.DocumentEndType:
-			bad = content && i < len(tokens)-1
-			f = Fault{Found: "a second document", Want: "one document in a file"}
-			content = true
-		case token.CommentType:
-		default:
-			content = true
+		f, at := refused[t.Type], t
+		switch {
+		case t.Type == token.CommentType:
+			continue
+		case t.Type == token.DocumentHeaderType || t.Type == token.DocumentEndType:
+			if content && i < len(tokens)-1 {
+				f = Fault{Found: "a second document", Want: "one document in a file"}
+			}
+		case t.Type == token.MappingValueType && t.Prev != nil && t.Prev.Position.Line != t.Position.Line:
+			f = Fault{Found: "a colon", Want: "its key in the same line"}
+		case wrapped(t):
+			f = Fault{Found: "text over several lines", Want: "quotes around it, or a block after |"}
+			at = cmp.Or(t.Prev, t) // such a token may have the position of its end
 		}
+		content = true
 		deep := nest.add(t) > maxDepth
 		if deep {
 			f = tooDeep
 		}
-		if bad || deep {
-			f.Line, f.Column = d.clamp(t.Position)
+		if f != (Fault{}) {
+			f.Line, f.Column = d.clamp(at.Position)
 			d.add(f)
 		}
 		if deep {
@@ -137,6 +145,20 @@ func (d *decoder) plainTokens(tokens token.Tokens) bool {
 		}
 	}
 	return len(d.faults) == before
+}
+
+// wrapped reports whether t is plain text that goes on in the next line. What
+// looks like its next line is more often a key or an element that is indented
+// too far.
+func wrapped(t *token.Token) bool {
+	if t.Type != token.StringType || !strings.ContainsAny(strings.TrimSpace(t.Origin), "\r\n") {
+		return false
+	}
+	before := t.Prev
+	for before != nil && before.Type == token.CommentType {
+		before = before.Prev
+	}
+	return before == nil || before.Type != token.LiteralType && before.Type != token.FoldedType
 }
 
 // nesting counts, from below, how deep in collections a token is.
