@@ -151,49 +151,49 @@ func (x *Event) GetBody() *Body {
 	return nil
 }
 
-// Attributes are what the headers of a message say about its event. An
-// attribute whose header is absent is left at its zero value.
+// Attributes are what the headers of a message say about its event. Their values
+// are percent-encoded as the CloudEvents NATS binding says, and times are written
+// after RFC 3339. An attribute whose header is absent has its zero value here.
 type Attributes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id names the event within its source and account, and stays the same when
 	// the event is delivered again or replayed: it is the key to deduplicate by.
-	// CloudEvents header "ce-id".
+	// Header "ce-id".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Source is the name that the configuration gives to the place where the
-	// event arose, such as "stripe". CloudEvents header "ce-source" holds it
-	// together with the account.
+	// event arose, such as "stripe". Header "ce-source", which is
+	// "/sources/<source>/<account>".
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// Account is the tenant at the source that the event belongs to, such as a
-	// connected merchant; "_" at a source that has but one.
+	// connected merchant; "_" at a source that has but one. Header "ce-source".
 	Account string `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Type is the kind of change in the source's own spelling, such as
-	// "invoice.paid". CloudEvents header "ce-type".
+	// "invoice.paid". Header "ce-type".
 	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
 	// Subject is the id of the record at its source. It is empty if the event is
-	// about no record that Tercel knows of. CloudEvents header "ce-subject".
+	// about no record that Tercel knows of. Header "ce-subject".
 	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Resource is the kind of the record, as the configuration names it, such as
-	// "invoice".
+	// "invoice". Header "tercel-resource".
 	Resource string `protobuf:"bytes,6,opt,name=resource,proto3" json:"resource,omitempty"`
-	// Version tells the states of one record apart. What it is depends on the
-	// resource: a time or a sequence also says which state is newer, an entity tag
-	// or a hash of the content doesn't. It is empty if the event has no record.
+	// Version tells the states of one record apart, and orders them: of two
+	// states, the one whose version is greater byte by byte is newer. It is empty
+	// if the event carries no record. Header "tercel-version".
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	// Origin is how the event entered Tercel.
+	// Origin is how the event entered Tercel. Header "tercel-origin".
 	Origin Origin `protobuf:"varint,8,opt,name=origin,proto3,enum=tercel.event.v1.Origin" json:"origin,omitempty"`
-	// Time is when the change happened, by the source's clock. CloudEvents
-	// header "ce-time".
+	// Time is when the change happened, by the source's clock. Header "ce-time".
 	Time *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`
-	// When Tercel took the trigger in.
+	// When Tercel took the trigger in. Header "tercel-received-at".
 	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
-	// When Tercel read the record from the source. The record may therefore hold
-	// changes later than time.
+	// When the source showed the record, or that it is gone. The record may
+	// therefore hold changes later than time. Header "tercel-observed-at".
 	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
 	// The source's own id of the delivery that brought the trigger. It is empty
-	// if the source sent none.
+	// if the source sent none. Header "tercel-delivery-id".
 	DeliveryId string `protobuf:"bytes,12,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// The stream sequence of the trigger in TERCEL_RAW, which leads back to the
-	// bytes as they were received.
+	// bytes as they were received. Header "tercel-trigger-sequence".
 	TriggerSequence uint64 `protobuf:"varint,13,opt,name=trigger_sequence,json=triggerSequence,proto3" json:"trigger_sequence,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -328,12 +328,11 @@ func (x *Attributes) GetTriggerSequence() uint64 {
 // last digits. Who needs them exactly reads the JSON by other means.
 type Body struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Trigger is the webhook's own body if that is JSON, and null if the event
-	// came from elsewhere.
+	// Trigger is the body of the webhook: as it came if it is JSON, else as a
+	// string in base64. It is null if the event didn't come from a webhook.
 	Trigger *structpb.Value `protobuf:"bytes,1,opt,name=trigger,proto3" json:"trigger,omitempty"`
-	// Record is the full record as the source's API gave it, an object. It is
-	// null if the event is about no record, or if the record is deleted and its
-	// last state unknown.
+	// Record is the full record as the source's API gave it, an object. It is null
+	// if the record is deleted or the event is about none.
 	Record *structpb.Value `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
 	// Related are the records that the resource wants beside its own, by the name
 	// that the configuration gives them; null where the source has none.
