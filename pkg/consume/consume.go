@@ -1,0 +1,210 @@
+// Package consume is the loop that every stage runs: pull messages, hand them
+// to the stage's handler, and give JetStream exactly one answer for each.
+//
+// A handler returns an error and, with package fault, says what it means. The
+// loop alone turns that into an acknowledgement, a delayed redelivery or a
+// termination. On a permanent error and on the last attempt it terminates the
+// message with a [Reason], which the server's advisory carries to the
+// dead-letter collector; the server's own delivery limit is only the net for
+// crashes and hangs.
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Config is how a stage works through its messages.
+type Config struct {
+	// Workers is how many handler calls run at once. Defaults to 16.
+	Workers int `yaml:"workers"`
+	// Batch is the most messages that one handler call gets. Defaults to 1.
+	Batch int `yaml:"batch"`
+	// AckWait is how long the server waits for a sign of life before it
+	// delivers a message to somebody else. Defaults to 30s.
+	AckWait time.Duration `yaml:"ack_wait"`
+	// Timeout bounds one handler call. Defaults to 60s.
+	Timeout time.Duration `yaml:"timeout"`
+	// MaxAttempts is after how many attempts a message becomes a dead letter.
+	// Defaults to 12.
+	MaxAttempts int `yaml:"max_attempts"`
+	// RetryMin and RetryMax bound the growing delay between attempts that fail
+	// for a reason that may pass. Default to 1s and 5m: twelve attempts then
+	// span about half an hour.
+	RetryMin time.Duration `yaml:"retry_min"`
+	RetryMax time.Duration `yaml:"retry_max"`
+}
+
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config {
+	return Config{
+		Workers: 16, Batch: 1, AckWait: 30 * time.Second, Timeout: time.Minute,
+		MaxAttempts: 12, RetryMin: time.Second, RetryMax: 5 * time.Minute,
+	}
+}
+
+// Problems lists what is wrong with c, each with the key that it names.
+func (c Config) Problems() map[string]string {
+	p := map[string]string{}
+	atLeast := func(key string, ok bool, want string) {
+		if !ok {
+			p[key] = want
+		}
+	}
+	atLeast("workers", c.Workers >= 1 && c.Workers <= 4096, "1 to 4096")
+	atLeast("batch", c.Batch >= 1 && c.Batch <= 1000, "1 to 1000")
+	atLeast("ack_wait", c.AckWait >= time.Second, "at least 1s")
+	atLeast("timeout", c.Timeout > 0, "more than 0s")
+	atLeast("max_attempts", c.MaxAttempts >= 1 && c.MaxAttempts <= 1000, "1 to 1000")
+	atLeast("retry_min", c.RetryMin > 0, "more than 0s")
+	atLeast("retry_max", c.RetryMax >= c.RetryMin, "at least retry_min")
+	return p
+}
+
+// Delivery is what the consumer of a stage with this configuration needs.
+func (c Config) Delivery() topology.Delivery {
+	return topology.Delivery{AckWait: c.AckWait, MaxAttempts: c.MaxAttempts}
+}
+
+// Message is a message as a handler sees it.
+type Message struct {
+	Subject string
+	Header  nats.Header
+	Data    []byte
+	// Stream and Sequence are the message's place.
+	Stream   string
+	Sequence uint64
+	// StoredAt is when the stream took the message.
+	StoredAt time.Time
+	// Attempt counts deliveries of this message to its consumer, from 1.
+	Attempt int
+}
+
+// Handler works on up to Config.Batch messages and returns one error for each
+// (nil for success), in their order. Its context ends at Config.Timeout and is
+// not canceled when the loop is told to stop: work in hand is finished.
+type Handler func(ctx context.Context, msgs []Message) []error
+
+// Each makes a [Handler] of a function for a single message.
+func Each(f func(ctx context.Context, m Message) error) Handler {
+	return func(ctx context.Context, msgs []Message) []error {
+		errs := make([]error, len(msgs))
+		for i, m := range msgs {
+			errs[i] = f(ctx, m)
+		}
+		return errs
+	}
+}
+
+// Deps are what a [Loop] borrows.
+type Deps struct {
+	JetStream jetstream.JetStream
+	Log       *slog.Logger
+}
+
+// Loop runs one stage over one durable consumer. Any number of loops, in one
+// process or many, may share the consumer.
+type Loop struct {
+	cfg      Config
+	deps     Deps
+	stream   string
+	consumer jetstream.ConsumerConfig
+	stage    string
+	name     string
+	handle   Handler
+	metrics  instruments
+}
+
+// New returns a loop over the given durable consumer of stream, which it
+// creates or updates whenever it (re)starts.
+func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Handler, deps Deps) (*Loop, error) {
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("stage loop of %s: %v", consumer.Durable, p)
+	}
+	stage, name, ok := topology.Stage(consumer.Durable)
+	if !ok {
+		return nil, fmt.Errorf("stage loop: consumer %q is none of package topology's", consumer.Durable)
+	}
+	m, err := newInstruments(stage, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Loop{
+		cfg: cfg, deps: deps, stream: stream, consumer: consumer, stage: stage, name: name, handle: handle, metrics: m,
+	}, nil
+}
+
+// Run works until ctx ends, then finishes what is in hand and returns nil. A
+// consumer that was deleted is made again; a server that is away is waited
+// for. Only a consumer that can't be made at all is an error.
+func (l *Loop) Run(ctx context.Context) error {
+	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, topology.ErrDestructive) {
+			return err
+		}
+		if time.Since(started) > time.Minute {
+			wait.Reset()
+		}
+		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "stage loop restarts", slog.String("stage", l.stage),
+			slog.String("consumer", l.consumer.Durable), slog.Any("err", err))
+		select {
+		case <-time.After(wait.NextBackOff()):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// session pulls until ctx ends or the consumer is gone, then waits for the
+// workers. Its feed is unbuffered: at most 2 × Workers × Batch messages have
+// left the server, and their ack wait is already running.
+func (l *Loop) session(ctx context.Context) error {
+	cons, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
+	}
+	messages, err := cons.Messages(jetstream.PullMaxMessages(max(2*l.cfg.Workers*l.cfg.Batch, 2)),
+		jetstream.PullExpiry(30*time.Second), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		return fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
+	}
+	// Stopping drains: what the server has handed out is worked on, not left
+	// to wait for its ack wait to pass.
+	stop := context.AfterFunc(ctx, messages.Drain)
+	defer stop()
+	feed := make(chan jetstream.Msg) // closed below, when nothing more comes
+	var workers sync.WaitGroup
+	for range l.cfg.Workers {
+		workers.Go(func() { l.work(context.WithoutCancel(ctx), feed) })
+	}
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			close(feed)
+			workers.Wait()
+			messages.Stop()
+			if errors.Is(err, jetstream.ErrMsgIteratorClosed) && ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("next message of %s: %w", l.consumer.Durable, err)
+		}
+		feed <- m
+	}
+}

@@ -1,0 +1,175 @@
+package consume
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+)
+
+// work takes from feed until it is closed: one message, and whatever else is
+// there without waiting, up to a batch.
+func (l *Loop) work(ctx context.Context, feed <-chan jetstream.Msg) {
+	for first := range feed {
+		batch := []jetstream.Msg{first}
+	gather:
+		for len(batch) < l.cfg.Batch {
+			select {
+			case m, ok := <-feed:
+				if !ok {
+					break gather
+				}
+				batch = append(batch, m)
+			case <-time.After(gatherWait):
+				break gather
+			}
+		}
+		l.batch(ctx, batch)
+	}
+}
+
+// gatherWait is how long a batch waits for its next member. The feed is
+// unbuffered, so a full pipe needs a moment to hand over.
+const gatherWait = 2 * time.Millisecond
+
+// inHand is one message between delivery and answer.
+type inHand struct {
+	msg     jetstream.Msg
+	message Message
+	span    trace.Span
+}
+
+// batch handles messages and answers each. Handlers get no more than Timeout;
+// meanwhile the server is told that the work goes on.
+func (l *Loop) batch(ctx context.Context, raw []jetstream.Msg) {
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+	defer cancel()
+	var held []inHand
+	var msgs []Message
+	for _, m := range raw {
+		meta, err := m.Metadata()
+		if err != nil {
+			continue // not a JetStream delivery: there is nobody to answer
+		}
+		h := inHand{msg: m, message: Message{
+			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Stream: meta.Stream,
+			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Attempt: int(meta.NumDelivered),
+		}}
+		var sctx context.Context
+		sctx, h.span = l.startSpan(ctx, h.message)
+		if l.cfg.Batch == 1 {
+			ctx = sctx // a handler's own spans belong below its message's
+		}
+		held, msgs = append(held, h), append(msgs, h.message)
+	}
+	stopBeat := l.heartbeat(held)
+	errs := l.call(ctx, msgs)
+	stopBeat()
+	for i, h := range held {
+		outcome := l.settle(ctx, h, errs[i])
+		l.endSpan(h.span, outcome, errs[i])
+		l.metrics.settled(ctx, outcome, time.Since(started))
+	}
+}
+
+// call shields the loop from a handler's panic, which is a programmer's
+// mistake about this message: others must still get their turn.
+func (l *Loop) call(ctx context.Context, msgs []Message) (errs []error) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.deps.Log.LogAttrs(ctx, slog.LevelError, "handler panicked", slog.String("stage", l.stage),
+				slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+			errs = make([]error, len(msgs))
+			for i := range errs {
+				errs[i] = fmt.Errorf("handler of stage %s panicked", l.stage)
+			}
+		}
+	}()
+	errs = l.handle(ctx, msgs)
+	if len(errs) != len(msgs) {
+		panic(fmt.Sprintf("handler returned %d errors for %d messages", len(errs), len(msgs)))
+	}
+	return errs
+}
+
+// heartbeat keeps the server from delivering the messages to somebody else
+// while they are worked on. The returned function ends it.
+func (l *Loop) heartbeat(held []inHand) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(l.cfg.AckWait / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				for _, h := range held {
+					_ = h.msg.InProgress() // a lost beat is made good by the next
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// settle gives JetStream the one answer that err deserves (promise 5: the
+// handler has returned, so its result is acknowledged or there is none).
+func (l *Loop) settle(ctx context.Context, h inHand, err error) Outcome {
+	var ackErr error
+	outcome := Acked
+	delay, asked := fault.Delay(err)
+	switch {
+	case err == nil:
+		ackErr = h.msg.Ack()
+	case fault.IsPermanent(err):
+		outcome, ackErr = Terminated, l.terminate(h, fault.Fatal, err)
+	case h.message.Attempt >= l.cfg.MaxAttempts:
+		outcome, ackErr = Terminated, l.terminate(h, fault.Exhausted, err)
+	case asked:
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, l.cfg.RetryMin))
+	default:
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(l.delay(h.message.Attempt))
+	}
+	if err != nil {
+		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "message not handled", slog.String("stage", l.stage),
+			slog.String("event_id", h.message.Header.Get(event.HeaderID)), slog.Uint64("sequence", h.message.Sequence),
+			slog.Int("attempt", h.message.Attempt), slog.String("outcome", string(outcome)), slog.Any("err", err))
+	}
+	if ackErr != nil {
+		// The server delivers it again after the ack wait; nothing is lost.
+		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "answer not sent", slog.String("stage", l.stage),
+			slog.Uint64("sequence", h.message.Sequence), slog.Any("err", ackErr))
+	}
+	return outcome
+}
+
+func (l *Loop) terminate(h inHand, class fault.Class, err error) error {
+	r := Reason{
+		Class: class, Message: err.Error(), Attempts: h.message.Attempt,
+		FirstAt: h.message.StoredAt, LastAt: time.Now(),
+	}
+	if sc := h.span.SpanContext(); sc.HasTraceID() {
+		r.TraceID = sc.TraceID().String()
+	}
+	return h.msg.TermWithReason(r.Encode())
+}
+
+// delay doubles from RetryMin to RetryMax. It has no jitter: the attempts of
+// different messages are spread by their own arrival.
+func (l *Loop) delay(attempt int) time.Duration {
+	d := l.cfg.RetryMin
+	for range min(attempt-1, 30) {
+		d = min(2*d, l.cfg.RetryMax)
+	}
+	return d
+}

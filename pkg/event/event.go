@@ -1,0 +1,185 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Origin says how an event came into the pipeline.
+type Origin string
+
+// The origins, a closed set.
+const (
+	Webhook   Origin = "webhook"   // a provider's delivery
+	Reconcile Origin = "reconcile" // found by listing the source's records
+	Replay    Origin = "replay"    // a dead letter or an unfinished trigger, sent again
+	Backfill  Origin = "backfill"  // listed by a run with an open start
+)
+
+// Header names. Those of CloudEvents follow its NATS binding (v1.0.2).
+const (
+	HeaderID              = "ce-id"
+	HeaderSource          = "ce-source"
+	HeaderType            = "ce-type"
+	HeaderSubject         = "ce-subject"
+	HeaderTime            = "ce-time"
+	HeaderSpecVersion     = "ce-specversion"
+	HeaderContentType     = "content-type"
+	HeaderOrigin          = "tercel-origin"
+	HeaderDeliveryID      = "tercel-delivery-id"
+	HeaderReceivedAt      = "tercel-received-at"
+	HeaderObservedAt      = "tercel-observed-at"
+	HeaderResource        = "tercel-resource"
+	HeaderVersion         = "tercel-version"
+	HeaderDeleted         = "tercel-deleted"
+	HeaderTriggerSequence = "tercel-trigger-sequence"
+	HeaderTraceParent     = "traceparent"
+)
+
+// NoAccount stands for the account of a source that has none.
+const NoAccount = "_"
+
+// Event is one event's attributes. Its body travels beside it.
+type Event struct {
+	// ID identifies the event within its source and account, for ever: a
+	// provider's repeat and a replay have the same one. One ID has one body.
+	ID string
+	// DeliveryID is the provider's own id of the delivery as it sent it, or "".
+	DeliveryID string
+	// Source is the name of the source in the pipeline file.
+	Source string
+	// Account is the provider's tenant, or [NoAccount].
+	Account string
+	// Type is the event type in the provider's own spelling.
+	Type string
+	// Origin says how the event came in.
+	Origin Origin
+	// ContentType is the body's media type.
+	ContentType string
+	// Time is when the event happened by the provider's word, or zero.
+	Time time.Time
+	// ReceivedAt is when Tercel took the trigger in.
+	ReceivedAt time.Time
+
+	// Resource is the name of the record's kind, or "" if the event speaks of
+	// no resource. The fields below are set together with it.
+	Resource string
+	// RecordID is the record's id at the source.
+	RecordID string
+	// Version is the record's version, or "" on a tombstone.
+	Version Version
+	// ObservedAt is when the source showed the record (or that it is gone).
+	ObservedAt time.Time
+	// Deleted says that the source no longer has the record: a tombstone.
+	Deleted bool
+	// TriggerSequence is the sequence in TERCEL_RAW of the trigger that this
+	// event answers, or 0. A trigger sent again keeps the sequence of the first.
+	TriggerSequence uint64
+}
+
+// Header returns e as message headers, without Nats-Msg-Id and traceparent,
+// which belong to the act of publishing. Values are encoded as the CloudEvents
+// NATS binding says, so none can break out of its header.
+func (e Event) Header() nats.Header {
+	h := make(nats.Header, 16)
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{encodeHeader(value)}
+		}
+	}
+	set(HeaderSpecVersion, "1.0")
+	set(HeaderID, e.ID)
+	set(HeaderSource, "/sources/"+e.Source+"/"+Escape(e.Account))
+	set(HeaderType, e.Type)
+	set(HeaderSubject, e.RecordID)
+	set(HeaderTime, formatTime(e.Time))
+	set(HeaderContentType, e.ContentType)
+	set(HeaderOrigin, string(e.Origin))
+	set(HeaderDeliveryID, e.DeliveryID)
+	set(HeaderReceivedAt, formatTime(e.ReceivedAt))
+	set(HeaderObservedAt, formatTime(e.ObservedAt))
+	set(HeaderResource, e.Resource)
+	set(HeaderVersion, string(e.Version))
+	if e.Deleted {
+		set(HeaderDeleted, "true")
+	}
+	if e.TriggerSequence > 0 {
+		set(HeaderTriggerSequence, strconv.FormatUint(e.TriggerSequence, 10))
+	}
+	return h
+}
+
+// FromHeader reads the attributes of a message that Tercel published. The
+// error names every header that is missing or malformed; it means that the
+// message was written by something else.
+func FromHeader(h nats.Header) (Event, error) {
+	r := headerReader{h: h}
+	e := Event{
+		ID:          r.must(HeaderID),
+		DeliveryID:  r.text(HeaderDeliveryID),
+		Type:        r.must(HeaderType),
+		Origin:      Origin(r.must(HeaderOrigin)),
+		ContentType: r.text(HeaderContentType),
+		Time:        r.time(HeaderTime),
+		ReceivedAt:  r.time(HeaderReceivedAt),
+		Resource:    r.text(HeaderResource),
+		RecordID:    r.text(HeaderSubject),
+		Version:     Version(r.text(HeaderVersion)),
+		ObservedAt:  r.time(HeaderObservedAt),
+		Deleted:     r.text(HeaderDeleted) == "true",
+	}
+	var err error
+	if e.Source, e.Account, err = parseSource(r.must(HeaderSource)); err != nil {
+		r.errs = append(r.errs, err)
+	}
+	if s := r.text(HeaderTriggerSequence); s != "" {
+		if e.TriggerSequence, err = strconv.ParseUint(s, 10, 64); err != nil {
+			r.errs = append(r.errs, fmt.Errorf("header %s: want a number", HeaderTriggerSequence))
+		}
+	}
+	return e, errors.Join(r.errs...)
+}
+
+type headerReader struct {
+	h    nats.Header
+	errs []error
+}
+
+func (r *headerReader) text(name string) string {
+	v, err := decodeHeader(r.h.Get(name))
+	if err != nil {
+		r.errs = append(r.errs, fmt.Errorf("header %s: %w", name, err))
+	}
+	return v
+}
+
+func (r *headerReader) must(name string) string {
+	v := r.text(name)
+	if v == "" {
+		r.errs = append(r.errs, fmt.Errorf("header %s: missing", name))
+	}
+	return v
+}
+
+func (r *headerReader) time(name string) time.Time {
+	v := r.text(name)
+	if v == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, v)
+	if err != nil {
+		r.errs = append(r.errs, fmt.Errorf("header %s: want an RFC 3339 time", name))
+	}
+	return t
+}
+
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}

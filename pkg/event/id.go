@@ -1,0 +1,49 @@
+package event
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/nats-io/nuid"
+)
+
+// maxIDBytes bounds an id inside Nats-Msg-Id, which the server keeps in memory
+// for the dedup window.
+const maxIDBytes = 200
+
+// Identity derives an event's ID from the provider's delivery id and the raw
+// body. A delivery id that the signature covers is the ID. One that it doesn't
+// cover gets a part of the body's hash appended, so that nobody can claim an
+// honest event's id with a captured body. Without a delivery id the ID is the
+// body's hash.
+func Identity(deliveryID string, signed bool, body []byte) string {
+	if deliveryID != "" && signed {
+		return deliveryID
+	}
+	sum := sha256.Sum256(body)
+	if deliveryID == "" {
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return deliveryID + "~" + hex.EncodeToString(sum[:8])
+}
+
+// MsgID is the Nats-Msg-Id of e's first publication: source, account and ID,
+// because a stream's dedup window knows nothing but this text. It is bounded
+// and free of what the server would trim or misread.
+func (e Event) MsgID() string {
+	return e.Source + ":" + AccountToken(e.Account) + ":" + boundID(escapeBytes(e.ID, isHeaderByte))
+}
+
+// AgainID is a fresh Nats-Msg-Id for sending again what was once published
+// under msgID: inside the dedup window the old one would be swallowed.
+func AgainID(msgID string, why Origin) string {
+	return msgID + ":" + string(why) + ":" + nuid.Next()
+}
+
+func boundID(id string) string {
+	if len(id) <= maxIDBytes {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

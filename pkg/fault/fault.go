@@ -1,0 +1,87 @@
+// Package fault says what a failure means for the message in hand.
+//
+// A handler marks an error where its fate is known: [Permanent] when the same
+// message will fail again, [RetryAfter] when somebody named a time to come
+// back. An error without a mark is transient. Package consume alone reads the
+// marks and turns them into one answer to JetStream.
+package fault
+
+import (
+	"errors"
+	"time"
+)
+
+// Class names an error's fate in metrics, dead letters and command output.
+type Class string
+
+// The classes of failure, a closed set.
+const (
+	// Transient failures are retried with a growing delay.
+	Transient Class = "transient"
+	// Throttled failures are retried at the time that the other side named.
+	Throttled Class = "throttled"
+	// Fatal failures are dead-lettered at once.
+	Fatal Class = "permanent"
+	// Exhausted failures were transient until the last attempt was used up.
+	Exhausted Class = "exhausted"
+)
+
+type permanent struct{ err error }
+
+func (p *permanent) Error() string { return p.err.Error() }
+func (p *permanent) Unwrap() error { return p.err }
+
+type delayed struct {
+	err   error
+	after time.Duration
+}
+
+func (d *delayed) Error() string { return d.err.Error() }
+func (d *delayed) Unwrap() error { return d.err }
+
+// Permanent marks err as one that every further attempt would meet again.
+// It returns nil for a nil err and leaves the text unchanged.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanent{err}
+}
+
+// RetryAfter marks err as one that may pass once the delay is over. A
+// negative delay counts as zero. It returns nil for a nil err.
+func RetryAfter(err error, delay time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &delayed{err, max(delay, 0)}
+}
+
+// IsPermanent reports whether err, or an error that it wraps, was marked by
+// [Permanent].
+func IsPermanent(err error) bool {
+	var p *permanent
+	return errors.As(err, &p)
+}
+
+// Delay returns the delay that [RetryAfter] gave err, and whether it was
+// given one.
+func Delay(err error) (time.Duration, bool) {
+	var d *delayed
+	if !errors.As(err, &d) {
+		return 0, false
+	}
+	return d.after, true
+}
+
+// ClassOf returns the class of a non-nil err: [Fatal], [Throttled] or
+// [Transient]. Exhaustion is the caller's to know.
+func ClassOf(err error) Class {
+	if IsPermanent(err) {
+		return Fatal
+	}
+	if _, asked := Delay(err); asked {
+		return Throttled
+	}
+	return Transient
+}

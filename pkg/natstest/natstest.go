@@ -1,0 +1,81 @@
+// Package natstest runs a real JetStream server inside a test.
+package natstest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Server is a JetStream server with its own store in a temporary folder. It
+// listens on a free loopback port and ends with the test.
+type Server struct {
+	t    testing.TB
+	opts server.Options
+	srv  *server.Server
+}
+
+// Start starts a server. sync makes it write every message to disk before it
+// is acknowledged, as production does.
+func Start(t testing.TB, sync bool) *Server {
+	t.Helper()
+	s := &Server{t: t, opts: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: t.TempDir(), SyncAlways: sync,
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 2 << 30,
+	}}
+	s.Resume()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// URL is where clients connect. It stays the same over Stop and Resume.
+func (s *Server) URL() string { return s.srv.ClientURL() }
+
+// Stop ends the server and waits until it is down. Clients that may reconnect
+// do so after Resume.
+func (s *Server) Stop() {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
+}
+
+// Resume starts the server again on the same port with the same store.
+func (s *Server) Resume() {
+	s.t.Helper()
+	opts := s.opts
+	srv, err := server.NewServer(&opts)
+	if err != nil {
+		s.t.Fatalf("nats server: %v", err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(30 * time.Second) {
+		s.t.Fatal("nats server: not ready within 30s")
+	}
+	s.srv, s.opts.Port = srv, opts.Port
+}
+
+// Connect opens a connection that ends with the test and keeps reconnecting
+// meanwhile.
+func (s *Server) Connect() *nats.Conn {
+	s.t.Helper()
+	nc, err := nats.Connect(s.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		s.t.Fatalf("connect: %v", err)
+	}
+	s.t.Cleanup(nc.Close)
+	return nc
+}
+
+// Run starts a server and returns a JetStream context on it: what most tests
+// need.
+func Run(t testing.TB) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(Start(t, false).Connect())
+	if err != nil {
+		t.Fatalf("jetstream: %v", err)
+	}
+	return js
+}

@@ -1,0 +1,308 @@
+// Package pipeline is the pipeline file, tercel.yaml, as Go values: sources,
+// destinations and how each service works. Every service of one deployment
+// reads the same file.
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// File is the whole pipeline file.
+type File struct {
+	// Sources are the systems that send webhooks, by name. Required.
+	Sources map[string]provider.Source `yaml:"sources"`
+	// Destinations take enriched events, by name. Without any, tercel up
+	// writes to a SQLite file in its data folder.
+	Destinations map[string]Destination `yaml:"destinations"`
+	// NATS is how services connect. tercel up runs a server of its own.
+	NATS NATS `yaml:"nats"`
+	// Streams is how events are kept.
+	Streams topology.Config `yaml:"streams"`
+	// Ingress is how webhooks are taken in.
+	Ingress Ingress `yaml:"ingress"`
+	// Enricher is how triggers are worked through.
+	Enricher consume.Config `yaml:"enricher"`
+	// Sink is how enriched events are delivered.
+	Sink consume.Config `yaml:"sink"`
+	// Reconciler is how gaps are found.
+	Reconciler Reconciler `yaml:"reconciler"`
+	// Telemetry is what the services tell about themselves.
+	Telemetry Telemetry `yaml:"telemetry"`
+}
+
+// NATS is how a service connects.
+type NATS struct {
+	// URL is one server or several, separated by commas. Defaults to
+	// nats://127.0.0.1:4222.
+	URL string `yaml:"url"`
+	// Credentials is the path of a .creds file. Defaults to none.
+	Credentials string `yaml:"credentials"`
+	// CA is the path of a PEM file with the servers' authority. Defaults to
+	// the system's authorities.
+	CA string `yaml:"ca"`
+}
+
+// Ingress is how webhooks are taken in.
+type Ingress struct {
+	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; put a
+	// TLS proxy in front to take them from outside.
+	Listen string `yaml:"listen"`
+	// MaxInFlight bounds requests being handled; more are answered 503.
+	// Defaults to 1024.
+	MaxInFlight int `yaml:"max_in_flight"`
+	// ReadTimeout bounds reading one request. Defaults to 10s.
+	ReadTimeout time.Duration `yaml:"read_timeout"`
+	// StoreTimeout bounds waiting for JetStream; then the answer is 503.
+	// Defaults to 5s.
+	StoreTimeout time.Duration `yaml:"store_timeout"`
+	// DrainTimeout bounds finishing requests at the end. Defaults to 20s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// Reconciler is how gaps are found.
+type Reconciler struct {
+	// LeaseTTL is how long a runner that has gone keeps others out. Defaults
+	// to 15s; whole seconds.
+	LeaseTTL time.Duration `yaml:"lease_ttl"`
+	// CatchUp bounds waiting until what was sent before a window's end has
+	// been enriched; the report says when it was not. Defaults to 30s.
+	CatchUp time.Duration `yaml:"catch_up"`
+	// RepairRate is the most records a second sent again. Defaults to 200.
+	RepairRate int `yaml:"repair_rate"`
+	// AuditEvery is the time between two audits of the pipeline itself.
+	// Defaults to 5m.
+	AuditEvery time.Duration `yaml:"audit_every"`
+	// AuditSettle is how old a trigger without any outcome must be before it
+	// is sent again. It must exceed the time that all attempts of the enricher
+	// may take. Defaults to 1h.
+	AuditSettle time.Duration `yaml:"audit_settle"`
+	// Collect is how dead letters are collected.
+	Collect consume.Config `yaml:"collect"`
+}
+
+// Telemetry is what services tell about themselves.
+type Telemetry struct {
+	// Listen is the address of /livez, /readyz and /metrics. Defaults to
+	// 127.0.0.1:9464.
+	Listen string `yaml:"listen"`
+	// OTLP is the endpoint that traces and metrics are sent to, such as
+	// http://127.0.0.1:4318. Defaults to none.
+	OTLP string `yaml:"otlp"`
+	// Sample is the share of traces that is recorded, 0 to 1. Defaults to 1.
+	Sample float64 `yaml:"sample"`
+	// LogLevel is debug, info, warn or error. Defaults to info.
+	LogLevel LogLevel `yaml:"log_level"`
+}
+
+// LogLevel is how much is logged.
+type LogLevel string
+
+// Values lists the levels, for configuration errors.
+func (LogLevel) Values() []string { return []string{"debug", "info", "warn", "error"} }
+
+// Default returns the documented defaults.
+func Default() *File {
+	sink := consume.DefaultConfig()
+	sink.Workers, sink.Batch = 1, 500
+	collect := consume.DefaultConfig()
+	collect.Workers, collect.MaxAttempts = 4, 100
+	return &File{
+		NATS:     NATS{URL: "nats://127.0.0.1:4222"},
+		Streams:  topology.DefaultConfig(),
+		Enricher: consume.DefaultConfig(),
+		Sink:     sink,
+		Ingress: Ingress{
+			Listen: "127.0.0.1:8080", MaxInFlight: 1024, ReadTimeout: 10 * time.Second,
+			StoreTimeout: 5 * time.Second, DrainTimeout: 20 * time.Second,
+		},
+		Reconciler: Reconciler{
+			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
+			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
+		},
+		Telemetry: Telemetry{Listen: "127.0.0.1:9464", Sample: 1, LogLevel: "info"},
+	}
+}
+
+// Load reads a pipeline file over the defaults. The error lists every fault,
+// each with its place; see [config.Faults].
+func Load(path string, opts ...config.Option) (*File, error) {
+	f := Default()
+	if err := config.Load(path, f, opts...); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Decode is Load for a file's content; name stands for it in faults.
+func Decode(name string, data []byte, opts ...config.Option) (*File, error) {
+	f := Default()
+	if err := config.Decode(name, data, f, opts...); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Validate reports the faults that no single section can see.
+func (f *File) Validate(c *config.Check) {
+	if len(f.Sources) == 0 {
+		c.Missing("sources", "at least one source")
+	}
+	for name := range f.Sources {
+		if !provider.Name.MatchString(name) {
+			c.Fault("sources."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
+		}
+	}
+	for name := range f.Destinations {
+		if !provider.Name.MatchString(name) {
+			c.Fault("destinations."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
+		}
+	}
+	for section, problems := range map[string]map[string]string{
+		"enricher": f.Enricher.Problems(), "sink": f.Sink.Problems(), "reconciler.collect": f.Reconciler.Collect.Problems(),
+	} {
+		for _, key := range slices.Sorted(maps.Keys(problems)) {
+			c.Fault(section+"."+key, "", problems[key])
+		}
+	}
+	f.validateStreams(c)
+	f.validateServices(c)
+}
+
+func (f *File) validateStreams(c *config.Check) {
+	if r := f.Streams.Replicas; r != 1 && r != 3 && r != 5 {
+		c.Fault("streams.replicas", "", "1, 3 or 5")
+	}
+	if w := f.Streams.DedupWindow; w < 100*time.Millisecond || w > 24*time.Hour {
+		c.Fault("streams.dedup_window", "", "100ms to 24h: the server keeps every id of it in memory")
+	}
+}
+
+func (f *File) validateServices(c *config.Check) {
+	in, r := f.Ingress, f.Reconciler
+	if in.MaxInFlight < 1 {
+		c.Fault("ingress.max_in_flight", "", "at least 1")
+	}
+	for key, d := range map[string]time.Duration{
+		"read_timeout": in.ReadTimeout, "store_timeout": in.StoreTimeout, "drain_timeout": in.DrainTimeout,
+	} {
+		if d <= 0 {
+			c.Fault("ingress."+key, "", "more than 0s")
+		}
+	}
+	if r.LeaseTTL < time.Second || r.LeaseTTL%time.Second != 0 {
+		c.Fault("reconciler.lease_ttl", "", "whole seconds, at least 1s")
+	}
+	if r.RepairRate < 1 {
+		c.Fault("reconciler.repair_rate", "", "at least 1 a second")
+	}
+	if r.AuditEvery < time.Second || r.AuditSettle < time.Second {
+		c.Fault("reconciler.audit_every", "", "audit_every and audit_settle of at least 1s")
+	}
+	if s := f.Telemetry.Sample; s < 0 || s > 1 {
+		c.Fault("telemetry.sample", "", "0 to 1")
+	}
+}
+
+// Destination takes the enriched events that it subscribes to. It has exactly
+// one kind.
+type Destination struct {
+	// SQLite writes to a database file.
+	SQLite *SQLite `yaml:"sqlite"`
+	// Files writes NDJSON files.
+	Files *Files `yaml:"files"`
+	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
+	// "*" stands for one part and ">" for the rest. Defaults to [">"].
+	Subscribe []string `yaml:"subscribe"`
+}
+
+// SQLite is a database file with two tables: events, every event once, and
+// records, the newest version of each record.
+type SQLite struct {
+	// Path is the database file; its folder must exist. Required.
+	Path string `yaml:"path"`
+}
+
+// Files is a folder of NDJSON files, one event a line.
+type Files struct {
+	// Dir is the folder, made if it doesn't exist. Required.
+	Dir string `yaml:"dir"`
+	// MaxSize is when a file is closed and the next one begun. Defaults to
+	// 64MiB.
+	MaxSize config.Bytes `yaml:"max_size"`
+}
+
+// Validate reports every fault of the destination.
+func (d *Destination) Validate(c *config.Check) {
+	if (d.SQLite == nil) == (d.Files == nil) {
+		c.Fault("", "", "exactly one kind of destination: sqlite or files")
+	}
+	if d.SQLite != nil && d.SQLite.Path == "" {
+		c.Missing("sqlite.path", "the path of a database file")
+	}
+	if d.Files != nil {
+		if d.Files.Dir == "" {
+			c.Missing("files.dir", "the path of a folder")
+		}
+		if d.Files.MaxSize == 0 {
+			d.Files.MaxSize = 64 << 20
+		}
+	}
+	if len(d.Subscribe) == 0 {
+		d.Subscribe = []string{">"}
+	}
+	for i, p := range d.Subscribe {
+		if !validPattern(p) {
+			c.Fault(fmt.Sprintf("subscribe[%d]", i), "", `a pattern such as "orders.>" or "stripe.*.invoice.>"`)
+		}
+		for _, other := range d.Subscribe[:i] {
+			if overlap(strings.Split(p, "."), strings.Split(other, ".")) {
+				c.Fault(fmt.Sprintf("subscribe[%d]", i), "", fmt.Sprintf("patterns that take no subject twice; %q does too", other))
+			}
+		}
+	}
+}
+
+// Subjects are the enriched subjects that the destination takes.
+func (d *Destination) Subjects() []string {
+	subjects := make([]string, len(d.Subscribe))
+	for i, p := range d.Subscribe {
+		subjects[i] = event.PrefixEnriched + "." + p
+	}
+	return subjects
+}
+
+func validPattern(p string) bool {
+	parts := strings.Split(p, ".")
+	for i, part := range parts {
+		if part == "" || strings.ContainsAny(part, " \t\r\n") || len(part) > 1 && strings.ContainsAny(part, "*>") ||
+			part == ">" && i != len(parts)-1 {
+			return false
+		}
+	}
+	return len(p) <= 512
+}
+
+// overlap reports whether some subject matches both patterns: the server
+// refuses a consumer whose filters do.
+func overlap(a, b []string) bool {
+	for i := 0; ; i++ {
+		switch {
+		case i == len(a) || i == len(b):
+			return len(a) == len(b)
+		case a[i] == ">" || b[i] == ">":
+			return true
+		case a[i] != b[i] && a[i] != "*" && b[i] != "*":
+			return false
+		}
+	}
+}

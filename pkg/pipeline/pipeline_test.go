@@ -1,0 +1,143 @@
+package pipeline_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+)
+
+func env(name string) (string, bool) {
+	v, ok := map[string]string{
+		"ORDERS_SECRET": "a secret of enough length", "ORDERS_TOKEN": "token", "STRIPE_WEBHOOK_SECRET": "whsec_0123456789abcdef",
+		"GITHUB_SECRET": "another secret, long enough",
+	}[name]
+	return v, ok
+}
+
+func decode(text string) (*pipeline.File, error) {
+	return pipeline.Decode("tercel.yaml", []byte(text), config.WithLookupEnv(env))
+}
+
+const whole = `
+sources:
+  stripe:
+    preset: stripe
+    secrets: [env:STRIPE_WEBHOOK_SECRET]
+  hub:
+    preset: github
+    secrets: [env:GITHUB_SECRET]
+    api: {token: env:ORDERS_TOKEN}
+    resources: [issue]
+  orders:
+    verify: {scheme: hmac-sha256, header: X-Signature, encoding: hex, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
+    secrets: [env:ORDERS_SECRET]
+    event: {id: header.X-Delivery, type: body.kind}
+    accounts: [north, south]
+    limit: {requests: 100}
+    api: {base: "https://orders.example.com", token: env:ORDERS_TOKEN, rate: {requests: 50, per: 1s}, concurrency: 4}
+    resources:
+      order:
+        triggers: [order.*]
+        id: body.order.id
+        get: /orders/{id}
+        related: {customer: "/customers/{record.customer_id}", notes: {get: "/orders/{id}/notes", optional: true}}
+        version: record.updated_at
+        reconcile: {every: 30m, list: /orders, since: updated_after, order: ascending, items: orders, next: cursor, overlap: 5m}
+destinations:
+  warehouse: {sqlite: {path: warehouse.db}, subscribe: ["orders.>", "stripe.*.invoice.>"]}
+  archive: {files: {dir: archive}}
+streams: {dedup_window: 10m, raw: {max_age: 2d, max_bytes: 1GiB}}
+`
+
+func TestFileIsReadOverPresetsAndDefaults(t *testing.T) {
+	t.Parallel()
+	f, err := decode(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orders, stripe, hub := f.Sources["orders"], f.Sources["stripe"], f.Sources["hub"]
+	checks := map[string]bool{
+		"the preset's scheme is there":        stripe.Verify.Header == "Stripe-Signature" && stripe.Verifier() != nil && len(stripe.Keys()) == 1,
+		"an id in the body is signed":         stripe.IDSigned(),
+		"an id in a bare header isn't":        !orders.IDSigned() && !hub.IDSigned(),
+		"the file's scheme is there":          orders.Verify.Timestamp == "X-Timestamp",
+		"the preset's base and the token":     hub.API.Base == "https://api.github.com" && hub.API.Token.Reveal() == "token",
+		"a resource by name":                  hub.Resources["issue"].Matches("issues.opened") && !hub.Resources["issue"].Matches("push"),
+		"no resources unless asked for":       len(stripe.Resources) == 0,
+		"api defaults":                        orders.API.Timeout == 20*time.Second && orders.API.Concurrency == 4,
+		"limit default":                       orders.Limit.Per == time.Second,
+		"related short and long form":         orders.Resources["order"].Related["notes"].Optional && !orders.Resources["order"].Related["customer"].Optional,
+		"reconcile defaults":                  orders.Resources["order"].Reconcile.Settle == 2*time.Minute && orders.Resources["order"].Reconcile.Overlap == 5*time.Minute,
+		"next short form":                     orders.Resources["order"].Reconcile.Next.Param == "cursor",
+		"accounts":                            len(orders.AccountNames()) == 2 && stripe.AccountNames()[0] == "_",
+		"destination subjects":                f.Destinations["warehouse"].Subscribe[0] == "orders.>" && f.Destinations["archive"].Subscribe[0] == ">",
+		"stream settings over their defaults": f.Streams.Raw.MaxAge == 48*time.Hour && f.Streams.Enriched.MaxAge == 7*24*time.Hour,
+		"JSON is needed":                      orders.NeedsJSON(),
+	}
+	for what, ok := range checks {
+		if !ok {
+			t.Errorf("not so: %s", what)
+		}
+	}
+}
+
+func TestEveryFaultIsReportedAtOnceWithItsPlace(t *testing.T) {
+	t.Parallel()
+	_, err := decode(`
+sources:
+  stripe:
+    preset: strip
+    secrets: [env:STRIPE_WEBHOOK_SECRET]
+  hub:
+    preset: github
+    secrets: [env:NO_SUCH]
+    resources: [isue]
+  orders:
+    verify: {scheme: hmac-sha257, header: X-Signature}
+    secrets: [whsec_literal]
+    event: {id: header.X-Delivery, type: boody.kind}
+    api: {base: "http://orders.example.com", tokn: env:ORDERS_TOKEN}
+    resources:
+      order: {triggers: [order.*], id: body.order.id, get: orders, reconcile: {every: 1 hour, list: /orders, order: rising}}
+  stripe:
+    preset: stripe
+destinations:
+  w: {sqlite: {path: w.db}, files: {dir: d}}
+  x: {files: {dir: d}, subscribe: ["a.>", "a.*.b"]}
+streams: {replicas: 2}
+`)
+	var faults config.Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("Decode() = %v, want config.Faults", err)
+	}
+	text := err.Error()
+	t.Log("\n" + text)
+	for _, want := range []string{
+		`did you mean "stripe"?`, `NO_SUCH`, `did you mean "issue"?`, `did you mean "hmac-sha256"?`, `sources.orders.secrets`,
+		`sources.orders.event.type`, `sources.orders.api.base`, `did you mean "token"?`, `sources.orders.resources.order.get`,
+		`sources.orders.resources.order.version`, `sources.orders.resources.order.reconcile.every`, `did you mean`, `destinations.w`, `destinations.x.subscribe`, `streams.replicas`,
+		`tercel.yaml:4:`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the faults don't mention %s", want)
+		}
+	}
+	if strings.Contains(text, "whsec_literal") {
+		t.Error("a fault quotes a secret")
+	}
+	if len(faults) < 15 {
+		t.Errorf("%d faults, want all of them at once", len(faults))
+	}
+}
+
+func ExampleDecode() {
+	_, err := pipeline.Decode("tercel.yaml", []byte("sources:\n  hub:\n    preset: githup\n    secrets: [env:S]\n"),
+		config.WithLookupEnv(func(string) (string, bool) { return "a secret, long enough", true }))
+	fmt.Println(err)
+	// Output: tercel.yaml:3:13: sources.hub.preset: found "githup", want one of github, miniflux, standard-webhooks, stripe; did you mean "github"?
+}

@@ -1,0 +1,111 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/field"
+)
+
+// TriggerExpr finds one value in a trigger. It is written as one expression
+// over body and header, such as body.id or "{header.X-Event}.{body.action}", or
+// as a list of them of which the first that finds something counts.
+type TriggerExpr []field.Expr
+
+// DecodeNode reads the short and the list form.
+func (t *TriggerExpr) DecodeNode(n config.Node) {
+	var texts []string
+	if n.Kind() == config.Scalar {
+		texts = []string{n.Text()}
+	} else if !n.Decode(&texts) {
+		return
+	}
+	*t = nil
+	for _, text := range texts {
+		e, err := field.Parse(text, "body", "header")
+		if err != nil {
+			n.Fault("an expression such as body.id or header.X-Delivery (" + err.Error() + ")")
+			return
+		}
+		*t = append(*t, e)
+	}
+}
+
+// First returns the first value that is there, or an error that names every
+// alternative and wraps [field.ErrMissing].
+func (t TriggerExpr) First(s field.Scope) (string, error) { return field.First(t, s) }
+
+// All returns every value of the first alternative that finds any: an
+// expression with [] names several.
+func (t TriggerExpr) All(s field.Scope) ([]string, error) {
+	var names []string
+	for _, e := range t {
+		v, err := e.All(s)
+		if err == nil {
+			return v, nil
+		}
+		if !errors.Is(err, field.ErrMissing) {
+			return nil, err
+		}
+		names = append(names, e.String())
+	}
+	return nil, fmt.Errorf("%s: %w", strings.Join(names, ", "), field.ErrMissing)
+}
+
+// Uses reports whether any alternative looks into root.
+func (t TriggerExpr) Uses(root string) bool {
+	for _, e := range t {
+		if e.Uses(root) {
+			return true
+		}
+	}
+	return false
+}
+
+// RecordExpr finds one value in a record, such as record.updated_at.
+type RecordExpr struct{ field.Expr }
+
+// DecodeNode reads the expression.
+func (r *RecordExpr) DecodeNode(n config.Node) {
+	e, err := field.Parse(n.Text(), "record")
+	if err != nil {
+		n.Fault("an expression such as record.updated_at")
+		return
+	}
+	r.Expr = e
+}
+
+// In returns the expression's value in a record.
+func (r RecordExpr) In(record []byte) (string, error) {
+	return r.Eval(field.Scope{Docs: map[string][]byte{"record": record}})
+}
+
+// Path is a path below the API's base URL with references in braces: {id},
+// {account}, {record.…} and {body.…} (of the trigger). Referenced values are
+// escaped, so they can't leave their place.
+type Path struct{ field.Expr }
+
+// DecodeNode reads the template.
+func (p *Path) DecodeNode(n config.Node) {
+	e, err := ParsePath(n.Text())
+	if err != nil {
+		n.Fault("a path such as /orders/{id} (" + err.Error() + ")")
+		return
+	}
+	*p = e
+}
+
+// ParsePath reads a path template.
+func ParsePath(text string) (Path, error) {
+	if !strings.HasPrefix(text, "/") {
+		return Path{}, errors.New("it must begin with a slash")
+	}
+	e, err := field.ParseTemplate(text, "id", "account", "record", "body")
+	return Path{e}, err
+}
+
+// Fill returns the path with every reference replaced and escaped.
+func (p Path) Fill(s field.Scope) (string, error) { return p.Build(s, url.PathEscape) }

@@ -1,0 +1,83 @@
+package provider
+
+import (
+	"embed"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/signature"
+)
+
+//go:embed presets/*.yaml
+var presetFiles embed.FS
+
+// Preset is what Tercel knows of one provider: a file of presets/.
+type Preset struct {
+	// Title is the provider's name for people. Required.
+	Title string `yaml:"title"`
+	// Docs is the address of the provider's own description of its webhooks.
+	Docs string `yaml:"docs"`
+	// Secret says in a few words where a user finds the signing secret.
+	Secret string `yaml:"secret"`
+	// Verify, Event and Request are the defaults of the source's keys.
+	Verify  signature.Scheme `yaml:"verify"`
+	Event   Identity         `yaml:"event"`
+	Request Request          `yaml:"request"`
+	// API has the parts that are the same for every user.
+	API PresetAPI `yaml:"api"`
+	// Resources are ready kinds of records that a source may name.
+	Resources map[string]Resource `yaml:"resources"`
+}
+
+// PresetAPI is the part of [API] that a preset may set.
+type PresetAPI struct {
+	// Base is the API's public address.
+	Base string `yaml:"base"`
+}
+
+func (p *Preset) fill(s *Source) {
+	s.Verify, s.Event = p.Verify, p.Event
+	if len(p.Request.ContentTypes) > 0 {
+		s.Request.ContentTypes = p.Request.ContentTypes
+	}
+	if p.Request.MaxBody > 0 {
+		s.Request.MaxBody = p.Request.MaxBody
+	}
+	s.API.Base = p.API.Base
+	s.Resources = Resources(maps.Clone(p.Resources))
+}
+
+// presets are read once; they are part of the program, and a test reads each.
+var presets = mustLoadPresets()
+
+func mustLoadPresets() map[string]*Preset {
+	all := map[string]*Preset{}
+	files, err := presetFiles.ReadDir("presets")
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range files {
+		data, err := presetFiles.ReadFile(path.Join("presets", f.Name()))
+		if err != nil {
+			panic(err)
+		}
+		p := &Preset{}
+		if err := config.Decode("presets/"+f.Name(), data, p); err != nil {
+			panic(err) // a preset of this program is wrong
+		}
+		all[strings.TrimSuffix(f.Name(), ".yaml")] = p
+	}
+	return all
+}
+
+// PresetNames lists the presets in alphabetical order.
+func PresetNames() []string { return slices.Sorted(maps.Keys(presets)) }
+
+// LookupPreset returns a preset by name. It must not be changed.
+func LookupPreset(name string) (*Preset, bool) {
+	p, ok := presets[name]
+	return p, ok
+}

@@ -1,0 +1,343 @@
+// Package provider is what Tercel knows of the systems that send webhooks:
+// presets, which are data, and the sources and resources that a pipeline file
+// makes of them.
+//
+// A preset fills a [Source]; what the pipeline file says overrides it key by
+// key. Presets live in presets/*.yaml and pass one conformance suite.
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/signature"
+)
+
+// Source is one system that sends webhooks: an entry of sources in the
+// pipeline file.
+type Source struct {
+	// Preset is the provider whose settings apply where the file has none.
+	Preset string `yaml:"preset"`
+	// Secrets verify its webhooks: references such as env:NAME or file:/path,
+	// several while rotating. Required.
+	Secrets []config.Secret `yaml:"secrets"`
+	// Verify says how it signs. From the preset, or required.
+	Verify signature.Scheme `yaml:"verify"`
+	// Event says where a request has its identity. From the preset, or required.
+	Event Identity `yaml:"event"`
+	// Request bounds what is taken in.
+	Request Request `yaml:"request"`
+	// Accounts are the provider's tenants that may be named in the request's
+	// path, POST /v1/SOURCE/ACCOUNT. Defaults to none: the path has no account.
+	Accounts []string `yaml:"accounts"`
+	// Limit bounds the requests taken from this source.
+	Limit Rate `yaml:"limit"`
+	// API is how to call the source.
+	API API `yaml:"api"`
+	// Resources are its kinds of records: names of the preset's, or mappings.
+	Resources Resources `yaml:"resources"`
+
+	verifier *signature.Verifier
+	keys     []signature.Key
+}
+
+// Identity says where a request has its event's attributes.
+type Identity struct {
+	// ID finds the provider's id of the event, the same on each repeat. Without
+	// it the body's hash serves.
+	ID TriggerExpr `yaml:"id"`
+	// Type finds the event's type. Required.
+	Type TriggerExpr `yaml:"type"`
+	// Time finds when the event happened: RFC 3339, or Unix seconds or
+	// milliseconds. Defaults to the time of receipt.
+	Time TriggerExpr `yaml:"time"`
+}
+
+// Request bounds what is taken in.
+type Request struct {
+	// ContentTypes are the media types taken; "+json" stands for every type
+	// with that suffix. Defaults to [application/json, +json].
+	ContentTypes []string `yaml:"content_types"`
+	// MaxBody is the largest body. Defaults to 512KiB; with its headers it must
+	// fit the server's max_payload (1MiB by default).
+	MaxBody config.Bytes `yaml:"max_body"`
+}
+
+// Rate is a number of requests per time; the zero Rate is no limit.
+type Rate struct {
+	// Requests is how many. Required.
+	Requests int `yaml:"requests"`
+	// Per is in what time. Defaults to 1s.
+	Per time.Duration `yaml:"per"`
+}
+
+// DecodeNode sets the default, then reads the mapping over it.
+func (r *Rate) DecodeNode(n config.Node) {
+	r.Per = time.Second
+	n.Decode(r)
+	if r.Requests < 1 || r.Per <= 0 {
+		n.Fault("{requests: at least 1, per: a duration}")
+	}
+}
+
+// API is how to call a source's HTTP API.
+type API struct {
+	// Base is the URL that paths are appended to. Required to get or list.
+	Base string `yaml:"base"`
+	// Token is sent as a bearer token.
+	Token config.Secret `yaml:"token"`
+	// Basic is sent as HTTP basic authentication.
+	Basic *Basic `yaml:"basic"`
+	// Headers are sent with every request, such as X-Api-Key.
+	Headers map[string]config.Secret `yaml:"headers"`
+	// Rate bounds the requests of one process. Defaults to no limit.
+	Rate Rate `yaml:"rate"`
+	// Concurrency bounds requests in flight. Defaults to 8.
+	Concurrency int `yaml:"concurrency"`
+	// Timeout bounds one request. Defaults to 20s.
+	Timeout time.Duration `yaml:"timeout"`
+	// MaxBody bounds an answer. Defaults to 4MiB.
+	MaxBody config.Bytes `yaml:"max_body"`
+	// AllowPrivate permits plain http and addresses on loopback and private
+	// networks, for systems on the premises. Defaults to false.
+	AllowPrivate bool `yaml:"allow_private"`
+}
+
+// Basic is a user and password.
+type Basic struct {
+	// User is the user name. Required.
+	User string `yaml:"user"`
+	// Password is a reference such as env:NAME. Required.
+	Password config.Secret `yaml:"password"`
+}
+
+// Resources are a source's kinds of records by name.
+type Resources map[string]Resource
+
+// DecodeNode reads a list of names of the preset's resources, or a mapping
+// whose entries are laid over them.
+func (r *Resources) DecodeNode(n config.Node) {
+	known, chosen := *r, Resources{}
+	if n.Kind() == config.Sequence {
+		var names []string
+		n.Decode(&names)
+		for _, name := range names {
+			res, ok := known[name]
+			res.unknown = !ok
+			chosen[name] = res
+		}
+		*r = chosen
+		return
+	}
+	for _, name := range n.Keys() {
+		child, _ := n.Child(name)
+		res := known[name]
+		child.Decode(&res)
+		chosen[name] = res
+	}
+	if n.Kind() == config.Scalar {
+		n.Fault("a list of the preset's resources, or a mapping")
+	}
+	*r = chosen
+}
+
+// DecodeNode fills s from its preset, then reads the mapping over it.
+func (s *Source) DecodeNode(n config.Node) {
+	s.Request = Request{ContentTypes: []string{"application/json", "+json"}, MaxBody: 512 << 10}
+	s.API.Concurrency, s.API.Timeout, s.API.MaxBody = 8, 20*time.Second, 4<<20
+	preset := ""
+	if child, ok := n.Child("preset"); ok {
+		preset = child.Text()
+	}
+	if p, ok := presets[preset]; ok {
+		p.fill(s)
+	}
+	n.Decode(s)
+	if _, ok := n.Child("resources"); !ok {
+		s.Resources = nil
+	}
+}
+
+var accountName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// Validate reports every fault of the source and makes it ready for use.
+func (s *Source) Validate(c *config.Check) {
+	if s.Preset != "" && presets[s.Preset] == nil {
+		c.OneOf("preset", s.Preset, PresetNames())
+	}
+	if s.Preset == "" || presets[s.Preset] != nil {
+		s.compile(c)
+	}
+	for i, a := range s.Accounts {
+		if !accountName.MatchString(a) {
+			c.Fault(fmt.Sprintf("accounts[%d]", i), "", "letters, digits, dots, - and _, at most 128")
+		}
+	}
+	if s.Request.MaxBody < 1 || s.Request.MaxBody > 64<<20 {
+		c.Fault("request.max_body", "", "1B to 64MiB")
+	}
+	s.validateAPI(c)
+	s.validateResources(c)
+}
+
+func (s *Source) compile(c *config.Check) {
+	var err error
+	if s.verifier, err = signature.Compile(s.Verify); err != nil {
+		var faults signature.Faults
+		if !errors.As(err, &faults) {
+			c.Fault("verify", "", err.Error())
+		}
+		if s.Verify == (signature.Scheme{}) {
+			c.Missing("verify", "how the source signs, or a preset that knows it")
+		} else {
+			for _, f := range faults {
+				c.Fault("verify."+f.Key, fmt.Sprintf("%q", f.Value), f.Want)
+			}
+		}
+	}
+	if len(s.Event.Type) == 0 {
+		c.Missing("event.type", "where the event's type is, such as body.type")
+	}
+	if len(s.Secrets) == 0 {
+		c.Missing("secrets", "the signing secret, such as [env:WEBHOOK_SECRET]")
+	}
+	s.keys = nil
+	for i, secret := range s.Secrets {
+		if secret.IsZero() || err != nil {
+			continue // already a fault
+		}
+		k, kerr := signature.ParseKey(s.Verify, secret.Reveal())
+		if kerr != nil {
+			c.Fault(fmt.Sprintf("secrets[%d]", i), "", "a secret that the scheme can use: "+kerr.Error())
+			continue
+		}
+		s.keys = append(s.keys, k)
+	}
+}
+
+func (s *Source) validateAPI(c *config.Check) {
+	a := s.API
+	if a.Base != "" {
+		u, err := url.Parse(a.Base)
+		switch {
+		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+			c.Fault("api.base", "", "a URL such as https://api.example.com")
+		case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			c.Fault("api.base", "a URL with more than host and path", "credentials under token, basic or headers")
+		case u.Scheme == "http" && !a.AllowPrivate:
+			c.Fault("api.base", "", "https, or allow_private: true for a system on the premises")
+		}
+	}
+	if a.Basic != nil && (a.Basic.User == "" || a.Basic.Password.IsZero()) {
+		c.Fault("api.basic", "", "{user: NAME, password: env:NAME}")
+	}
+	if a.Concurrency < 1 || a.Concurrency > 4096 {
+		c.Fault("api.concurrency", "", "1 to 4096")
+	}
+	if a.Timeout <= 0 {
+		c.Fault("api.timeout", "", "more than 0s")
+	}
+}
+
+func (s *Source) validateResources(c *config.Check) {
+	known := []string{}
+	if p := presets[s.Preset]; p != nil {
+		for name := range p.Resources {
+			known = append(known, name)
+		}
+	}
+	slices.Sort(known)
+	for name, r := range s.Resources {
+		switch {
+		case r.unknown && len(known) > 0:
+			c.OneOf("resources", name, known)
+		case r.unknown:
+			c.Fault("resources", fmt.Sprintf("%q", name), "resources written out as a mapping: the preset has none")
+		case !Name.MatchString(name):
+			c.Fault("resources."+name, "", "a name of lower-case letters, digits, - and _")
+		}
+	}
+	if len(s.Resources) > 0 && s.API.Base == "" {
+		c.Missing("api.base", "the URL of the API that has the records")
+	}
+}
+
+// Name is what names of sources, destinations and resources look like: they
+// are subject tokens, durable names and metric attributes.
+var Name = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// Verifier checks the source's signatures; Keys are its secrets' keys.
+func (s *Source) Verifier() *signature.Verifier { return s.verifier }
+
+// Keys returns the keys that a signature may be made with.
+func (s *Source) Keys() []signature.Key { return s.keys }
+
+// IDSigned reports whether the signature covers the delivery id: it is in the
+// body, which every scheme covers, or in a header that is part of the signed
+// string.
+func (s *Source) IDSigned() bool {
+	for _, e := range s.Event.ID {
+		for name := range e.Headers() {
+			inTemplate := strings.EqualFold(name, s.Verify.ID) && strings.Contains(s.Verify.Signed, "{id}")
+			if !inTemplate && !strings.Contains(strings.ToLower(s.Verify.Signed), "{header:"+strings.ToLower(name)+"}") {
+				return false
+			}
+		}
+	}
+	return len(s.Event.ID) > 0
+}
+
+// NeedsJSON reports whether the source's triggers must be JSON: an expression
+// looks into their body.
+func (s *Source) NeedsJSON() bool {
+	if s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") {
+		return true
+	}
+	for _, r := range s.Resources {
+		if r.ID.Uses("body") {
+			return true
+		}
+	}
+	return false
+}
+
+// Takes reports whether the source takes a media type.
+func (s *Source) Takes(mediaType string) bool {
+	for _, t := range s.Request.ContentTypes {
+		if t == "*" || t == mediaType || strings.HasPrefix(t, "+") && strings.HasSuffix(mediaType, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// ResourceFor returns the resource that an event type speaks of, by name, and
+// whether there is one. Where several match, the first by name counts.
+func (s *Source) ResourceFor(typ string) (string, Resource, bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.Resources)) {
+		if r := s.Resources[name]; r.Matches(typ) {
+			return name, r, true
+		}
+	}
+	return "", Resource{}, false
+}
+
+// AccountNames lists the accounts that are reconciled: those of the pipeline
+// file, or [event.NoAccount].
+func (s *Source) AccountNames() []string {
+	if len(s.Accounts) == 0 {
+		return []string{event.NoAccount}
+	}
+	return s.Accounts
+}
+
+func isMissing(err error) bool { return errors.Is(err, field.ErrMissing) }

@@ -1,0 +1,205 @@
+// Package publish stores messages in one JetStream stream, many at a time.
+//
+// A server that syncs every message to disk before it acknowledges it can do
+// so a few hundred times a second, however many publishers there are. At the
+// synced level on one node a [Publisher] therefore commits in groups: whatever
+// has queued up while the last group was on its way becomes one atomic batch,
+// which the server syncs once. A lone message waits for nobody. At the relaxed
+// level, and on a replicated stream (whose servers group by themselves),
+// messages go out one by one without waiting for each other.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrUnavailable is returned when JetStream did not acknowledge a message in
+// time. The message may have been stored all the same: publish it again under
+// the same Nats-Msg-Id.
+var ErrUnavailable = errors.New("jetstream did not acknowledge")
+
+// ErrBusy is returned when the publisher's queue is full. Nothing was stored.
+var ErrBusy = errors.New("publisher queue is full")
+
+// ErrClosed is returned after Close. Nothing was stored.
+var ErrClosed = errors.New("publisher is closed")
+
+// Config is how a [Publisher] works.
+type Config struct {
+	// Group makes the publisher commit in groups by atomic batches.
+	Group bool
+	// MaxBatch is the most messages in a group. Defaults to 256; the server's
+	// limit is 1000.
+	MaxBatch int
+	// MaxBatchBytes is the most payload bytes in a group. Defaults to 4 MiB.
+	MaxBatchBytes int
+	// Queue is how many messages may wait. Defaults to 4096.
+	Queue int
+	// Timeout bounds one message's whole way. Defaults to 5s.
+	Timeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&c.MaxBatch, 256)
+	set(&c.MaxBatchBytes, 4<<20)
+	set(&c.Queue, 4096)
+	if c.Timeout <= 0 {
+		c.Timeout = 5 * time.Second
+	}
+	return c
+}
+
+// Ack says where a message is stored.
+type Ack struct {
+	// Sequence is the message's place in the stream.
+	Sequence uint64
+	// Duplicate says that the stream held the message's id already; Sequence
+	// is then that of the first.
+	Duplicate bool
+}
+
+// Publisher publishes into one stream. It is safe for concurrent use.
+type Publisher struct {
+	cfg    Config
+	js     jetstream.JetStream
+	queue  chan *pending // never closed; done ends its reader
+	known  *recent
+	done   chan struct{} // closed by Close
+	ended  chan struct{} // closed when the committer has returned
+	closer sync.Once
+}
+
+type pending struct {
+	msg    *nats.Msg
+	id     string
+	result chan result // buffered, one value
+}
+
+type result struct {
+	ack Ack
+	err error
+}
+
+// New returns a publisher on nc, which it borrows. Close it.
+func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
+	cfg = cfg.withDefaults()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(cfg.Queue), jetstream.WithPublishAsyncTimeout(cfg.Timeout))
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	p := &Publisher{
+		cfg: cfg, js: js, known: newRecent(2 * cfg.Queue),
+		queue: make(chan *pending, cfg.Queue), done: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if cfg.Group {
+		go p.commitLoop()
+	} else {
+		close(p.ended)
+	}
+	return p, nil
+}
+
+// Close stops taking messages, lets those that wait be committed and returns.
+func (p *Publisher) Close() {
+	p.closer.Do(func() { close(p.done) })
+	<-p.ended
+}
+
+// Publish stores msg and returns once the server has acknowledged it (promise
+// 1), or with [ErrUnavailable], [ErrBusy], [ErrClosed], ctx's error, or the
+// server's own refusal. msg must come from nats.NewMsg and carry a
+// Nats-Msg-Id; it belongs to the publisher from here on.
+func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
+	id := msg.Header.Get(jetstream.MsgIDHeader)
+	if id == "" {
+		return Ack{}, fmt.Errorf("publish to %s: no %s", msg.Subject, jetstream.MsgIDHeader)
+	}
+	select {
+	case <-p.done:
+		return Ack{}, ErrClosed
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	if !p.cfg.Group {
+		return p.one(ctx, msg)
+	}
+	w := &pending{msg: msg, id: id, result: make(chan result, 1)}
+	select {
+	case p.queue <- w:
+	default:
+		return Ack{}, ErrBusy
+	}
+	select {
+	case r := <-w.result:
+		return r.ack, r.err
+	case <-p.ended:
+		select {
+		case r := <-w.result:
+			return r.ack, r.err
+		default:
+			return Ack{}, ErrClosed // it was queued behind the last commit
+		}
+	case <-ctx.Done():
+		return Ack{}, fmt.Errorf("%w within %s: %w", ErrUnavailable, p.cfg.Timeout, ctx.Err())
+	}
+}
+
+// one publishes a single message and waits for its own acknowledgement.
+func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
+	for {
+		future, err := p.js.PublishMsgAsync(msg, jetstream.WithStallWait(p.cfg.Timeout))
+		if err != nil {
+			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		select {
+		case ack := <-future.Ok():
+			return Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+		case err = <-future.Err():
+		case <-ctx.Done():
+			return Ack{}, fmt.Errorf("%w within %s: %w", ErrUnavailable, p.cfg.Timeout, ctx.Err())
+		}
+		if !inProcess(err) {
+			return Ack{}, storeError(err)
+		}
+		// The first copy of this id is on its way through the replicas: neither
+		// stored nor a duplicate yet.
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+}
+
+// Server error codes, from nats-server's jetstream_errors_generated.go.
+const (
+	codeInProcess jetstream.ErrorCode = 10158 // duplicate message id is in process
+)
+
+func inProcess(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeInProcess
+}
+
+// storeError tells a server's refusal of the message from a server that could
+// not be reached or has no room.
+func storeError(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code == 400 {
+		return fmt.Errorf("jetstream refused the message: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

@@ -1,0 +1,83 @@
+package topology
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/event"
+)
+
+// Stages of the pipeline, as metrics, subjects and durable names spell them.
+const (
+	StageEnrich  = "enrich"
+	StageDeliver = "deliver"
+	StageCollect = "collect"
+)
+
+// Delivery is how a stage's consumer hands out messages.
+type Delivery struct {
+	// AckWait is how long the server waits for an answer before it delivers
+	// again.
+	AckWait time.Duration
+	// MaxAttempts is after how many attempts the stage gives a message up. The
+	// server's own limit is two above it: it is the net for crashes and hangs,
+	// and must not fire first.
+	MaxAttempts int
+}
+
+// maxAckPending bounds the messages in hand or waiting for their next attempt
+// of one consumer. Delayed messages count, so it is well above any batch.
+const maxAckPending = 20_000
+
+// EnrichConsumer is the durable consumer of one source's triggers. Every
+// source has its own, so that a sick API holds up nobody else.
+func EnrichConsumer(source string, d Delivery) jetstream.ConsumerConfig {
+	return consumer(EnrichDurable(source), "Enriches the triggers of "+source+".", d,
+		event.PrefixRaw+"."+source+".>")
+}
+
+// EnrichDurable is the durable name of a source's enriching consumer.
+func EnrichDurable(source string) string { return StageEnrich + "_" + source }
+
+// DeliverConsumer is the durable consumer of one destination, which takes the
+// enriched events of the given subjects.
+func DeliverConsumer(destination string, subjects []string, d Delivery) jetstream.ConsumerConfig {
+	return consumer(DeliverDurable(destination), "Delivers to "+destination+".", d, subjects...)
+}
+
+// DeliverDurable is the durable name of a destination's consumer.
+func DeliverDurable(destination string) string { return StageDeliver + "_" + destination }
+
+// CollectConsumer is the durable consumer of the advisories, from which dead
+// letters are made.
+func CollectConsumer(d Delivery) jetstream.ConsumerConfig {
+	return consumer(StageCollect+"_dead_letters", "Makes dead letters of advisories.", d)
+}
+
+func consumer(name, about string, d Delivery, filters ...string) jetstream.ConsumerConfig {
+	c := jetstream.ConsumerConfig{
+		Durable: name, Description: about,
+		AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: d.AckWait, MaxDeliver: d.MaxAttempts + 2, MaxAckPending: maxAckPending,
+	}
+	switch len(filters) {
+	case 0:
+	case 1:
+		c.FilterSubject = filters[0]
+	default:
+		c.FilterSubjects = filters
+	}
+	return c
+}
+
+// Stage tells which stage a durable consumer belongs to and the source or
+// destination that it serves; ok is false for a consumer that is not Tercel's.
+func Stage(durable string) (stage, name string, ok bool) {
+	for _, s := range []string{StageEnrich, StageDeliver, StageCollect} {
+		if len(durable) > len(s)+1 && durable[:len(s)+1] == s+"_" {
+			return s, durable[len(s)+1:], true
+		}
+	}
+	return "", "", false
+}

@@ -1,0 +1,145 @@
+// Package topology declares every JetStream stream, consumer and bucket that
+// Tercel uses. It is the one place that knows their names and settings.
+//
+// [Ensure] creates or updates the streams and buckets and may be called by any
+// number of processes at once. Services create their consumers through the
+// functions of this package too, so that a durable name is spelled once.
+package topology
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/event"
+)
+
+// Stream names.
+const (
+	StreamRaw        = "TERCEL_RAW"
+	StreamEnriched   = "TERCEL_ENRICHED"
+	StreamAdvisories = "TERCEL_ADVISORIES"
+	StreamDLQ        = "TERCEL_DLQ"
+	StreamReports    = "TERCEL_REPORTS"
+)
+
+// Bucket names.
+const (
+	BucketCursors     = "tercel_cursors"
+	BucketLeases      = "tercel_leases"
+	BucketLedger      = "tercel_ledger"
+	BucketDeadLetters = "tercel_dead_letters" // what became of each dead letter
+)
+
+// PrefixReports begins the subject of every reconciliation report.
+const PrefixReports = "tercel.reports"
+
+// Durability is what a stored event survives.
+type Durability string
+
+// The durability levels.
+const (
+	// Synced events are on disk before they are acknowledged: they survive
+	// power loss. On one node the server must run with sync_interval: always.
+	Synced Durability = "synced"
+	// Relaxed events are acknowledged from memory: they survive the end of the
+	// server's process, but a power cut can take the last seconds or minutes.
+	Relaxed Durability = "relaxed"
+)
+
+// Values lists the levels, for configuration errors.
+func (Durability) Values() []string { return []string{string(Synced), string(Relaxed)} }
+
+// Limits bound one stream.
+type Limits struct {
+	// MaxAge is how long messages are kept.
+	MaxAge time.Duration `yaml:"max_age"`
+	// MaxBytes is the most disk space that the stream takes, per replica. A
+	// full stream refuses new messages rather than drop old ones. 0 means no
+	// limit but the disk.
+	MaxBytes config.Bytes `yaml:"max_bytes"`
+}
+
+// Config is how streams and buckets are set up: the streams section of the
+// pipeline file.
+type Config struct {
+	// Replicas is how many servers keep each message: 1, 3 or 5. Defaults to 1.
+	Replicas int `yaml:"replicas"`
+	// Durability is what an accepted event survives. Defaults to synced.
+	Durability Durability `yaml:"durability"`
+	// DedupWindow is how long the server absorbs repeats of a message id. Each
+	// id takes about 300 bytes of server memory meanwhile. Defaults to 30m.
+	DedupWindow time.Duration `yaml:"dedup_window"`
+	// Raw limits TERCEL_RAW. MaxAge defaults to 7d.
+	Raw Limits `yaml:"raw"`
+	// Enriched limits TERCEL_ENRICHED. MaxAge defaults to 7d.
+	Enriched Limits `yaml:"enriched"`
+	// DeadLetters limits TERCEL_DLQ. MaxAge defaults to 30d.
+	DeadLetters Limits `yaml:"dead_letters"`
+	// Reports limits TERCEL_REPORTS. MaxAge defaults to 90d.
+	Reports Limits `yaml:"reports"`
+}
+
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config {
+	const day = 24 * time.Hour
+	return Config{
+		Replicas: 1, Durability: Synced, DedupWindow: 30 * time.Minute,
+		Raw: Limits{MaxAge: 7 * day}, Enriched: Limits{MaxAge: 7 * day},
+		DeadLetters: Limits{MaxAge: 30 * day}, Reports: Limits{MaxAge: 90 * day},
+	}
+}
+
+// Streams returns the wanted streams in the order in which they must be made:
+// the advisories first, since an advisory that no stream takes is gone.
+func Streams(c Config) []jetstream.StreamConfig {
+	advisories := []string{
+		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TERCEL_*.>",
+		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.TERCEL_*.>",
+	}
+	return []jetstream.StreamConfig{
+		c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...),
+		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
+		c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>"),
+		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
+		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>"),
+	}
+}
+
+// stream has the settings that all streams share. Retention is by limits
+// everywhere: work-queue streams forget their dedup ids and their dead letters.
+func (c Config) stream(name, about string, l Limits, subjects ...string) jetstream.StreamConfig {
+	window := c.DedupWindow
+	if l.MaxAge > 0 && window > l.MaxAge {
+		window = l.MaxAge
+	}
+	maxBytes := int64(l.MaxBytes)
+	if maxBytes <= 0 {
+		maxBytes = -1
+	}
+	return jetstream.StreamConfig{
+		Name: name, Description: about, Subjects: subjects,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		Replicas: c.Replicas, MaxAge: l.MaxAge, MaxBytes: maxBytes, Duplicates: window,
+		MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, MaxMsgsPerSubject: -1,
+		AllowDirect: true, AllowAtomicPublish: true,
+	}
+}
+
+// Buckets returns the wanted key-value buckets.
+func Buckets(c Config) []jetstream.KeyValueConfig {
+	bucket := func(name, about string) jetstream.KeyValueConfig {
+		return jetstream.KeyValueConfig{
+			Bucket: name, Description: about, History: 1, Storage: jetstream.FileStorage, Replicas: c.Replicas,
+		}
+	}
+	leases := bucket(BucketLeases, "Who runs what, for a while.")
+	leases.LimitMarkerTTL = time.Second // makes per-key TTLs possible
+	dead := bucket(BucketDeadLetters, "What became of each dead letter.")
+	dead.TTL = c.DeadLetters.MaxAge
+	return []jetstream.KeyValueConfig{
+		bucket(BucketCursors, "How far reconciliation has come."), leases,
+		bucket(BucketLedger, "Which versions of which records were seen."), dead,
+	}
+}
