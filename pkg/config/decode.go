@@ -136,11 +136,16 @@ func (d *decoder) unknown(e entry, known []string) {
 	d.fault(e.at, f)
 }
 
-// unique returns the entries of n whose keys are text and new, and faults the
-// others.
+// unique returns the entries of n whose keys are text, new and followed by a
+// value, and faults the others.
 func (d *decoder) unique(n Node) []entry {
 	first := map[string]int{}
 	return slices.DeleteFunc(n.entries(), func(e entry) bool {
+		if e.bare { // maybe {token:literal}, so the text is not shown
+			e.at.key = n.key
+			d.fault(e.at, Fault{Found: "a key without a value", Want: "key, colon, space and value"})
+			return true
+		}
 		if f := e.at.form(); f == formNone || f == formNull {
 			d.fault(e.at, Fault{Found: "a key that is not text", Want: "text"})
 			return true

@@ -291,6 +291,31 @@ log: debug
 	}
 }
 
+// A colon without a space after it is part of the text, in every style.
+func TestColonsInText(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{
+		"list: [a:b, localhost:4222, nats://h:4222/x, '::1', 12:30:00]\n",
+		"list:\n- a:b\n- localhost:4222\n- nats://h:4222/x\n- ::1\n- 12:30:00\n",
+		"{list: [a:b, localhost:4222, nats://h:4222/x, '::1', 12:30:00]}\n",
+		"{\"list\":[a:b,localhost:4222,nats://h:4222/x,\"::1\",12:30:00]}\n",
+	} {
+		var got settings
+		faults := decode(t, file, &got)
+		if want := "a:b localhost:4222 nats://h:4222/x ::1 12:30:00"; faults != nil || strings.Join(got.List, " ") != want {
+			t.Errorf("%q has %q and faults %q, want %s", file, got.List, faults, want)
+		}
+	}
+	var got settings
+	if faults := decode(t, "{token: env:TOKEN, secrets: [env:TOKEN, env:TOKEN]}\n", &got); faults != nil || len(got.Secrets) != 2 {
+		t.Errorf("%d secrets and faults %q, want 2 and none", len(got.Secrets), faults)
+	}
+	const want = "1:2: found a key without a value, want key, colon, space and value"
+	if faults := strings.Join(decode(t, "{name:x}\n", &got), "\n"); faults != want {
+		t.Errorf("faults:\n%s\nwant:\n%s", faults, want)
+	}
+}
+
 // What a program can't decode into is its own mistake and no fault of a file.
 func TestDecodeRefusesDestinations(t *testing.T) {
 	t.Parallel()

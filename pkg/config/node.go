@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 )
 
 // A NodeDecoder decodes its own node, for types with more than one form:
@@ -85,7 +86,8 @@ func (n Node) Decode(into any) bool {
 // Fault reports that want, a phrase, was wanted here.
 func (n Node) Fault(want string) { n.d.fault(n, Fault{Found: n.found(), Want: want}) }
 
-// Keys returns the keys of a mapping in the order of the file.
+// Keys returns the keys of a mapping in the order of the file, repeated ones
+// too: only Decode faults those.
 func (n Node) Keys() []string {
 	var keys []string
 	for _, e := range n.entries() {
@@ -109,6 +111,7 @@ type entry struct {
 	key   string
 	at    Node // the key's position and path
 	value Node
+	bare  bool // {key} without a colon
 }
 
 func (n Node) entries() []entry {
@@ -122,7 +125,8 @@ func (n Node) entries() []entry {
 		child := Node{d: n.d, n: it.Value(), key: joinKey(n.key, key), depth: n.depth + 1}
 		at := child
 		at.n = it.Key()
-		entries = append(entries, entry{key: key, at: at, value: child})
+		bare := it.KeyValue().GetToken().Type != token.MappingValueType
+		entries = append(entries, entry{key: key, at: at, value: child, bare: bare})
 	}
 	return entries
 }

@@ -37,7 +37,7 @@ func (d *decoder) parse(data []byte) (root ast.Node, ok bool) {
 	}()
 	// Without a line break at the end the lexer drops a tag there and folds the
 	// last block wrongly.
-	tokens := lexer.Tokenize(strings.TrimSuffix(text, "\n") + "\n")
+	tokens := joinColons(lexer.Tokenize(strings.TrimSuffix(text, "\n") + "\n"))
 	if len(tokens) > maxTokens {
 		d.add(Fault{Line: 1, Column: 1, Found: fmt.Sprintf("%d keys, values and signs", len(tokens)), Want: fmt.Sprintf("at most %d", maxTokens)})
 		return nil, false
@@ -95,6 +95,39 @@ func (d *decoder) readable(text string) bool {
 		return false
 	}
 	return true
+}
+
+// joinColons puts together what the lexer takes apart inside braces: a colon
+// without a space after it is part of a plain text, as in {a: [env:B]}.
+func joinColons(tokens token.Tokens) token.Tokens {
+	var joined token.Tokens
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
+		for i+2 < len(tokens) && tight(t, tokens[i+1], tokens[i+2]) {
+			t = token.String(t.Value+":"+tokens[i+2].Value, t.Origin+":"+tokens[i+2].Origin, t.Position)
+			i += 2
+		}
+		joined.Add(t)
+	}
+	return joined
+}
+
+// tight reports whether a colon stands between two plain texts without space.
+func tight(left, colon, right *token.Token) bool {
+	return colon.Type == token.MappingValueType && plain(left) && plain(right) &&
+		left.Position.Line == colon.Position.Line &&
+		left.Position.Column+utf8.RuneCountInString(left.Value) == colon.Position.Column &&
+		strings.TrimLeft(right.Origin, " \t\r\n") == right.Origin
+}
+
+// plain reports whether t is a scalar without quotes.
+func plain(t *token.Token) bool {
+	switch t.Type {
+	case token.StringType, token.BoolType, token.NullType, token.FloatType, token.InfinityType, token.NanType,
+		token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType:
+		return true
+	}
+	return false
 }
 
 // refused are the parts of YAML that make a file say other than it seems to,
@@ -194,16 +227,11 @@ func (d *decoder) complete(root ast.Node, tokens token.Tokens) bool {
 		}
 	}), root)
 	for _, t := range tokens {
-		switch t.Type {
-		case token.StringType, token.SingleQuoteType, token.DoubleQuoteType, token.BoolType, token.NullType,
-			token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType,
-			token.FloatType, token.InfinityType, token.NanType:
-			if !seen[t] {
-				f := Fault{Found: "text that belongs to no key", Want: "keys and values"}
-				f.Line, f.Column = d.clamp(t.Position)
-				d.add(f)
-				return false
-			}
+		if (plain(t) || t.Type == token.SingleQuoteType || t.Type == token.DoubleQuoteType) && !seen[t] {
+			f := Fault{Found: "text that belongs to no key", Want: "keys and values"}
+			f.Line, f.Column = d.clamp(t.Position)
+			d.add(f)
+			return false
 		}
 	}
 	return true

@@ -103,20 +103,21 @@ func TestFaultsHideSecrets(t *testing.T) {
 	t.Parallel()
 	const literal = "found [redacted], want a reference, env:NAME or file:/path, instead of the secret itself"
 	tests := map[string]struct{ file, want string }{
-		"a literal":              {"token: hunter2\n", "1:8: token: " + literal},
-		"a number":               {"token: 77777\n", "1:8: token: " + literal},
-		"a block":                {"token: |\n  hunter2\n", "1:8: token: " + literal},
-		"an odd variable":        {"token: env:hunter2!\n", "1:8: token: " + literal},
-		"a relative file":        {"token: file:hunter2\n", "1:8: token: " + literal},
-		"an absent variable":     {"token: env:NONE\n", `1:8: token: found "env:NONE" that is not set, want the name of a secret that has a value`},
-		"a blank variable":       {"token: env:BLANK\n", `1:8: token: found "env:BLANK" that is empty, want the name of a secret that has a value`},
-		"a mapping":              {"token: {env: hunter2}\n", "1:8: token: found a mapping, want a reference, env:NAME or file:/path, instead of the secret itself"},
-		"nothing":                {"token:\n", "1:7: token: found nothing, want a reference, env:NAME or file:/path, instead of the secret itself"},
-		"in a list":              {"secrets: [hunter2]\n", "1:11: secrets[0]: " + literal},
-		"instead of a list":      {"secrets: hunter2\n", "1:10: secrets: found [redacted], want a list"},
-		"instead of its mapping": {"sources: {a: {api: hunter2}}\n", "1:20: sources.a.api: found [redacted], want a mapping\n1:20: sources.a.api.base: missing, want a URL"},
-		"in a file that is none": {"token: \"hunter2\n", "1:8: invalid YAML: could not find end character of double-quoted text"},
-		"after a space too few":  {"token:hunter2\n", "1:1: found [redacted], want a mapping"},
+		"a literal":                       {"token: hunter2\n", "1:8: token: " + literal},
+		"a number":                        {"token: 77777\n", "1:8: token: " + literal},
+		"a block":                         {"token: |\n  hunter2\n", "1:8: token: " + literal},
+		"an odd variable":                 {"token: env:hunter2!\n", "1:8: token: " + literal},
+		"a relative file":                 {"token: file:hunter2\n", "1:8: token: " + literal},
+		"an absent variable":              {"token: env:NONE\n", `1:8: token: found "env:NONE" that is not set, want the name of a secret that has a value`},
+		"a blank variable":                {"token: env:BLANK\n", `1:8: token: found "env:BLANK" that is empty, want the name of a secret that has a value`},
+		"a mapping":                       {"token: {env: hunter2}\n", "1:8: token: found a mapping, want a reference, env:NAME or file:/path, instead of the secret itself"},
+		"nothing":                         {"token:\n", "1:7: token: found nothing, want a reference, env:NAME or file:/path, instead of the secret itself"},
+		"in a list":                       {"secrets: [hunter2]\n", "1:11: secrets[0]: " + literal},
+		"instead of a list":               {"secrets: hunter2\n", "1:10: secrets: found [redacted], want a list"},
+		"instead of its mapping":          {"sources: {a: {api: hunter2}}\n", "1:20: sources.a.api: found [redacted], want a mapping\n1:20: sources.a.api.base: missing, want a URL"},
+		"in a file that is none":          {"token: \"hunter2\n", "1:8: invalid YAML: could not find end character of double-quoted text"},
+		"after a space too few in braces": {"labels: {token:hunter2}\n", "1:10: labels: found a key without a value, want key, colon, space and value"},
+		"after a space too few":           {"token:hunter2\n", "1:1: found [redacted], want a mapping"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
