@@ -3,8 +3,9 @@
 //
 // A fault carries file, line, column and key path, what was found, what was
 // wanted and, for a near miss, what was probably meant. Unknown and repeated
-// keys are faults; so are anchors, aliases, merge keys, tags and a second
-// document, because a reader of the file should see what it says.
+// keys are faults; so are anchors, aliases, merge keys, tags, a second document
+// and plain text that goes on in the next line, because a reader of the file
+// should see what it says.
 //
 // Fields are named by `yaml:"name"` tags; an exported field without a tag is
 // no part of the file, and a struct tagged `yaml:",inline"` lends its keys to
