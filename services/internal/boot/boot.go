@@ -1,0 +1,192 @@
+// Package boot is what every program of Tercel does around its service: flags,
+// configuration, logs, telemetry, the NATS connection, health and signals.
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Exit codes of every program.
+const (
+	OK     = 0 // done
+	Failed = 1 // the thing asked for failed
+	Usage  = 2 // the command line is wrong
+)
+
+// Service is a stage of the pipeline.
+type Service interface {
+	// Run works until ctx ends, finishes what is in hand and returns nil.
+	Run(ctx context.Context) error
+	// Healthy says why the service can't do its work, or nil.
+	Healthy(ctx context.Context) error
+}
+
+// Env is what a service is built from.
+type Env struct {
+	File      *pipeline.File
+	Conn      *nats.Conn
+	JetStream jetstream.JetStream
+	Log       *slog.Logger
+}
+
+type flags struct {
+	Config  string           `short:"c" help:"The pipeline file." env:"TERCEL_CONFIG" default:"tercel.yaml"`
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// Main runs one service until SIGTERM or SIGINT and returns the exit code.
+func Main(name string, build func(Env) (Service, error)) int {
+	var f flags
+	parser, err := kong.New(&f, kong.Name(name), kong.Vars{"version": Version()},
+		kong.Description("The "+name+" of a Tercel pipeline. It runs until SIGTERM, then finishes what is in hand."))
+	if err != nil {
+		panic(err) // the flags above are wrong
+	}
+	if _, err := parser.Parse(os.Args[1:]); err != nil {
+		parser.Errorf("%s", err)
+		return Usage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, name, f.Config, build); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return Failed
+	}
+	return OK
+}
+
+func run(ctx context.Context, name, config string, build func(Env) (Service, error)) error {
+	file, err := pipeline.Load(config)
+	if err != nil {
+		return err
+	}
+	log := NewLogger(os.Stderr, file.Telemetry.LogLevel).With(slog.String("service", name))
+	tel, err := StartTelemetry(ctx, name, file.Telemetry)
+	if err != nil {
+		return err
+	}
+	defer tel.Shutdown()
+	nc, err := Connect(file.NATS, name, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	env := Env{File: file, Conn: nc, Log: log}
+	if env.JetStream, err = jetstream.New(nc); err != nil {
+		return fmt.Errorf("jetstream: %w", err)
+	}
+	if err := topology.Ensure(ctx, env.JetStream, file.Streams); err != nil {
+		return fmt.Errorf("set up streams: %w", err)
+	}
+	svc, err := build(env)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return Run(ctx, log, tel.Handler(), file.Telemetry.Listen, map[string]Service{name: svc})
+}
+
+// Connect opens the connection that a program keeps for its whole life. It
+// waits for a server that is away and reconnects for ever.
+func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name("tercel-" + name), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(500 * time.Millisecond), nats.Timeout(5 * time.Second),
+		// Refused permissions come here only; requests just time out.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("nats error", slog.Any("err", err))
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("nats disconnected", slog.Any("err", err))
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats connected", slog.String("server", nc.ConnectedServerName())) }),
+	}
+	if cfg.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Credentials))
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	nc, err := nats.Connect(cfg.URL, append(opts, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	return nc, nil
+}
+
+// NewLogger returns the JSON logger of every program.
+func NewLogger(w io.Writer, level pipeline.LogLevel) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
+}
+
+// Version is the program's version: the module's, or the revision that it was
+// built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			version += " " + s.Value[:12]
+		}
+	}
+	return version
+}
+
+// Run runs services side by side, with health and metrics at listen, until ctx
+// ends or one of them fails; then it stops the others and waits for them.
+func Run(ctx context.Context, log *slog.Logger, metrics Metrics, listen string, services map[string]Service) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	health := newHealth(services, metrics)
+	stopHealth, err := health.serve(listen)
+	if err != nil {
+		return err
+	}
+	defer stopHealth()
+	log.Info("started", slog.String("version", Version()), slog.String("health", "http://"+health.addr))
+	type end struct {
+		name string
+		err  error
+	}
+	ends := make(chan end)
+	for name, s := range services {
+		go func() { ends <- end{name, s.Run(ctx)} }()
+	}
+	var errs []error
+	for range services {
+		e := <-ends
+		if e.err == nil && ctx.Err() == nil {
+			e.err = errors.New("ended by itself")
+		}
+		if e.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", e.name, e.err))
+		}
+		cancel()
+	}
+	log.Info("stopped")
+	return errors.Join(errs...)
+}
