@@ -63,8 +63,10 @@ var layers = []layer{
 		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/pipeline",
 	}},
+	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/cursor", []string{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
+		"pkg/report",
 	}},
 	{"pkg/ledger", []string{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",

@@ -1,0 +1,155 @@
+// Package cursor remembers how far each resource has been reconciled, and lets
+// one runner at a time work on it.
+//
+// A [Cursor] is one key of the bucket tercel_cursors. It is only ever written
+// by compare-and-set on its revision, so a runner that was paused and comes
+// back after another took over can't write it any more, lease or not. A
+// [Lease] is one key of tercel_leases; it saves two runners the work of which
+// only one could be kept.
+package cursor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// ErrConflict is returned by [Store.Save] when somebody else has written the
+// cursor since it was loaded. Stop working on it.
+var ErrConflict = errors.New("cursor was written by another runner")
+
+// ErrBackwards is returned by [Store.Save] for a cursor that would go back in
+// time, or past a page that was not compared.
+var ErrBackwards = errors.New("cursor must only advance to the end of a finished window")
+
+// Key names what a cursor follows: the records of one kind in one account.
+type Key struct{ Source, Account, Resource string }
+
+// String gives the key as the buckets spell it: SOURCE.ACCOUNT.RESOURCE. The
+// percent sign of an escaped account, which no bucket takes, becomes "=",
+// which no escape contains.
+func (k Key) String() string {
+	return k.Source + "." + strings.ReplaceAll(event.AccountToken(k.Account), "%", "=") + "." + k.Resource
+}
+
+// Cursor is how far one resource has been reconciled.
+type Cursor struct {
+	// Through is the time up to which the record set is complete, or zero.
+	Through time.Time `json:"through,omitzero"`
+	// Window is what is being worked on, or nil.
+	Window *Window `json:"window,omitempty"`
+	// StartedAt is when the last run began, EndedAt when one last ended in any
+	// way, OKAt when one last finished its window.
+	StartedAt time.Time `json:"started_at,omitzero"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	OKAt      time.Time `json:"ok_at,omitzero"`
+	// RetryAt is when to try again after a failure, or zero.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+// Window is a window that has not been finished.
+type Window struct {
+	// Run is the run that works on it. It stays when its runner dies: whoever
+	// goes on does so in its name.
+	Run string `json:"run,omitzero"`
+	// Continues is the run before it, which ended without finishing the window
+	// and said so in a report of its own.
+	Continues string `json:"continues,omitzero"`
+	// From and To are its ends; a zero From is the beginning of time.
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to"`
+	// Position is the next page to compare in the API's own terms; "" is the
+	// first.
+	Position string `json:"position,omitzero"`
+	// Done says that the last page has been compared.
+	Done bool `json:"done,omitzero"`
+	// Pages, Counts and Records are what was found up to Position.
+	Pages   int             `json:"pages"`
+	Counts  report.Counts   `json:"counts"`
+	Records []report.Record `json:"records,omitempty"`
+}
+
+// Entry is a cursor as it is stored.
+type Entry struct {
+	Key Key
+	Cursor
+	revision uint64 // 0 for one that was never stored
+}
+
+// Store reads and writes cursors. It is safe for concurrent use.
+type Store struct{ kv jetstream.KeyValue }
+
+// Open returns the store of a server.
+func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
+	kv, err := js.KeyValue(ctx, topology.BucketCursors)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", topology.BucketCursors, err)
+	}
+	return &Store{kv}, nil
+}
+
+// Load returns a cursor; one that was never saved is zero. What it returns may
+// be a moment old, which [Store.Save] then finds out.
+func (s *Store) Load(ctx context.Context, key Key) (Entry, error) {
+	e := Entry{Key: key}
+	stored, err := s.kv.Get(ctx, key.String())
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return e, nil
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("load cursor %s: %w", key, err)
+	}
+	if err := json.Unmarshal(stored.Value(), &e.Cursor); err != nil {
+		return Entry{}, fmt.Errorf("load cursor %s: it was not written by a reconciler; delete it to begin anew", key)
+	}
+	e.revision = stored.Revision()
+	return e, nil
+}
+
+// Save replaces the cursor that was loaded or saved as old, and returns it as
+// it is stored now. It returns [ErrConflict] if the stored one is no longer
+// old, and [ErrBackwards] if next breaks promise 6: Through may only move to
+// the end of a window whose last page was saved as compared.
+func (s *Store) Save(ctx context.Context, old Entry, next Cursor) (Entry, error) {
+	if !next.Through.Equal(old.Through) {
+		w := old.Window
+		finished := w != nil && w.Done && next.Window == nil && next.Through.Equal(w.To)
+		if !finished || next.Through.Before(old.Through) {
+			return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, ErrBackwards)
+		}
+	}
+	data, err := json.Marshal(next)
+	if err != nil {
+		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, err)
+	}
+	var revision uint64
+	if old.revision == 0 {
+		revision, err = s.kv.Create(ctx, old.Key.String(), data)
+	} else {
+		revision, err = s.kv.Update(ctx, old.Key.String(), data, old.revision)
+	}
+	if conflict(err) {
+		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, ErrConflict)
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, err)
+	}
+	return Entry{Key: old.Key, Cursor: next, revision: revision}, nil
+}
+
+// conflict reports whether a compare-and-set met another revision. Replicated
+// streams tell it by a code of their own while the other write is in flight.
+func conflict(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) &&
+		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}

@@ -1,0 +1,148 @@
+package cursor_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+const name = "reconcile.orders._.order"
+
+func acquire(t *testing.T, js jetstream.JetStream, ttl time.Duration) *cursor.Lease {
+	t.Helper()
+	l, err := cursor.Acquire(t.Context(), js, name, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Release)
+	return l
+}
+
+// acquireWithin tries until the lease is to be had.
+func acquireWithin(t *testing.T, js jetstream.JetStream, bound time.Duration) *cursor.Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	for {
+		l, err := cursor.Acquire(t.Context(), js, name, time.Second)
+		if err == nil {
+			t.Cleanup(l.Release)
+			return l
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("lease not to be had within %s: %v", bound, err)
+		}
+	}
+}
+
+func TestLeaseHasOneHolder(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	l := acquire(t, js, 15*time.Second)
+	who, err := cursor.Holder(t.Context(), js, name)
+	if err != nil || who == "" {
+		t.Fatalf("Holder() = %q, %v", who, err)
+	}
+	_, err = cursor.Acquire(t.Context(), js, name, 15*time.Second)
+	if !errors.Is(err, cursor.ErrHeld) || !strings.Contains(err.Error(), who) {
+		t.Fatalf("Acquire() = %v, want ErrHeld by %s", err, who)
+	}
+	l.Release()
+	if l.Context().Err() == nil {
+		t.Error("a released lease's context goes on")
+	}
+	acquire(t, js, 15*time.Second) // at once, not after 15s
+}
+
+// A lease outlives its time to live by being renewed, and the renewal keeps
+// the time to live: a holder that goes keeps nobody out for longer.
+func TestLeaseIsRenewedAndStillExpires(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t, false)
+	mine, other := jet(t, server), jet(t, server)
+	if err := topology.Ensure(t.Context(), mine, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	l := acquire(t, mine, time.Second)
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); {
+		if _, err := cursor.Acquire(t.Context(), other, name, time.Second); !errors.Is(err, cursor.ErrHeld) {
+			t.Fatalf("Acquire() while the lease is renewed = %v, want ErrHeld", err)
+		}
+	}
+	if err := context.Cause(l.Context()); err != nil {
+		t.Fatalf("lease ended: %v", err)
+	}
+	mine.Conn().Close() // the holder is cut off
+	acquireWithin(t, other, 10*time.Second)
+	// It knew before the other could have it.
+	if err := context.Cause(l.Context()); !errors.Is(err, cursor.ErrLost) {
+		t.Errorf("the cut off holder's context ended with %v, want ErrLost", err)
+	}
+}
+
+func TestLeaseTakenAwayIsLost(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	l := acquire(t, js, time.Second)
+	kv, err := js.KeyValue(t.Context(), topology.BucketLeases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), name, "somebody else"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-l.Context().Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the lease's context goes on")
+	}
+	if err := context.Cause(l.Context()); !errors.Is(err, cursor.ErrLost) {
+		t.Errorf("cause %v, want ErrLost", err)
+	}
+	l.Release()
+	if who, _ := cursor.Holder(t.Context(), js, name); who != "somebody else" {
+		t.Errorf("releasing a lost lease took it from its holder; now %q", who)
+	}
+}
+
+func TestLeaseIsGivenBackAfterItsContextEnded(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := cursor.Acquire(ctx, js, name, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	l.Release()
+	acquire(t, js, time.Minute)
+}
+
+func TestLeaseNeedsWholeSeconds(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	for _, ttl := range []time.Duration{0, 500 * time.Millisecond, 1500 * time.Millisecond} {
+		if _, err := cursor.Acquire(t.Context(), js, name, ttl); err == nil {
+			t.Errorf("Acquire() for %s = nil, want an error", ttl)
+		}
+	}
+}
+
+func jet(t *testing.T, s *natstest.Server) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}

@@ -1,0 +1,212 @@
+// Package report keeps what each reconciliation run found: one report per run
+// in the stream TERCEL_REPORTS.
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// ErrNone is returned by [Last] when there is no report.
+var ErrNone = errors.New("no report")
+
+// Trigger is why a run took place.
+type Trigger string
+
+// The triggers, a closed set.
+const (
+	Schedule Trigger = "schedule"
+	Demand   Trigger = "demand"
+)
+
+// Counts are the numbers of records of one window, over all runs that worked
+// on it.
+type Counts struct {
+	// Listed is how many the source listed, each time that it did.
+	Listed int `json:"listed"`
+	// Matched were seen in that version.
+	Matched int `json:"matched"`
+	// Missed were never seen.
+	Missed int `json:"missed"`
+	// Stale were seen in an older version only, or as deleted.
+	Stale int `json:"stale"`
+	// Ahead were seen in a newer version than the list's.
+	Ahead int `json:"ahead"`
+	// Duplicates were listed again in the same version, or sent again in the
+	// same run.
+	Duplicates int `json:"duplicates"`
+	// Repaired were sent into the pipeline again.
+	Repaired int `json:"repaired"`
+	// SkippedYoung changed after the window's end and belong to the next.
+	SkippedYoung int `json:"skipped_young"`
+}
+
+// Record is one record that was not as it should be.
+type Record struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	// Verdict is missed or stale.
+	Verdict string `json:"verdict"`
+}
+
+// MaxRecords is how many records a report names; it counts all.
+const MaxRecords = 100
+
+// Report is what one run found.
+type Report struct {
+	// Run identifies the run.
+	Run string `json:"run"`
+	// Continues is the run that left the same window unfinished, or "".
+	Continues string  `json:"continues,omitzero"`
+	Source    string  `json:"source"`
+	Account   string  `json:"account"`
+	Resource  string  `json:"resource"`
+	Trigger   Trigger `json:"trigger"`
+	// DryRun says that nothing was repaired and no cursor moved.
+	DryRun bool `json:"dry_run,omitzero"`
+	// From and To are the window's ends; a zero From is the beginning of time.
+	From      time.Time `json:"from,omitzero"`
+	To        time.Time `json:"to"`
+	StartedAt time.Time `json:"started_at"`
+	EndedAt   time.Time `json:"ended_at"`
+	// Pages is how many pages of the window have been compared.
+	Pages int `json:"pages"`
+	Counts
+	// Complete says that every page of the window was compared and every gap
+	// sent again (promise 6).
+	Complete bool `json:"complete"`
+	// CaughtUp says that every trigger stored before the run had been enriched
+	// when it compared. Otherwise some of what it calls missed was on its way.
+	CaughtUp bool `json:"caught_up"`
+	// Error is why the run failed, or "".
+	Error string `json:"error,omitzero"`
+	// Records are the first [MaxRecords] that were missed or stale.
+	Records []Record `json:"records,omitempty"`
+}
+
+// Publish stores r. Publishing the report of one run again inside the dedup
+// window has no effect.
+func Publish(ctx context.Context, js jetstream.JetStream, r Report) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("report of run %s: %w", r.Run, err)
+	}
+	m := nats.NewMsg(Query{Source: r.Source, Resource: r.Resource}.subject())
+	m.Header[event.HeaderContentType] = []string{"application/json"}
+	m.Data = data
+	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(r.Run)); err != nil {
+		return fmt.Errorf("report of run %s: %w", r.Run, err)
+	}
+	return nil
+}
+
+// Query chooses reports.
+type Query struct {
+	// Source and Resource narrow the reports; "" stands for all.
+	Source, Resource string
+	// Since leaves out what was published before it, if set.
+	Since time.Time
+	// Limit keeps the newest so many. 0 means 100.
+	Limit int
+}
+
+func (q Query) subject() string {
+	any := func(name string) string {
+		if name == "" {
+			return "*"
+		}
+		return event.Escape(name)
+	}
+	return topology.PrefixReports + "." + any(q.Source) + "." + any(q.Resource)
+}
+
+// List returns reports, oldest first.
+func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error) {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 100
+	}
+	var reports []Report
+	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
+		Stream: topology.StreamReports, Subjects: []string{q.subject()}, FromTime: q.Since,
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		r, err := decode(m.Data)
+		if err != nil {
+			continue // written by something else
+		}
+		if reports = append(reports, r); len(reports) >= 2*limit {
+			reports = append(reports[:0], reports[len(reports)-limit:]...)
+		}
+	}
+	return reports[max(0, len(reports)-limit):], nil
+}
+
+// Last returns the newest report of a resource, over all accounts, or
+// [ErrNone].
+func Last(ctx context.Context, js jetstream.JetStream, source, resource string) (Report, error) {
+	q := Query{Source: source, Resource: resource}
+	s, err := js.Stream(ctx, topology.StreamReports)
+	if err != nil {
+		return Report{}, fmt.Errorf("stream %s: %w", topology.StreamReports, err)
+	}
+	m, err := s.GetLastMsgForSubject(ctx, q.subject())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Report{}, fmt.Errorf("%s of %s: %w", resource, source, ErrNone)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("last report of %s of %s: %w", resource, source, err)
+	}
+	return decode(m.Data)
+}
+
+// Follow waits for the report of one run among those that q chooses and
+// returns it. It waits as long as ctx lets it: a run that its runner left is
+// reported by the one who continues it.
+func Follow(ctx context.Context, js jetstream.JetStream, q Query, run string) (Report, error) {
+	cfg := jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{q.subject()}, DeliverPolicy: jetstream.DeliverAllPolicy, InactiveThreshold: time.Minute,
+	}
+	if !q.Since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &q.Since
+	}
+	cons, err := js.OrderedConsumer(ctx, topology.StreamReports, cfg)
+	if err != nil {
+		return Report{}, fmt.Errorf("follow run %s: %w", run, err)
+	}
+	messages, err := cons.Messages()
+	if err != nil {
+		return Report{}, fmt.Errorf("follow run %s: %w", run, err)
+	}
+	defer messages.Stop()
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return Report{}, fmt.Errorf("follow run %s: %w", run, err)
+		}
+		if m.Headers().Get(jetstream.MsgIDHeader) != run {
+			continue
+		}
+		return decode(m.Data())
+	}
+}
+
+func decode(data []byte) (Report, error) {
+	var r Report
+	if err := json.Unmarshal(data, &r); err != nil || r.Run == "" {
+		return Report{}, errors.New("report: not one of a reconciliation run")
+	}
+	return r, nil
+}

@@ -1,0 +1,124 @@
+package report_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+
+func setup(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func publish(t *testing.T, js jetstream.JetStream, r report.Report) {
+	t.Helper()
+	if err := report.Publish(t.Context(), js, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func run(id, source, resource string) report.Report {
+	return report.Report{
+		Run: id, Source: source, Account: "_", Resource: resource, Trigger: report.Schedule, To: noon,
+		StartedAt: noon, EndedAt: noon.Add(time.Second), Pages: 2, Counts: report.Counts{Listed: 7, Missed: 1, Repaired: 1},
+		Complete: true, Records: []report.Record{{ID: "a", Version: "n0011", Verdict: "missed"}},
+	}
+}
+
+func TestReportsAreListedInOrder(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	for i := range 7 {
+		publish(t, js, run(fmt.Sprint("r", i), "orders", "order"))
+	}
+	publish(t, js, run("r6", "orders", "order")) // a repeat has no effect
+	publish(t, js, run("other", "orders", "refund"))
+	if _, err := js.Publish(t.Context(), topology.PrefixReports+".orders.order", []byte("rubbish")); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		query report.Query
+		want  []string
+	}{
+		"one resource":         {report.Query{Source: "orders", Resource: "refund"}, []string{"other"}},
+		"the newest two":       {report.Query{Source: "orders", Resource: "order", Limit: 2}, []string{"r5", "r6"}},
+		"everything":           {report.Query{}, []string{"r0", "r1", "r2", "r3", "r4", "r5", "r6", "other"}},
+		"of an unknown source": {report.Query{Source: "x"}, nil},
+		"from the future":      {report.Query{Since: time.Now().Add(time.Hour)}, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			reports, err := report.List(t.Context(), js, tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range reports {
+				got = append(got, r.Run)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("runs %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLastReportIsWholeAsItWasPublished(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	if _, err := report.Last(t.Context(), js, "orders", "order"); !errors.Is(err, report.ErrNone) {
+		t.Errorf("Last() of nothing = %v, want ErrNone", err)
+	}
+	want := run("r1", "orders", "order")
+	publish(t, js, want)
+	got, err := report.Last(t.Context(), js, "orders", "order")
+	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+		t.Errorf("Last() = %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestFollowFindsTheRunBeforeAndAfterItEnds(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	publish(t, js, run("before", "orders", "order"))
+	since := report.Query{Source: "orders", Since: time.Now().Add(-time.Minute)}
+	if r, err := report.Follow(t.Context(), js, since, "before"); err != nil || r.Run != "before" {
+		t.Errorf("Follow() of an ended run = %+v, %v", r, err)
+	}
+	found := make(chan error, 1)
+	go func() {
+		_, err := report.Follow(t.Context(), js, report.Query{}, "after")
+		found <- err
+	}()
+	publish(t, js, run("between", "orders", "order"))
+	publish(t, js, run("after", "orders", "order"))
+	if err := <-found; err != nil {
+		t.Errorf("Follow() of a coming run = %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := report.Follow(ctx, js, report.Query{}, "never"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Follow() of no run = %v, want the context's end", err)
+	}
+}
+
+func ExampleReport() {
+	r := report.Report{Counts: report.Counts{Listed: 120, Matched: 118, Missed: 2, Repaired: 2}, Complete: true}
+	fmt.Printf("%d of %d records were missing, %d sent again; complete: %t\n", r.Missed, r.Listed, r.Repaired, r.Complete)
+	// Output: 2 of 120 records were missing, 2 sent again; complete: true
+}
