@@ -1,0 +1,94 @@
+package ingress
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// outcome is what became of a request, a closed set.
+type outcome string
+
+const (
+	accepted         outcome = "accepted"
+	duplicate        outcome = "duplicate"
+	refusedSignature outcome = "refused_signature"
+	refusedStructure outcome = "refused_structure"
+	refusedSize      outcome = "refused_size"
+	refusedType      outcome = "refused_type"
+	refusedRate      outcome = "refused_rate"
+	unavailable      outcome = "unavailable"
+	unknownSource    outcome = "unknown_source"
+	failed           outcome = "failed" // a fault of ours
+)
+
+var outcomes = []outcome{
+	accepted, duplicate, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate, unavailable,
+	unknownSource, failed,
+}
+
+// refusal says why a request wasn't taken, once for its sender and once for us.
+type refusal struct {
+	status     int
+	outcome    outcome
+	text       string        // what the sender is told
+	reason     string        // what operators are told, without secrets and payload; "" is not worth a line
+	retryAfter time.Duration // 0 for what a repeat won't change
+	header     string        // one more header of the answer, or ""
+	value      string
+	check      string // the check that refused
+	step       string // of the signature, where that was it
+}
+
+// result is what became of a request.
+type result struct {
+	outcome outcome
+	eventID string   // of an accepted or duplicate event
+	refused *refusal // else
+}
+
+func (r result) status() int {
+	if r.refused != nil {
+		return r.refused.status
+	}
+	return http.StatusOK
+}
+
+// answer is the body of every answer.
+type answer struct {
+	Status    string `json:"status,omitempty"`
+	ID        string `json:"id,omitempty"`
+	Error     string `json:"error,omitempty"`
+	RequestID string `json:"request_id"`
+}
+
+func (r result) write(w http.ResponseWriter, requestID string) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Request-Id", requestID)
+	a := answer{RequestID: requestID, Status: string(r.outcome), ID: r.eventID}
+	if no := r.refused; no != nil {
+		a.Status, a.Error = "", no.text
+		if no.header != "" {
+			h.Set(no.header, no.value)
+		}
+		if no.retryAfter > 0 {
+			h.Set("Retry-After", strconv.Itoa(seconds(no.retryAfter)))
+		}
+	}
+	body, err := json.Marshal(a)
+	if err != nil { // strings always can be
+		body = []byte("{}")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(r.status())
+	_, _ = w.Write(append(body, '\n')) // a sender that has gone can't be told so
+}
+
+// seconds rounds up to whole seconds, at least one.
+func seconds(d time.Duration) int {
+	return int(max((d+time.Second-1)/time.Second, 1))
+}

@@ -1,0 +1,232 @@
+package ingress
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/signature"
+)
+
+// firstBuffer is the most memory that a Content-Length alone is given: who
+// announces a large body has to send it first.
+const firstBuffer = 64 << 10
+
+// maxMediaType bounds a Content-Type, which becomes a header of the message.
+const maxMediaType = 256
+
+// inspection is one request on its way through the checks, and what they have
+// found so far.
+type inspection struct {
+	request *http.Request
+	writer  http.ResponseWriter // nil in Explain
+	routes  map[string]*route
+	now     time.Time
+
+	route       *route
+	account     string
+	contentType string
+	mediaType   string
+	body        []byte
+	event       event.Event
+}
+
+// check is one thing that a request must pass.
+type check struct {
+	name string
+	run  func(*inspection) *refusal
+	// detail says for people what a request that passed has there.
+	detail func(*inspection) string
+}
+
+// Names of the checks that Explain treats apart.
+const (
+	checkNameBody      = "body"
+	checkNameSignature = "signature"
+)
+
+// doorChecks come before a request takes up any room, roomyChecks after. A new
+// check, such as an allowlist of origins, is a line here.
+var (
+	doorChecks = []check{
+		{"path", (*inspection).checkPath, func(in *inspection) string { return "source " + in.route.name + ", account " + in.account }},
+		{"method", (*inspection).checkMethod, func(in *inspection) string { return in.request.Method }},
+	}
+	roomyChecks = []check{
+		{"content encoding", (*inspection).checkEncoding, func(*inspection) string { return "none" }},
+		{"content length", (*inspection).checkLength, (*inspection).lengthDetail},
+		{"content type", (*inspection).checkMediaType, func(in *inspection) string { return in.mediaType }},
+		{checkNameBody, (*inspection).readBody, func(in *inspection) string { return fmt.Sprintf("%d bytes", len(in.body)) }},
+		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
+		{"structure", (*inspection).checkStructure, (*inspection).structureDetail},
+		{"event type", (*inspection).readType, func(in *inspection) string { return strconv.Quote(in.event.Type) }},
+		{"event id", (*inspection).readID, (*inspection).idDetail},
+		{"event time", (*inspection).readTime, (*inspection).timeDetail},
+	}
+)
+
+// inspect makes checks in their order. It returns the first refusal, or nil;
+// passed, if it isn't nil, hears of each check that was passed.
+func (in *inspection) inspect(checks []check, passed func(check)) *refusal {
+	for i := range checks {
+		if no := checks[i].run(in); no != nil {
+			no.check = checks[i].name
+			return no
+		}
+		if passed != nil {
+			passed(checks[i])
+		}
+	}
+	return nil
+}
+
+func (in *inspection) checkPath() *refusal {
+	var ok bool
+	if in.route, in.account, ok = find(in.routes, in.request.URL.EscapedPath()); !ok {
+		return &refusal{status: http.StatusNotFound, outcome: unknownSource, text: "no such source"}
+	}
+	return nil
+}
+
+func (in *inspection) checkMethod() *refusal {
+	if in.request.Method != http.MethodPost {
+		return &refusal{
+			status: http.StatusMethodNotAllowed, outcome: refusedStructure, text: "only POST is taken",
+			header: "Allow", value: http.MethodPost,
+		}
+	}
+	return nil
+}
+
+func (in *inspection) checkEncoding() *refusal {
+	for _, v := range in.request.Header["Content-Encoding"] {
+		if v != "" && !strings.EqualFold(v, "identity") {
+			return &refusal{
+				status: http.StatusUnsupportedMediaType, outcome: refusedType, text: "encoded bodies are not taken",
+				reason: "content encoding other than identity", header: "Accept-Encoding", value: "identity",
+			}
+		}
+	}
+	return nil
+}
+
+func (in *inspection) maxBody() int64 { return int64(in.route.source.Request.MaxBody) }
+
+func (in *inspection) checkLength() *refusal {
+	if in.request.ContentLength > in.maxBody() {
+		return tooLarge(fmt.Sprintf("a body of %d bytes is announced, max_body is %d", in.request.ContentLength, in.maxBody()))
+	}
+	return nil
+}
+
+func (in *inspection) lengthDetail() string {
+	if in.request.ContentLength < 0 {
+		return "not announced"
+	}
+	return fmt.Sprintf("%d bytes, at most %d", in.request.ContentLength, in.maxBody())
+}
+
+func (in *inspection) checkMediaType() *refusal {
+	refuse := func(reason string) *refusal {
+		return &refusal{
+			status: http.StatusUnsupportedMediaType, outcome: refusedType, text: "content type not taken", reason: reason,
+		}
+	}
+	values := in.request.Header["Content-Type"]
+	if len(values) > 1 {
+		return refuse("more than one content type")
+	}
+	if len(values) == 1 {
+		in.contentType = values[0]
+	}
+	if in.contentType == "" {
+		in.contentType = "application/octet-stream"
+	}
+	if len(in.contentType) > maxMediaType || !utf8.ValidString(in.contentType) {
+		return refuse(fmt.Sprintf("content type is not UTF-8 of at most %d bytes", maxMediaType))
+	}
+	var err error
+	if in.mediaType, _, err = mime.ParseMediaType(in.contentType); err != nil {
+		return refuse("malformed content type")
+	}
+	if !in.route.source.Takes(in.mediaType) {
+		return refuse(fmt.Sprintf("content type %q, request.content_types doesn't have it", in.mediaType))
+	}
+	return nil
+}
+
+// readBody reads the body, the only time.
+func (in *inspection) readBody() *refusal {
+	var buf bytes.Buffer
+	buf.Grow(int(min(max(in.request.ContentLength, 0), firstBuffer)) + bytes.MinRead)
+	_, err := buf.ReadFrom(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
+	in.body = buf.Bytes()
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &large):
+		return tooLarge(fmt.Sprintf("the body is larger than max_body, %d bytes", in.maxBody()))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &refusal{
+			status: http.StatusRequestTimeout, outcome: refusedStructure, text: "the body came too slowly",
+			reason: "the body did not end within read_timeout", header: "Connection", value: "close",
+		}
+	default:
+		return &refusal{
+			status: http.StatusBadRequest, outcome: refusedStructure, text: "the body is incomplete",
+			reason: "the body was cut or its framing is wrong", header: "Connection", value: "close",
+		}
+	}
+}
+
+// checkSignature upholds promise 2. The sender isn't told what was wrong.
+func (in *inspection) checkSignature() *refusal {
+	r := signature.Request{Header: in.request.Header, Body: in.body}
+	err := in.route.source.Verifier().Verify(r, in.route.source.Keys(), in.now)
+	if err == nil {
+		return nil
+	}
+	no := &refusal{
+		status: http.StatusUnauthorized, outcome: refusedSignature, text: "signature not accepted", reason: err.Error(),
+	}
+	var failed *signature.Error
+	if errors.As(err, &failed) {
+		no.step, no.reason = failed.Step, failed.Err.Error()+": "+failed.Reason
+	}
+	return no
+}
+
+// checkStructure demands strict JSON where an expression looks into the body:
+// of a doubled name, two readers could take two different values.
+func (in *inspection) checkStructure() *refusal {
+	if !in.route.needsJSON {
+		return nil
+	}
+	if err := field.Valid(in.body); err != nil {
+		return &refusal{status: http.StatusBadRequest, outcome: refusedStructure, text: err.Error(), reason: err.Error()}
+	}
+	return nil
+}
+
+func (in *inspection) structureDetail() string {
+	if in.route.needsJSON {
+		return "strict JSON"
+	}
+	return "any bytes: no expression looks into the body"
+}
+
+func tooLarge(reason string) *refusal {
+	return &refusal{
+		status: http.StatusRequestEntityTooLarge, outcome: refusedSize, text: "the request is too large", reason: reason,
+	}
+}

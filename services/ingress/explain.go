@@ -1,0 +1,151 @@
+package ingress
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/provider"
+)
+
+// Result is how a [Step] went.
+type Result string
+
+// The results, a closed set.
+const (
+	Passed     Result = "ok"
+	Failed     Result = "failed"
+	NotReached Result = "not reached"
+)
+
+// Step is one check of an [Explanation].
+type Step struct {
+	// Name is the check's name.
+	Name string `json:"name"`
+	// Result is how it went.
+	Result Result `json:"result"`
+	// Detail is what the request has there, or what is wrong with it. It holds
+	// no secret and no signature.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Explanation is what a [Service] would do with a request, step by step.
+type Explanation struct {
+	// Source is the source that the request was held against.
+	Source string `json:"source"`
+	// Accepted says that it would be stored and answered 2xx.
+	Accepted bool `json:"accepted"`
+	// Status is the HTTP status that it would be answered.
+	Status int `json:"status"`
+	// EventID, Type, Subject and MessageID are those of the stored message.
+	// They are empty unless the request is accepted.
+	EventID   string `json:"event_id,omitempty"`
+	Type      string `json:"type,omitempty"`
+	Subject   string `json:"subject,omitempty"`
+	MessageID string `json:"message_id,omitempty"`
+	// Steps are all checks, in their order.
+	Steps []Step `json:"steps"`
+}
+
+// Explain tells what a [Service] whose source of that name is src would do
+// with raw, an HTTP/1.1 request as it came over the wire, had it come at that
+// time. Lines may end in LF alone. The checks are the service's own, in its
+// order; what depends on other requests or on the NATS server, such as rate,
+// room and max_payload, isn't looked at.
+//
+// Unlike the service it says why a signature failed: it is for the operator.
+// An error means that raw is no HTTP request or src has no keys.
+func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
+	r, err := newRoute(name, src)
+	if err != nil {
+		return Explanation{}, err
+	}
+	rest := bytes.NewReader(raw)
+	buffered := bufio.NewReader(rest)
+	request, err := http.ReadRequest(buffered)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("read request: not HTTP/1.1: %w", err)
+	}
+	in := &inspection{request: request, routes: map[string]*route{name: r}, now: at}
+	ex := explainer{Explanation: Explanation{Source: name, Status: http.StatusOK}, in: in, route: r}
+	if no := in.inspect(doorChecks, ex.passed); no != nil {
+		ex.failed(no)
+	} else if no := in.inspect(roomyChecks, ex.passed); no != nil {
+		ex.failed(no)
+	} else {
+		ex.Accepted = true
+		ex.EventID, ex.Type = in.event.ID, in.event.Type
+		ex.Subject, ex.MessageID = in.event.RawSubject(), in.event.MsgID()
+	}
+	ex.notReached()
+	ex.noteRest(buffered.Buffered() + rest.Len())
+	return ex.Explanation, nil
+}
+
+// explainer turns checks into steps.
+type explainer struct {
+	Explanation
+	in    *inspection
+	route *route
+}
+
+// names lists the steps that a check consists of.
+func (ex *explainer) names(c check) []string {
+	if c.name == checkNameSignature {
+		return ex.route.source.Verifier().Steps()
+	}
+	return []string{c.name}
+}
+
+func (ex *explainer) passed(c check) {
+	for _, name := range ex.names(c) {
+		ex.Steps = append(ex.Steps, Step{name, Passed, c.detail(ex.in)})
+	}
+}
+
+func (ex *explainer) failed(no *refusal) {
+	ex.Status = no.status
+	detail := no.reason
+	if detail == "" {
+		detail = no.text
+	}
+	if no.step == "" {
+		ex.Steps = append(ex.Steps, Step{no.check, Failed, detail})
+		return
+	}
+	for _, name := range ex.route.source.Verifier().Steps() {
+		if name == no.step {
+			ex.Steps = append(ex.Steps, Step{name, Failed, detail})
+			return
+		}
+		ex.Steps = append(ex.Steps, Step{Name: name, Result: Passed})
+	}
+}
+
+// notReached adds the steps behind the last one.
+func (ex *explainer) notReached() {
+	var all []string
+	for _, checks := range [][]check{doorChecks, roomyChecks} {
+		for _, c := range checks {
+			all = append(all, ex.names(c)...)
+		}
+	}
+	for _, name := range all[len(ex.Steps):] {
+		ex.Steps = append(ex.Steps, Step{Name: name, Result: NotReached})
+	}
+}
+
+// noteRest says of bytes behind the request that they were not looked at: with
+// a wrong Content-Length they are what a signature fails for.
+func (ex *explainer) noteRest(n int) {
+	if n == 0 {
+		return
+	}
+	for i, step := range ex.Steps {
+		if step.Name == checkNameBody && step.Result == Passed {
+			ex.Steps[i].Detail += fmt.Sprintf("; %d more behind it don't belong to it by its Content-Length", n)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/tercelhq/tercel/pkg/event"
+)
+
+// When a sender that couldn't be served should come again.
+const (
+	retryCrowded     = time.Second
+	retryUnavailable = 5 * time.Second
+)
+
+// publishOverhead is room for what is added to a message on its way: the
+// headers of an atomic batch.
+const publishOverhead = 256
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	if len(r.TransferEncoding) > 0 {
+		// Behind a Content-Length beside it, which net/http has removed, another
+		// request may be hidden (RFC 9112, section 6.1). It must not be read.
+		w.Header().Set("Connection", "close")
+	}
+	in := &inspection{request: r, writer: w, routes: s.routes, now: s.deps.Now()}
+	id := nuid.Next()
+	res := s.handle(in, id)
+	res.write(w, id)
+	s.meter.answered(r.Context(), in, res, time.Since(began))
+}
+
+// handle takes one request through all checks into the stream. A panic is a
+// fault of this program, and ends the request and not the process.
+func (s *Service) handle(in *inspection, requestID string) (res result) {
+	ctx := in.request.Context()
+	defer func() {
+		if p := recover(); p != nil {
+			s.deps.Log.LogAttrs(ctx, slog.LevelError, "panic while handling a request", slog.String("request_id", requestID),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			res = internalError()
+		}
+	}()
+	if no := in.inspect(doorChecks, nil); no != nil {
+		return refuse(no)
+	}
+	select {
+	case s.slots <- struct{}{}: // promise 10
+		defer func() { <-s.slots }()
+	default:
+		return refuse(&refusal{
+			status: http.StatusServiceUnavailable, outcome: unavailable, text: "too many requests in hand", retryAfter: retryCrowded,
+		})
+	}
+	if no := in.route.take(time.Now()); no != nil {
+		return refuse(no)
+	}
+	return s.receive(ctx, in, requestID)
+}
+
+// receive reads, checks and stores what handle has let in.
+func (s *Service) receive(ctx context.Context, in *inspection, requestID string) result {
+	ctx, span := startSpan(ctx, in, requestID)
+	res := internalError() // unless the end is reached
+	defer func() { endSpan(span, res) }()
+	no := in.inspect(roomyChecks, nil)
+	if no == nil {
+		res, no = s.store(ctx, in)
+	}
+	if no != nil {
+		s.logRefusal(ctx, in, no, requestID)
+		res = refuse(no)
+	}
+	return res
+}
+
+func internalError() result {
+	return refuse(&refusal{status: http.StatusInternalServerError, outcome: failed, text: "internal error"})
+}
+
+func refuse(no *refusal) result { return result{outcome: no.outcome, refused: no} }
+
+// take takes one request from the source's rate.
+func (r *route) take(now time.Time) *refusal {
+	if r.limiter == nil {
+		return nil
+	}
+	reserved := r.limiter.ReserveN(now, 1)
+	wait := reserved.DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	reserved.CancelAt(now)
+	return &refusal{
+		status: http.StatusTooManyRequests, outcome: refusedRate, text: "too many requests", retryAfter: wait,
+	}
+}
+
+// store publishes the trigger. Only JetStream's acknowledgement makes it a
+// success (promise 1).
+func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) {
+	msg := nats.NewMsg(in.event.RawSubject())
+	msg.Header = in.event.Header()
+	msg.Header.Set(jetstream.MsgIDHeader, in.event.MsgID())
+	event.InjectTrace(ctx, msg.Header)
+	msg.Data = in.body
+	if most := s.deps.Conn.MaxPayload(); most > 0 && int64(msg.Size()+publishOverhead) > most {
+		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
+	}
+	// A sender that goes away meanwhile must not cut short what others wait
+	// for in the same group; StoreTimeout bounds it.
+	ack, err := s.pub.Publish(context.WithoutCancel(ctx), msg)
+	if err != nil {
+		return result{}, storeRefusal(err)
+	}
+	res := result{outcome: accepted, eventID: in.event.ID}
+	if ack.Duplicate {
+		res.outcome = duplicate
+	}
+	return res, nil
+}
+
+// Server error codes for what is larger than the server takes, from
+// nats-server's jetstream_errors_generated.go.
+const (
+	codeMessageTooLarge jetstream.ErrorCode = 10054
+	codeHeaderTooLarge  jetstream.ErrorCode = 10097
+)
+
+// storeRefusal tells a message that can't ever be stored from a stream that
+// can't take any now. The latter must not lose the event, so the sender is
+// asked to come again.
+func storeRefusal(err error) *refusal {
+	var api *jetstream.APIError
+	if errors.Is(err, nats.ErrMaxPayload) ||
+		errors.As(err, &api) && (api.ErrorCode == codeMessageTooLarge || api.ErrorCode == codeHeaderTooLarge) {
+		return tooLarge(err.Error())
+	}
+	return &refusal{
+		status: http.StatusServiceUnavailable, outcome: unavailable, text: "events can't be stored now",
+		reason: err.Error(), retryAfter: retryUnavailable, check: "store",
+	}
+}
+
+func (s *Service) logRefusal(ctx context.Context, in *inspection, no *refusal, requestID string) {
+	attrs := []slog.Attr{
+		slog.String("source", in.route.name), slog.String("account", in.account), slog.String("outcome", string(no.outcome)),
+		slog.String("check", no.check), slog.String("reason", no.reason), slog.String("request_id", requestID),
+	}
+	if no.step != "" {
+		attrs = append(attrs, slog.String("step", no.step))
+	}
+	if in.event.ID != "" {
+		attrs = append(attrs, slog.String("event_id", in.event.ID))
+	}
+	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "webhook not taken", attrs...)
+}

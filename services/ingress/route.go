@@ -1,0 +1,53 @@
+package ingress
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/provider"
+)
+
+// route is one source with what can be known of it before any request.
+type route struct {
+	name      string
+	source    *provider.Source
+	needsJSON bool
+	idSigned  bool
+	limiter   *rate.Limiter // nil where the source has no limit
+}
+
+func newRoute(name string, source provider.Source) (*route, error) {
+	if !provider.Name.MatchString(name) {
+		return nil, fmt.Errorf("source %q: want a name of lower-case letters, digits, - and _, at most 63", name)
+	}
+	// Without a key nothing could be told genuine. That must never mean that
+	// everything is.
+	if source.Verifier() == nil || len(source.Keys()) == 0 {
+		return nil, fmt.Errorf("source %s: no signature scheme or no secret", name)
+	}
+	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned()}
+	if l := source.Limit; l.Requests > 0 && l.Per > 0 {
+		r.limiter = rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Per.Seconds()), l.Requests)
+	}
+	return r, nil
+}
+
+// find returns the route and the account that a request's path names. Paths
+// are compared as they were sent: there is one way to write each, and nothing
+// is cleaned or redirected.
+func find(routes map[string]*route, path string) (*route, string, bool) {
+	rest, ok := strings.CutPrefix(path, "/v1/")
+	name, account, named := strings.Cut(rest, "/")
+	r := routes[name]
+	if !ok || r == nil || named && !slices.Contains(r.source.Accounts, account) {
+		return nil, "", false
+	}
+	if !named {
+		account = event.NoAccount
+	}
+	return r, account, true
+}

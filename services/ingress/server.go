@@ -1,0 +1,84 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Bounds of a connection that no operator has asked to change.
+const (
+	maxHeaderBytes = 32 << 10
+	idleTimeout    = time.Minute
+	// connsPerSlot is how many connections may be open for each request that
+	// may be in hand; most are idle. More wait in the kernel's queue.
+	connsPerSlot = 4
+	// answerTime is what an answer may take to be written.
+	answerTime = 5 * time.Second
+)
+
+// Run listens and serves until ctx ends. Then it takes no more connections,
+// finishes the requests in hand within DrainTimeout, closes the publisher and
+// returns nil. A request that takes longer loses its connection, and the
+// provider sends it again. An error means that it couldn't listen.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.Close()
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for webhooks: %w", err)
+	}
+	srv := s.newServer()
+	ended := make(chan error, 1)
+	s.enter(serving, ln.Addr().String())
+	go func() { ended <- srv.Serve(netutil.LimitListener(ln, connsPerSlot*s.cfg.MaxInFlight)) }()
+	close(s.ready)
+	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for webhooks", slog.String("addr", s.Addr()), slog.Int("sources", len(s.routes)))
+	select {
+	case err := <-ended:
+		s.enter(stopping, "")
+		return fmt.Errorf("serve webhooks: %w", err)
+	case <-ctx.Done():
+	}
+	s.enter(stopping, "")
+	s.drain(ctx, srv)
+	<-ended // http.ErrServerClosed
+	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "stopped taking webhooks")
+	return nil
+}
+
+// drain stops the intake and lets the requests in hand finish.
+func (s *Service) drain(ctx context.Context, srv *http.Server) {
+	// The end of ctx must not cancel the requests in hand, only the wait for more.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	if err := srv.Shutdown(bounded); err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "requests cut off at the end of drain_timeout",
+		slog.Int("requests", len(s.slots)), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
+	_ = srv.Close()
+}
+
+// newServer bounds every phase of a connection.
+func (s *Service) newServer() *http.Server {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           s.Handler(),
+		Protocols:         protocols,
+		ReadHeaderTimeout: s.cfg.ReadTimeout,
+		ReadTimeout:       s.cfg.ReadTimeout,
+		WriteTimeout:      s.cfg.ReadTimeout + s.cfg.StoreTimeout + answerTime, // it begins with the request
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
+		// OPTIONS * is answered like anything else that isn't a webhook.
+		DisableGeneralOptionsHandler: true,
+	}
+}

@@ -1,0 +1,188 @@
+// Package ingress takes webhooks in over HTTP and stores them in TERCEL_RAW.
+//
+// A request to POST /v1/SOURCE or POST /v1/SOURCE/ACCOUNT passes one list of
+// checks (checks.go), cheapest first: is there such a source, is there room,
+// does the request's form fit, is its signature genuine, and only then what it
+// says. What fails is answered 4xx, counted and never stored (promise 2). What
+// passes is published, and answered 2xx once JetStream has acknowledged it
+// (promise 1); if JetStream can't, the answer is 503 and the provider sends it
+// again, under an id that makes the repeat harmless (promise 4).
+//
+// Of a request only the body's bytes and the attributes of package event reach
+// the message. No header is copied: a Nats-Rollup among them would empty the
+// stream.
+//
+// The service holds no state but limits; any number of replicas can stand
+// behind one load balancer. [Explain] makes the same checks on a request that
+// was captured in a file.
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Config is what an operator decides about taking webhooks in: parts of the
+// pipeline file.
+type Config struct {
+	// Ingress bounds requests. Defaults to [pipeline.Default]'s.
+	pipeline.Ingress
+	// Sources are the systems that may send, by name. They must have been
+	// validated, which gives them their keys.
+	Sources map[string]provider.Source
+	// Streams says how events are kept. On one synced node the service commits
+	// in groups.
+	Streams topology.Config
+}
+
+// Validate reports every fault of c at once, each naming its YAML key.
+func (c Config) Validate() error {
+	var errs []error
+	if c.MaxInFlight < 1 {
+		errs = append(errs, fmt.Errorf("ingress.max_in_flight: %d, want at least 1", c.MaxInFlight))
+	}
+	for _, d := range []struct {
+		key  string
+		have time.Duration
+	}{{"read_timeout", c.ReadTimeout}, {"store_timeout", c.StoreTimeout}, {"drain_timeout", c.DrainTimeout}} {
+		if d.have <= 0 {
+			errs = append(errs, fmt.Errorf("ingress.%s: %s, want more than 0s", d.key, d.have))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are the running things that a [Service] borrows and never closes.
+type Deps struct {
+	// Conn is the connection to the servers that have the streams. Required.
+	Conn *nats.Conn
+	// Log takes what operators should know. Required.
+	Log *slog.Logger
+	// Now is the clock that signatures are held against. Defaults to time.Now.
+	Now func() time.Time
+}
+
+// Service takes webhooks in. Use [New], then [Service.Run] once; the handler
+// alone can also be served by something else. It is safe for concurrent use.
+type Service struct {
+	cfg    Config
+	deps   Deps
+	routes map[string]*route
+	slots  chan struct{} // one value for each request in hand
+	pub    *publish.Publisher
+	js     jetstream.JetStream
+	meter  *meter
+
+	ready chan struct{} // closed once Run listens
+	mu    sync.Mutex    // guards those below
+	addr  string
+	state state
+}
+
+type state string
+
+const (
+	starting state = "not listening yet"
+	serving  state = "listening"
+	stopping state = "stopping"
+)
+
+// New returns a service that is ready to run. It needs no reachable server.
+// End it with Run's context, or with Close if it is never run.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Conn == nil || deps.Log == nil {
+		return nil, errors.New("ingress: no connection or no log")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	meter, err := newMeter(slices.Collect(maps.Keys(cfg.Sources)))
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg: cfg, deps: deps, meter: meter, routes: make(map[string]*route, len(cfg.Sources)),
+		slots: make(chan struct{}, cfg.MaxInFlight), ready: make(chan struct{}), state: starting,
+	}
+	for name, source := range cfg.Sources {
+		if s.routes[name], err = newRoute(name, source); err != nil {
+			return nil, err
+		}
+	}
+	if s.js, err = jetstream.New(deps.Conn); err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	s.pub, err = publish.New(deps.Conn, publish.Config{
+		// A replicated stream's servers group by themselves.
+		Group:   cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,
+		Timeout: cfg.StoreTimeout,
+		// The slots bound what waits, so that the queue never has to refuse.
+		Queue: max(4096, cfg.MaxInFlight),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handler returns what answers webhooks. It bounds a request's size and number
+// but not its time: that is for the server around it, as Run's does.
+func (s *Service) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Close ends the publisher after what waits in it was stored. Requests that
+// come later are answered 503. Run calls it.
+func (s *Service) Close() { s.pub.Close() }
+
+// Ready returns a channel that is closed once Run listens.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// Addr returns the address that Run listens on, with the port that it was
+// given, or "" before Ready.
+func (s *Service) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// Healthy reports why the service can't take webhooks in at the moment, or
+// nil: it listens, it is connected, and the stream is there. ctx bounds the
+// question to the server.
+func (s *Service) Healthy(ctx context.Context) error {
+	s.mu.Lock()
+	state := s.state
+	s.mu.Unlock()
+	if state != serving {
+		return fmt.Errorf("ingress: %s", state)
+	}
+	if !s.deps.Conn.IsConnected() {
+		return errors.New("ingress: not connected to nats")
+	}
+	if _, err := s.js.Stream(ctx, topology.StreamRaw); err != nil {
+		return fmt.Errorf("ingress: stream %s: %w", topology.StreamRaw, err)
+	}
+	return nil
+}
+
+func (s *Service) enter(st state, addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.addr = st, addr
+}
