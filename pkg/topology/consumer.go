@@ -1,6 +1,9 @@
 package topology
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,4 +83,29 @@ func Stage(durable string) (stage, name string, ok bool) {
 		}
 	}
 	return "", "", false
+}
+
+// LastFor returns the sequence of the last message in stream that a consumer's
+// filters let through, or 0. Compared with the consumer's ack floor it shows
+// one that stands still, which may have nothing pending by its own word.
+func LastFor(ctx context.Context, stream jetstream.Stream, c jetstream.ConsumerConfig) (uint64, error) {
+	filters := c.FilterSubjects
+	if c.FilterSubject != "" {
+		filters = []string{c.FilterSubject}
+	}
+	if len(filters) == 0 {
+		filters = []string{">"}
+	}
+	var last uint64
+	for _, f := range filters {
+		m, err := stream.GetLastMsgForSubject(ctx, f)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("last message of %s: %w", f, err)
+		}
+		last = max(last, m.Sequence)
+	}
+	return last, nil
 }

@@ -1,0 +1,129 @@
+package topology_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+func TestEnsureIsIdempotentAndConcurrent(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+				t.Errorf("Ensure() = %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	changes, err := topology.Diff(t.Context(), js, topology.DefaultConfig())
+	if err != nil || len(changes) > 0 {
+		t.Errorf("Diff() after Ensure() = %v, %v, want none", changes, err)
+	}
+}
+
+func TestEnsureAppliesWhatLosesNothing(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	c := topology.DefaultConfig()
+	if err := topology.Ensure(t.Context(), js, c); err != nil {
+		t.Fatal(err)
+	}
+	c.Raw.MaxAge, c.DedupWindow = 10*24*time.Hour, time.Hour
+	if err := topology.Ensure(t.Context(), js, c); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.CachedInfo().Config; got.MaxAge != c.Raw.MaxAge || got.Duplicates != time.Hour {
+		t.Errorf("max_age %s, dedup window %s, want the new ones", got.MaxAge, got.Duplicates)
+	}
+}
+
+func TestEnsureRefusesToLoseMessages(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	c := topology.DefaultConfig()
+	c.Raw.MaxAge, c.Enriched.MaxBytes = time.Hour, 1<<20
+	err := topology.Ensure(t.Context(), js, c)
+	if !errors.Is(err, topology.ErrDestructive) {
+		t.Fatalf("Ensure() with shorter limits = %v, want ErrDestructive", err)
+	}
+	for _, want := range []string{topology.StreamRaw, "max_age", topology.StreamEnriched, "max_bytes"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q doesn't name %s", err, want)
+		}
+	}
+}
+
+// Promise 3: an advisory that no stream takes is gone, and so is its dead letter.
+func TestAdvisoriesAreTakenBeforeAnyConsumerCanExist(t *testing.T) {
+	t.Parallel()
+	if first := topology.Streams(topology.DefaultConfig())[0].Name; first != topology.StreamAdvisories {
+		t.Errorf("the first stream made is %s, want %s", first, topology.StreamAdvisories)
+	}
+}
+
+// Promise 1: a full stream refuses what is new; it never drops what is stored.
+func TestFullStreamsRefuse(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	c := topology.DefaultConfig()
+	c.Raw.MaxBytes = 4 << 10
+	if err := topology.Ensure(t.Context(), js, c); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		_, err = js.Publish(t.Context(), "tercel.raw.s._.t", make([]byte, 256))
+	}
+	s, serr := js.Stream(t.Context(), topology.StreamRaw)
+	if serr != nil {
+		t.Fatal(serr)
+	}
+	if err == nil || s.CachedInfo().State.FirstSeq != 1 {
+		t.Errorf("a full stream took more (%v) or dropped its oldest (first sequence %d)", err, s.CachedInfo().State.FirstSeq)
+	}
+}
+
+func TestLastForSeesOnlyWhatTheConsumerTakes(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := topology.EnrichConsumer("a", topology.Delivery{AckWait: time.Second, MaxAttempts: 3})
+	if last, err := topology.LastFor(t.Context(), s, cfg); err != nil || last != 0 {
+		t.Errorf("LastFor() on an empty stream = %d, %v", last, err)
+	}
+	for _, subject := range []string{"tercel.raw.a._.t", "tercel.raw.b._.t"} {
+		if _, err := js.Publish(t.Context(), subject, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last, err := topology.LastFor(t.Context(), s, cfg); err != nil || last != 1 {
+		t.Errorf("LastFor() = %d, %v, want 1", last, err)
+	}
+}
+
+func ExampleStage() {
+	fmt.Println(topology.Stage(topology.EnrichDurable("stripe")))
+	// Output: enrich stripe true
+}
