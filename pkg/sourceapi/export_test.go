@@ -1,7 +1,26 @@
 package sourceapi
 
-import "net/netip"
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+)
 
 // Reach tells the tests where the guard thinks that an address leads to: what
 // is public can't be dialed in a test.
 func Reach(a netip.Addr) string { return [...]string{"public", "private", "never"}[reachOf(a)] }
+
+// Refusal gives fuzzers the reader of a refusal's headers without a server.
+func (c *Client) Refusal(status int, h http.Header) error {
+	_, err := c.refusal(status, h)
+	return err
+}
+
+// Address gives fuzzers the URL of a request without a server.
+func (c *Client) Address(path string, query url.Values) (string, error) {
+	u, err := c.address(path, query)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
+}
