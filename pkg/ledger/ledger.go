@@ -1,0 +1,364 @@
+// Package ledger knows which version of which record was seen: a projection
+// of TERCEL_ENRICHED that reconciliation compares a source's lists with.
+//
+// It reads the headers of enriched events only, and keeps 32 bytes for each
+// record in blocks of the bucket tercel_ledger. Nothing in it is precious: what
+// is deleted, unreadable, or was read from a stream that exists no longer is
+// read again from the stream. It outlives the stream's own retention.
+//
+// State is a join of events: of a record's live versions the newest counts,
+// and it counts as deleted if that was observed later (promise 7). Reading the
+// same event, or two blocks that overlap, again changes nothing.
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// ErrConflict is returned by [Ledger.CatchUp] when somebody else has written
+// the ledger since it was opened. Open it again.
+var ErrConflict = errors.New("ledger was written by another runner")
+
+// Verdict is what the ledger says to a listed record, a closed set.
+type Verdict string
+
+// The verdicts.
+const (
+	// Matched records were seen in the listed version.
+	Matched Verdict = "matched"
+	// Missed records were never seen alive.
+	Missed Verdict = "missed"
+	// Stale records were seen in an older version only, or were seen to be
+	// deleted although the source lists them.
+	Stale Verdict = "stale"
+	// Ahead records were seen in a newer version than the list's.
+	Ahead Verdict = "ahead"
+)
+
+// Ledger is the ledger of one resource in one account, loaded into memory
+// (about 50 bytes a record). It is not safe for concurrent use, and one runner
+// at a time may have it open: hold a lease. Should two have it open all the
+// same, the second to write gets [ErrConflict].
+type Ledger struct {
+	js       jetstream.JetStream
+	kv       jetstream.KeyValue
+	prefix   string // of the blocks' keys
+	filter   string // of enriched subjects
+	resource string
+	created  int64 // when the stream was created, which tells it from its successor
+
+	index   map[uint64]state
+	through uint64 // the last sequence in index
+	stored  uint64 // the last sequence in the blocks
+
+	full   []ref // blocks that are not written again
+	tail   ref   // the block that takes new entries
+	ids    []uint64
+	inTail map[uint64]struct{} // the same as ids
+}
+
+// ref is a block's place; revision is 0 before it is first written.
+type ref struct{ number, revision uint64 }
+
+// Open loads the ledger of a resource. Blocks that can't be used are deleted,
+// with all others of the ledger, and it begins anew.
+func Open(ctx context.Context, js jetstream.JetStream, source, account, resource string) (*Ledger, error) {
+	token := event.AccountToken(account)
+	l := &Ledger{
+		js: js, resource: resource, index: map[uint64]state{},
+		// No bucket takes a percent sign, and no escape contains "=".
+		prefix: source + "." + strings.ReplaceAll(token, "%", "=") + "." + resource,
+		filter: event.PrefixEnriched + "." + source + "." + token + ".>",
+	}
+	stream, err := js.Stream(ctx, topology.StreamEnriched)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", topology.StreamEnriched, err)
+	}
+	info := stream.CachedInfo()
+	l.created = info.Created.UnixNano()
+	if l.kv, err = js.KeyValue(ctx, topology.BucketLedger); err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", topology.BucketLedger, err)
+	}
+	if err := l.load(ctx, info.State.LastSeq); err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", l.prefix, err)
+	}
+	return l, nil
+}
+
+type loaded struct {
+	ref
+	block block
+	err   error
+}
+
+// load reads the blocks in the order in which they were begun. A block that is
+// unreadable, of another stream, or ahead of a stream that was set back means
+// that some of what the ledger would claim is not so.
+func (l *Ledger) load(ctx context.Context, last uint64) error {
+	blocks, err := l.read(ctx)
+	if err != nil {
+		return err
+	}
+	unusable := func(b loaded) bool { return b.err != nil || b.block.created != l.created || b.block.through > last }
+	if slices.ContainsFunc(blocks, unusable) {
+		// The bad ones go last: while one is there, the ledger is not believed.
+		slices.SortStableFunc(blocks, func(a, b loaded) int {
+			return cmp.Compare(b2i(unusable(a)), b2i(unusable(b)))
+		})
+		for _, b := range blocks {
+			if err := l.drop(ctx, b.ref); err != nil {
+				return err
+			}
+		}
+		blocks = nil
+	}
+	for _, b := range blocks {
+		for _, e := range b.block.entries {
+			l.index[e.id] = l.index[e.id].join(e.state)
+		}
+		l.through = max(l.through, b.block.through)
+		l.full = append(l.full, b.ref)
+	}
+	l.stored = l.through
+	l.beginTail(1)
+	if n := len(blocks); n > 0 {
+		if end := blocks[n-1]; len(end.block.entries) < maxEntries {
+			l.full, l.tail = l.full[:n-1], end.ref
+			for _, e := range end.block.entries {
+				l.addToTail(e.id)
+			}
+		} else {
+			l.beginTail(end.number + 1)
+		}
+	}
+	return nil
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (l *Ledger) read(ctx context.Context) ([]loaded, error) {
+	watcher, err := l.kv.Watch(ctx, l.prefix+".*", jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = watcher.Stop() }()
+	var blocks []loaded
+	for {
+		select {
+		case e, ok := <-watcher.Updates():
+			if !ok {
+				return nil, errors.New("reading the bucket was cut off")
+			}
+			if e == nil { // that was all
+				slices.SortFunc(blocks, func(a, b loaded) int { return cmp.Compare(a.number, b.number) })
+				return blocks, nil
+			}
+			number, err := strconv.ParseUint(strings.TrimPrefix(e.Key(), l.prefix+"."), 10, 64)
+			if err != nil {
+				continue // not a block
+			}
+			b := loaded{ref: ref{number, e.Revision()}}
+			b.block, b.err = decode(e.Value())
+			blocks = append(blocks, b)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// CatchUp reads the enriched events that the stream has gained, up to its
+// last at the time of the call, stores what they tell, and returns the
+// sequence of the last that it knows of.
+func (l *Ledger) CatchUp(ctx context.Context) (through uint64, err error) {
+	for m, err := range consume.Scan(ctx, l.js, consume.ScanOptions{
+		Stream: topology.StreamEnriched, Subjects: []string{l.filter}, HeadersOnly: true, FromSequence: l.through + 1,
+	}) {
+		if err != nil {
+			return l.through, fmt.Errorf("ledger %s: %w", l.prefix, err)
+		}
+		l.observe(m)
+		l.through = m.Sequence
+		if len(l.ids) == maxEntries {
+			if err := l.store(ctx); err != nil {
+				return l.through, err
+			}
+		}
+	}
+	if l.through > l.stored {
+		if err := l.store(ctx); err != nil {
+			return l.through, err
+		}
+	}
+	return l.through, l.compact(ctx)
+}
+
+// observe joins one enriched event into the index. What is no enriched event
+// of the resource, or tells nothing new, leaves it as it is.
+func (l *Ledger) observe(m consume.Message) {
+	if m.Header.Get(event.HeaderResource) != l.resource {
+		return
+	}
+	e, err := event.FromHeader(m.Header)
+	if err != nil || e.RecordID == "" {
+		return // written by something else
+	}
+	at := e.ObservedAt
+	if at.IsZero() {
+		at = m.StoredAt
+	}
+	ns := max(at.UnixNano(), 1) // 0 is never, and no clock of a pipeline is before 1970
+	seen := state{version: ordinal(e.Version), observed: ns}
+	if e.Deleted {
+		seen = state{deleted: ns}
+	}
+	id := hash(e.RecordID)
+	joined := l.index[id].join(seen)
+	if joined == l.index[id] {
+		return
+	}
+	l.index[id] = joined
+	l.addToTail(id)
+}
+
+// Lookup compares a listed record with what was seen of it.
+func (l *Ledger) Lookup(id string, v event.Version) Verdict {
+	s, known := l.index[hash(id)]
+	listed := ordinal(v)
+	switch {
+	case !known || s.observed == 0:
+		return Missed
+	case s.deleted > s.observed:
+		return Stale
+	case s.version == listed:
+		return Matched
+	case s.version > listed && !unordered(s.version) && !unordered(listed):
+		return Ahead
+	default:
+		return Stale
+	}
+}
+
+// Len is the number of records that the ledger knows of.
+func (l *Ledger) Len() int { return len(l.index) }
+
+func (l *Ledger) beginTail(number uint64) {
+	l.tail, l.ids, l.inTail = ref{number: number}, nil, map[uint64]struct{}{}
+}
+
+func (l *Ledger) addToTail(id uint64) {
+	if _, ok := l.inTail[id]; !ok {
+		l.ids, l.inTail[id] = append(l.ids, id), struct{}{}
+	}
+}
+
+// store writes the tail. It is written again and again until it is full: each
+// key of a bucket costs the server memory, and a run may see few changes.
+func (l *Ledger) store(ctx context.Context) error {
+	data := l.encode(l.ids)
+	var err error
+	if l.tail.revision == 0 {
+		l.tail.revision, err = l.kv.Create(ctx, l.key(l.tail.number), data)
+	} else {
+		l.tail.revision, err = l.kv.Update(ctx, l.key(l.tail.number), data, l.tail.revision)
+	}
+	if err != nil {
+		return l.writeError(err)
+	}
+	l.stored = l.through
+	if len(l.ids) == maxEntries {
+		l.full = append(l.full, l.tail)
+		l.beginTail(l.tail.number + 1)
+	}
+	return nil
+}
+
+func (l *Ledger) encode(ids []uint64) []byte {
+	b := block{created: l.created, through: l.through, entries: make([]entry, len(ids))}
+	for i, id := range ids {
+		b.entries[i] = entry{id, l.index[id]}
+	}
+	return b.encode()
+}
+
+// slack is how many blocks more than needed the ledger keeps before it is
+// written anew.
+const slack = 8
+
+// compact writes the index into new blocks once more than half of the entries
+// are superseded, then deletes the old. Whoever opens the ledger in between
+// joins both, which comes to the same.
+func (l *Ledger) compact(ctx context.Context) error {
+	needed := (len(l.index) + maxEntries - 1) / maxEntries
+	if len(l.full) <= 2*needed+slack {
+		return nil
+	}
+	old := l.full
+	if l.tail.revision != 0 {
+		old = append(old, l.tail)
+	}
+	l.full = nil
+	l.beginTail(l.tail.number + 1)
+	for id := range l.index {
+		if l.addToTail(id); len(l.ids) == maxEntries {
+			if err := l.store(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if len(l.ids) > 0 {
+		if err := l.store(ctx); err != nil {
+			return err
+		}
+	}
+	for _, r := range old {
+		if err := l.drop(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) drop(ctx context.Context, r ref) error {
+	if err := l.kv.Delete(ctx, l.key(r.number), jetstream.LastRevision(r.revision)); err != nil {
+		return l.writeError(err)
+	}
+	return nil
+}
+
+func (l *Ledger) key(number uint64) string { return l.prefix + "." + strconv.FormatUint(number, 10) }
+
+func (l *Ledger) writeError(err error) error {
+	var api *jetstream.APIError
+	// Replicated streams have a code of their own while the other write is in flight.
+	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
+		err = ErrConflict
+	}
+	return fmt.Errorf("write ledger %s: %w", l.prefix, err)
+}
+
+// hash is a record's id in the ledger. Of a million records, two share one
+// with odds of 1 to 37 million.
+func hash(id string) uint64 {
+	sum := sha256.Sum256([]byte(id))
+	return binary.BigEndian.Uint64(sum[:])
+}
