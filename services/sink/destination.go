@@ -1,0 +1,195 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
+)
+
+// errNotOpen is a destination's health before it is opened and after it is
+// closed.
+var errNotOpen = errors.New("not open")
+
+// destination is one destination with its loop.
+type destination struct {
+	name    string
+	target  string
+	open    func(context.Context) (writer, error)
+	cfg     consume.Config
+	loop    *consume.Loop
+	log     *slog.Logger
+	metrics instruments
+
+	// writer is set while loop runs, by the goroutine that runs it.
+	writer writer
+
+	mu sync.Mutex // guards what follows
+	// sick is why the destination takes no writes, or nil.
+	sick error
+	// stop ends the running loop.
+	stop context.CancelFunc
+	// wrote says that something was written since the destination was opened.
+	wrote bool
+}
+
+func newDestination(cfg consume.Config, name string, dest pipeline.Destination, deps Deps) (*destination, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	d := &destination{
+		name: name, cfg: cfg, sick: errNotOpen,
+		log: deps.Log.With(slog.String("destination", name)),
+	}
+	var err error
+	if d.open, d.target, err = opener(dest); err != nil {
+		return nil, err
+	}
+	if d.metrics, err = newInstruments(name); err != nil {
+		return nil, err
+	}
+	d.loop, err = consume.New(cfg, topology.StreamEnriched,
+		topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery()), d.handle,
+		consume.Deps{JetStream: deps.JetStream, Log: deps.Log})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// run serves the destination until ctx ends. It waits longer before each try,
+// until something was written.
+func (d *destination) run(ctx context.Context) {
+	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(d.cfg.RetryMin),
+		backoff.WithMaxInterval(d.cfg.RetryMax), backoff.WithMaxElapsedTime(0))
+	for ctx.Err() == nil {
+		wrote, err := d.session(ctx)
+		if ctx.Err() != nil {
+			if err != nil {
+				d.log.LogAttrs(ctx, slog.LevelWarn, "destination closed badly", slog.Any("err", err))
+			}
+			return
+		}
+		if wrote {
+			wait.Reset()
+		}
+		delay := wait.NextBackOff()
+		d.log.LogAttrs(ctx, slog.LevelWarn, "destination takes no writes",
+			slog.Duration("retry_after", delay), slog.Any("err", err))
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// session opens the destination and delivers until ctx ends or the destination
+// fails. Either way the loop has answered for all that it pulled when the
+// destination is closed.
+func (d *destination) session(ctx context.Context) (wrote bool, err error) {
+	w, err := d.openIn(ctx)
+	if err != nil {
+		d.fail(err)
+		return false, err
+	}
+	loopCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	d.mu.Lock()
+	d.writer, d.stop, d.sick, d.wrote = w, stop, nil, false
+	d.mu.Unlock()
+	d.log.LogAttrs(ctx, slog.LevelInfo, "destination open")
+	err = errors.Join(d.loop.Run(loopCtx), d.health(), w.Close())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sick = err; err == nil {
+		d.sick = errNotOpen
+	}
+	return d.wrote, err
+}
+
+// openIn opens the destination within the time that one batch may take.
+func (d *destination) openIn(ctx context.Context) (writer, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	return d.open(ctx)
+}
+
+// handle writes one batch. Messages that are no events don't get in the way of
+// those that are.
+func (d *destination) handle(ctx context.Context, msgs []consume.Message) []error {
+	errs := make([]error, len(msgs))
+	if err := d.health(); err != nil {
+		// Left over from before the destination failed. They are due again by
+		// the time that it is open again.
+		for i := range errs {
+			errs[i] = fault.RetryAfter(err, d.cfg.RetryMin)
+		}
+		return errs
+	}
+	items, places := make([]delivery.Item, 0, len(msgs)), make([]int, 0, len(msgs))
+	for i, m := range msgs {
+		var it delivery.Item
+		if it, errs[i] = delivery.Decode(m); errs[i] == nil {
+			items, places = append(items, it), append(places, i)
+		}
+	}
+	if len(items) == 0 {
+		return errs
+	}
+	results := d.writer.Write(ctx, items)
+	d.judge(results)
+	d.metrics.delivered(ctx, results)
+	for i, r := range results {
+		if r.Err != nil {
+			errs[places[i]] = fmt.Errorf("deliver to %s: %w", d.name, r.Err)
+		}
+	}
+	return errs
+}
+
+// judge stops the loop when the destination took nothing of a batch though
+// nothing was wrong with the items. As long as some are written, the failure
+// is the others' own.
+func (d *destination) judge(results []delivery.Result) {
+	var sick error
+	for _, r := range results {
+		if r.Err == nil {
+			d.mu.Lock()
+			d.wrote = true
+			d.mu.Unlock()
+			return
+		}
+		if !fault.IsPermanent(r.Err) {
+			sick = r.Err
+		}
+	}
+	if sick != nil {
+		d.fail(sick)
+	}
+}
+
+// fail notes why the destination takes no writes and stops its loop.
+func (d *destination) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sick = err
+	if d.stop != nil {
+		d.stop()
+	}
+}
+
+func (d *destination) health() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sick
+}

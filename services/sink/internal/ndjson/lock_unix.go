@@ -1,0 +1,28 @@
+//go:build unix
+
+package ndjson
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// lockFolder opens dir and keeps other processes from writing to it until the
+// returned file is closed. The system releases it when the process dies.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = errors.New("another process writes to it")
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// syncFolder writes the names in the folder to disk.
+func syncFolder(dir *os.File) error { return dir.Sync() }
