@@ -94,9 +94,10 @@ func DefaultConfig() Config {
 // Streams returns the wanted streams in the order in which they must be made:
 // the advisories first, since an advisory that no stream takes is gone.
 func Streams(c Config) []jetstream.StreamConfig {
-	advisories := []string{
-		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TERCEL_*.>",
-		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.TERCEL_*.>",
+	var advisories []string
+	for _, worked := range []string{StreamRaw, StreamEnriched} { // a wildcard can't stand for a part of a token
+		advisories = append(advisories, "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."+worked+".>",
+			"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED."+worked+".>")
 	}
 	return []jetstream.StreamConfig{
 		c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...),
