@@ -47,7 +47,14 @@ func (p *Preset) fill(s *Source) {
 		s.Request.MaxBody = p.Request.MaxBody
 	}
 	s.API.Base = p.API.Base
-	s.Resources = Resources(maps.Clone(p.Resources))
+	s.Resources = Resources{}
+	for name, r := range p.Resources {
+		if r.Reconcile != nil { // what a source lays over it must not reach the preset
+			own := *r.Reconcile
+			r.Reconcile = &own
+		}
+		s.Resources[name] = r
+	}
 }
 
 // presets are read once; they are part of the program, and a test reads each.
