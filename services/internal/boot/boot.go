@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -47,6 +48,8 @@ type Env struct {
 
 type flags struct {
 	Config  string           `short:"c" help:"The pipeline file." env:"TERCEL_CONFIG" default:"tercel.yaml"`
+	NATS    string           `name:"nats" help:"Address of the NATS servers, instead of the file's nats.url." env:"TERCEL_NATS" placeholder:"URL"`
+	Health  string           `help:"Address of health and metrics, instead of the file's telemetry.listen." env:"TERCEL_HEALTH" placeholder:"HOST:PORT"`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 
@@ -64,17 +67,23 @@ func Main(name string, build func(Env) (Service, error)) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, name, f.Config, build); err != nil {
+	if err := run(ctx, name, f, build); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return Failed
 	}
 	return OK
 }
 
-func run(ctx context.Context, name, config string, build func(Env) (Service, error)) error {
-	file, err := pipeline.Load(config)
+func run(ctx context.Context, name string, f flags, build func(Env) (Service, error)) error {
+	file, err := pipeline.Load(f.Config)
 	if err != nil {
 		return err
+	}
+	if f.NATS != "" {
+		file.NATS.URL = f.NATS
+	}
+	if f.Health != "" {
+		file.Telemetry.Listen = f.Health
 	}
 	log := NewLogger(os.Stderr, file.Telemetry.LogLevel).With(slog.String("service", name))
 	tel, err := StartTelemetry(ctx, name, file.Telemetry)
@@ -98,7 +107,9 @@ func run(ctx context.Context, name, config string, build func(Env) (Service, err
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return Run(ctx, log, tel.Handler(), file.Telemetry.Listen, map[string]Service{name: svc})
+	return Group{
+		Log: log, Metrics: tel.Handler(), Listen: file.Telemetry.Listen, Services: map[string]Service{name: svc},
+	}.Run(ctx)
 }
 
 // Connect opens the connection that a program keeps for its whole life. It
@@ -156,28 +167,41 @@ func Version() string {
 	return version
 }
 
-// Run runs services side by side, with health and metrics at listen, until ctx
-// ends or one of them fails; then it stops the others and waits for them.
-func Run(ctx context.Context, log *slog.Logger, metrics Metrics, listen string, services map[string]Service) error {
+// Group is services that run side by side in one process.
+type Group struct {
+	Log      *slog.Logger
+	Services map[string]Service
+	// Metrics serves /metrics at Listen, beside /livez and /readyz.
+	Metrics http.Handler
+	Listen  string
+	// Started, if set, is told the address of the health server.
+	Started func(addr string)
+}
+
+// Run runs the group until ctx ends or a service fails; then it stops the
+// others, waits for them and returns what failed.
+func (g Group) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	health := newHealth(services, metrics)
-	stopHealth, err := health.serve(listen)
+	health, stopHealth, err := serveHealth(g.Listen, g.Services, g.Metrics)
 	if err != nil {
 		return err
 	}
 	defer stopHealth()
-	log.Info("started", slog.String("version", Version()), slog.String("health", "http://"+health.addr))
+	g.Log.Info("started", slog.String("version", Version()), slog.String("health", "http://"+health))
+	if g.Started != nil {
+		g.Started(health)
+	}
 	type end struct {
 		name string
 		err  error
 	}
 	ends := make(chan end)
-	for name, s := range services {
+	for name, s := range g.Services {
 		go func() { ends <- end{name, s.Run(ctx)} }()
 	}
 	var errs []error
-	for range services {
+	for range g.Services {
 		e := <-ends
 		if e.err == nil && ctx.Err() == nil {
 			e.err = errors.New("ended by itself")
@@ -187,6 +211,6 @@ func Run(ctx context.Context, log *slog.Logger, metrics Metrics, listen string, 
 		}
 		cancel()
 	}
-	log.Info("stopped")
+	g.Log.Info("stopped")
 	return errors.Join(errs...)
 }

@@ -1,0 +1,16 @@
+// Command ingress takes webhooks in: it verifies them and stores them in JetStream before it answers.
+package main
+
+import (
+	"os"
+
+	"github.com/tercelhq/tercel/services/ingress"
+	"github.com/tercelhq/tercel/services/internal/boot"
+)
+
+func main() {
+	os.Exit(boot.Main("ingress", func(env boot.Env) (boot.Service, error) {
+		return ingress.New(ingress.Config{Ingress: env.File.Ingress, Sources: env.File.Sources, Streams: env.File.Streams},
+			ingress.Deps{Conn: env.Conn, Log: env.Log})
+	}))
+}

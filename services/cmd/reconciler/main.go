@@ -1,0 +1,16 @@
+// Command reconciler finds what webhooks missed, repairs it, and keeps dead letters.
+package main
+
+import (
+	"os"
+
+	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/reconciler"
+)
+
+func main() {
+	os.Exit(boot.Main("reconciler", func(env boot.Env) (boot.Service, error) {
+		return reconciler.New(reconciler.Config{Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams},
+			reconciler.Deps{Conn: env.Conn, Log: env.Log})
+	}))
+}
