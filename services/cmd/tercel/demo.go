@@ -204,7 +204,7 @@ func (d *demo) phases(ctx context.Context, ready <-chan running) error {
 	case <-ctx.Done():
 		return d.gaveUp(ctx, nil)
 	}
-	d.setPhase("sending webhooks")
+	d.setPhase("webhooks")
 	if err := d.provider.Run(ctx, pipe.IngressURL+"/v1/"+demoSource); err != nil {
 		return d.gaveUp(ctx, err)
 	}
@@ -212,15 +212,17 @@ func (d *demo) phases(ctx context.Context, ready <-chan running) error {
 	if err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}
-	d.setPhase("waiting for reconciliation to find what was dropped")
+	// What was dropped is found by reconciliation only.
+	d.setPhase("reconciliation")
 	if err := d.until(ctx, func() (bool, error) { return d.complete(ctx, false) }); err != nil {
 		return err
 	}
-	d.setPhase("waiting for the dead letters of records that can't be fetched")
+	// A record that can't be fetched leaves one for each of its webhooks.
+	d.setPhase("dead letters")
 	if err := d.until(ctx, func() (bool, error) { return d.countDead(ctx, js) }); err != nil {
 		return err
 	}
-	d.setPhase("replaying dead letters after the source was healed")
+	d.setPhase("replay")
 	d.provider.Heal()
 	if err := d.replay(ctx, js); err != nil {
 		return err

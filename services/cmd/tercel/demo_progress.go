@@ -35,7 +35,7 @@ func (p *progress) stop() {
 func (p *progress) run(ctx context.Context) {
 	every := 2 * time.Second
 	if p.live {
-		every = 150 * time.Millisecond
+		every = 250 * time.Millisecond
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -55,14 +55,16 @@ func (p *progress) run(ctx context.Context) {
 // clearLine goes to the begin of a terminal's line and empties it.
 const clearLine = "\r\x1b[K"
 
+// maxColumns bounds a line that is rewritten: one that wraps can't be cleared.
+const maxColumns = 79
+
 func (p *progress) show(ctx context.Context) {
 	c := p.demo.provider.Progress()
 	events, reconciled := p.demo.dest.size(ctx)
-	line := fmt.Sprintf("%5.1fs  %d/%d changes, %d webhooks accepted, %d dropped, %d forged refused; %d events delivered, %d found by reconciliation; %s",
-		time.Since(p.started).Seconds(), c.Changes, c.Planned, c.Accepted, c.Dropped, c.ForgedRefused, events, reconciled,
-		p.demo.currentPhase())
+	line := fmt.Sprintf("%5.1fs %s: %d/%d changes, %d accepted, %d delivered, %d repaired", time.Since(p.started).Seconds(),
+		p.demo.currentPhase(), c.Changes, c.Planned, c.Accepted, events, reconciled)
 	if p.live {
-		fmt.Fprint(p.w, clearLine+line)
+		fmt.Fprint(p.w, clearLine+line[:min(len(line), maxColumns)])
 		return
 	}
 	fmt.Fprintln(p.w, line)
