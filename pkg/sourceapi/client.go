@@ -30,11 +30,6 @@ import (
 // answered 404 or 410: it no longer has the record.
 var ErrNotFound = errors.New("no such record")
 
-// ErrThrottled is wrapped by errors that concern every call of the client and
-// not this one alone: the source named a time to come back, or refuses the
-// credential. [fault.Delay] tells how long to wait.
-var ErrThrottled = errors.New("the source asks to wait")
-
 // Deps are what a [Client] borrows.
 type Deps struct {
 	// Now tells the time. Defaults to time.Now.
@@ -154,9 +149,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Get asks for path, which may be escaped and have a query already, below the
 // base URL, with query added to it. Waiting for the configured rate and
-// concurrency counts against ctx. The error wraps [ErrNotFound],
-// [ErrThrottled] or neither; the answer has the status and the times even
-// then, as far as it came.
+// concurrency counts against ctx. With an error, which may wrap [ErrNotFound],
+// the answer still has the status and the times as far as it came.
 func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer, error) {
 	u, err := c.address(path, query)
 	if err != nil {
@@ -178,6 +172,14 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 		return ans, fmt.Errorf("GET %s %s: %w", c.name, shown(u), err)
 	}
 	return ans, nil
+}
+
+// Held is how long the source wants no calls at all from now on, because of a
+// limit or a refused credential; calls fail meanwhile without a request. It is
+// 0 when calls may be made.
+func (c *Client) Held() time.Duration {
+	wait, _ := c.hold.left(c.now())
+	return wait
 }
 
 // maxAddress bounds a URL, in bytes.

@@ -47,7 +47,7 @@ func (c *Client) refusal(status int, h http.Header) (again bool, err error) {
 // throttle makes all further calls fail until the wait is over.
 func (c *Client) throttle(status int, wait time.Duration) error {
 	c.hold.extend(status, c.now().Add(wait))
-	return fault.RetryAfter(fmt.Errorf("status %d: %w", status, ErrThrottled), wait)
+	return fault.RetryAfter(fmt.Errorf("status %d: asked to wait", status), wait)
 }
 
 // hold is the time until which the source wants no calls.
@@ -65,14 +65,19 @@ func (h *hold) extend(status int, until time.Time) {
 	}
 }
 
-func (h *hold) check(now time.Time) error {
+// left is the time still to wait at now, and the status that began it.
+func (h *hold) left(now time.Time) (wait time.Duration, status int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	wait := h.until.Sub(now)
-	if wait <= 0 {
+	return max(h.until.Sub(now), 0), h.status
+}
+
+func (h *hold) check(now time.Time) error {
+	wait, status := h.left(now)
+	if wait == 0 {
 		return nil
 	}
-	return fault.RetryAfter(fmt.Errorf("not sent since an answer with status %d: %w", h.status, ErrThrottled), wait)
+	return fault.RetryAfter(fmt.Errorf("not sent: an answer with status %d asked to wait", status), wait)
 }
 
 // waitAsked reads how long the source wants to be left alone: Retry-After (RFC

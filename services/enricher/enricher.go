@@ -1,0 +1,131 @@
+// Package enricher turns triggers into enriched events: it reads TERCEL_RAW,
+// gets from the source's API the record that a trigger names and its related
+// records, and publishes all of it to TERCEL_ENRICHED.
+//
+// It holds no state; any number of replicas share one durable consumer for
+// each source, so a source whose API is down holds up no other. A trigger is
+// acknowledged only after its events were (promise 5), and an event is never
+// passed on without the record that it should have: what can't be enriched is
+// tried again and in the end becomes a dead letter (promise 3).
+//
+// A record that the API no longer has becomes a tombstone. A required related
+// record that is missing is an error that may pass, since systems often show
+// a record before what it refers to; if it does not pass, the last attempt
+// makes a dead letter of the trigger.
+package enricher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Config is how the enricher works.
+type Config struct {
+	// Config is how triggers are worked through, for each source. Batch must
+	// be 1: triggers are independent of each other.
+	consume.Config
+	// Sources are the sources whose triggers are enriched, by name. Required.
+	Sources map[string]provider.Source
+	// Streams is how the streams are kept. Events are committed in groups where
+	// one synced server keeps them.
+	Streams topology.Config
+}
+
+// Deps are what a [Service] borrows and never closes.
+type Deps struct {
+	Conn *nats.Conn
+	Log  *slog.Logger
+}
+
+// Service enriches the triggers of all its sources. Use [New].
+type Service struct {
+	js        jetstream.JetStream
+	publisher *publish.Publisher
+	sources   []*source
+	loops     []*consume.Loop
+}
+
+// New returns a service that is ready to [Service.Run], which must follow:
+// Run ends what New has started. The error tells what is wrong in cfg.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if cfg.Batch != 1 {
+		return nil, fmt.Errorf("enricher: batch: %d, want 1", cfg.Batch)
+	}
+	js, err := jetstream.New(deps.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("enricher: jetstream: %w", err)
+	}
+	s := &Service{js: js}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
+		src, err := newSource(name, cfg.Sources[name], js, deps.Log)
+		if err != nil {
+			return nil, fmt.Errorf("enricher: %w", err)
+		}
+		loop, err := consume.New(cfg.Config, topology.StreamRaw, topology.EnrichConsumer(name, cfg.Delivery()),
+			consume.Each(src.handle), consume.Deps{JetStream: js, Log: deps.Log.With(slog.String("source", name))})
+		if err != nil {
+			return nil, fmt.Errorf("enricher: %w", err)
+		}
+		s.sources, s.loops = append(s.sources, src), append(s.loops, loop)
+	}
+	group := cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1
+	if s.publisher, err = publish.New(deps.Conn, publish.Config{Group: group}); err != nil {
+		return nil, fmt.Errorf("enricher: %w", err)
+	}
+	for _, src := range s.sources {
+		src.publisher = s.publisher
+	}
+	return s, nil
+}
+
+// Run works until ctx ends, then finishes what is in hand and returns nil. It
+// must be called once.
+func (s *Service) Run(ctx context.Context) error {
+	defer func() {
+		s.publisher.Close()
+		for _, src := range s.sources {
+			src.close()
+		}
+	}()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, loop := range s.loops {
+		group.Go(func() error { return loop.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// Healthy reports whether the consumer of every source can be reached; it
+// exists once its loop has begun.
+func (s *Service) Healthy(ctx context.Context) error {
+	var errs []error
+	for _, src := range s.sources {
+		if _, err := s.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(src.name)); err != nil {
+			errs = append(errs, fmt.Errorf("consumer of %s: %w", src.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func newSource(name string, cfg provider.Source, js jetstream.JetStream, log *slog.Logger) (*source, error) {
+	s := &source{name: name, cfg: cfg, js: js, log: log}
+	if len(cfg.Resources) == 0 {
+		return s, nil // there is nothing to get
+	}
+	var err error
+	s.api, err = sourceapi.New(name, cfg.API, sourceapi.Deps{})
+	return s, err
+}

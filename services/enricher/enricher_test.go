@@ -1,0 +1,436 @@
+package enricher_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/enricher"
+)
+
+func whole() map[string]string {
+	return map[string]string{
+		"/orders/7":        `{"data":{"id":7,"customer_id":"c/1","version":3}}`,
+		"/customers/c%2F1": `{"id":"c/1"}`,
+		"/orders/7/notes":  `["n"]`,
+	}
+}
+
+const order7 = `{"id":"evt_1","kind":"order.paid","order":{"id":7}}`
+
+func TestTriggerBecomesAnEventWithItsRecords(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(whole()))
+	f.start()
+	before := time.Now()
+	seq := f.send(trigger("order.paid", "evt_1"), order7)
+	f.eventually("an event", func() bool { return len(f.events()) == 1 })
+	f.settled("orders")
+	e := f.events()[0]
+	wantBody := `{"trigger":` + order7 + `,"record":{"id":7,"customer_id":"c/1","version":3},"related":{"customer":{"id":"c/1"},"notes":["n"]}}`
+	version, err := event.ParseVersion("3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, pair := range map[string][2]any{
+		"body":             {e.body, wantBody},
+		"subject":          {e.subject, "tercel.enriched.orders._.order.paid"},
+		"message id":       {e.header.Get(jetstream.MsgIDHeader), "orders:_:evt_1"},
+		"id":               {e.ID, "evt_1"},
+		"resource":         {e.Resource, "order"},
+		"record id":        {e.RecordID, "7"},
+		"version":          {e.Version, version},
+		"deleted":          {e.Deleted, false},
+		"trigger sequence": {e.TriggerSequence, seq},
+		"content type":     {e.ContentType, "application/json"},
+		"origin":           {e.Origin, event.Webhook},
+		"trace":            {strings.Split(e.header.Get(event.HeaderTraceParent), "-")[1], strings.Split(traceParent, "-")[1]},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: got %v, want %v", what, pair[0], pair[1])
+		}
+	}
+	if e.ObservedAt.Before(before) || e.ObservedAt.After(time.Now()) {
+		t.Errorf("observed at %s, want between %s and now", e.ObservedAt, before)
+	}
+}
+
+func TestRecordThatIsGoneBecomesATombstone(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{404, 410} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, oneSource, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+			f.start()
+			before := time.Now()
+			f.send(trigger("order.deleted", "evt_1"), order7)
+			f.eventually("an event", func() bool { return len(f.events()) == 1 })
+			e := f.events()[0]
+			if !e.Deleted || e.Version != "" || e.RecordID != "7" || e.ObservedAt.Before(before) ||
+				e.body != `{"trigger":`+order7+`,"record":null,"deleted":true}` {
+				t.Errorf("got %+v with body %s", e.Event, e.body)
+			}
+		})
+	}
+}
+
+func TestTriggerOfNoResourceIsPassedOnAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(nil))
+	f.start()
+	e := trigger("ping", "evt_1")
+	e.ContentType = "text/plain"
+	f.send(e, "hello")
+	f.eventually("an event", func() bool { return len(f.events()) == 1 })
+	got := f.events()[0]
+	if want := `{"trigger":"aGVsbG8=","record":null}`; got.body != want || got.Resource != "" || len(f.seen) > 0 {
+		t.Errorf("got %s of resource %q after %d requests, want %s of none after none", got.body, got.Resource, len(f.seen), want)
+	}
+}
+
+func TestRecordInHandIsNotFetchedAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(nil))
+	f.start()
+	e := trigger("order.reconciled", "reconcile:order:7:n0013")
+	e.Origin, e.Resource, e.RecordID, e.Version = event.Reconcile, "order", "7", "n0013"
+	e.ObservedAt, e.TriggerSequence = time.Now().Add(-time.Minute).UTC(), 99
+	f.send(e, ` {"id":7}`)
+	f.eventually("an event", func() bool { return len(f.events()) == 1 })
+	got := f.events()[0]
+	if got.body != `{"trigger":null,"record": {"id":7}}` || got.Version != e.Version || !got.ObservedAt.Equal(e.ObservedAt) ||
+		got.TriggerSequence != 99 || got.header.Get(jetstream.MsgIDHeader) != e.MsgID() || len(f.seen) > 0 {
+		t.Errorf("got %+v with body %s after %d requests", got.Event, got.body, len(f.seen))
+	}
+}
+
+// A trigger that names several records gives an event for each. Those that can
+// be had are published even while another fails, and a repeat doubles none.
+func TestManyRecordsInOneTrigger(t *testing.T) {
+	t.Parallel()
+	var mended atomic.Bool
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/plain/b" && !mended.Load() {
+			w.WriteHeader(500)
+			return
+		}
+		fmt.Fprintf(w, `{"id":%q,"version":1}`, strings.TrimPrefix(r.URL.Path, "/plain/"))
+	})
+	f.cfg.MaxAttempts = 1000
+	f.start()
+	f.send(trigger("batch.done", "evt_1"), `{"orders":[{"id":"a"},{"id":"b"},{"id":"a"},{"id":"c d"}]}`)
+	f.eventually("a second attempt", func() bool { return f.asked("/plain/b") >= 2 })
+	ids := func() (all []string) {
+		for _, e := range f.events() {
+			all = append(all, e.ID+" "+e.header.Get(jetstream.MsgIDHeader))
+		}
+		slices.Sort(all)
+		return all
+	}
+	want := []string{"evt_1#a orders:_:evt_1:a", "evt_1#c d orders:_:evt_1:c%20d"}
+	if got := ids(); !slices.Equal(got, want) {
+		t.Errorf("while one fails: events %q, want %q", got, want)
+	}
+	mended.Store(true)
+	f.settled("orders")
+	want = slices.Insert(want, 1, "evt_1#b orders:_:evt_1:b")
+	if got := ids(); !slices.Equal(got, want) {
+		t.Errorf("in the end: events %q, want %q", got, want)
+	}
+}
+
+// Promise 5: a trigger is acknowledged only after its event was. Here the
+// stream of events is full for a while.
+func TestTriggerIsKeptWhileItsEventCannotBeStored(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(whole()))
+	limit := func(n int64) {
+		for _, c := range topology.Streams(topology.DefaultConfig()) {
+			if c.Name == topology.StreamEnriched {
+				c.MaxMsgs = n
+				if _, err := f.js.UpdateStream(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	limit(1)
+	f.cfg.MaxAttempts = 1000
+	f.start()
+	f.send(trigger("ping", "evt_0"), `{}`)
+	f.eventually("a full stream", func() bool { return len(f.events()) == 1 })
+	f.send(trigger("order.paid", "evt_1"), order7)
+	f.eventually("three attempts", func() bool { return f.asked("/orders/7") >= 3 })
+	if i := f.consumer("orders"); i.NumAckPending != 1 || len(f.events()) != 1 {
+		t.Errorf("%d triggers unanswered and %d events while the stream is full, want 1 and 1", i.NumAckPending, len(f.events()))
+	}
+	limit(-1)
+	f.settled("orders")
+	if got := f.events(); len(got) != 2 || got[1].ID != "evt_1" {
+		t.Errorf("%d events in the end, want 2", len(got))
+	}
+}
+
+// Promise 4: an end between the event's acknowledgement and the trigger's, or
+// an acknowledgement that the server lost, gives no second event.
+func TestRedeliveredTriggersGiveNoSecondEvent(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(whole()))
+	stop := f.start()
+	const n = 20
+	for i := range n {
+		f.send(trigger("order.paid", fmt.Sprint("evt_", i)), order7)
+	}
+	f.settled("orders")
+	stop()
+	raw, err := f.js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.DeleteConsumer(t.Context(), topology.EnrichDurable("orders")); err != nil { // every acknowledgement is gone
+		t.Fatal(err)
+	}
+	f.start()
+	f.settled("orders")
+	if got := f.asked("/orders/7"); got != 2*n {
+		t.Errorf("%d records fetched, want %d: each trigger twice", got, 2*n)
+	}
+	if got := len(f.events()); got != n {
+		t.Errorf("%d events, want %d", got, n)
+	}
+}
+
+// What can't be enriched is given up with its reason and never passed on
+// without its record (promise 3).
+func TestWhatCannotBeEnrichedBecomesADeadLetter(t *testing.T) {
+	t.Parallel()
+	record := func(text string) http.HandlerFunc {
+		m := whole()
+		m["/orders/7"] = text
+		return answers(m)
+	}
+	status := func(n int) http.HandlerFunc { return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(n) } }
+	lacks := func(path string) http.HandlerFunc {
+		m := whole()
+		delete(m, path)
+		return answers(m)
+	}
+	tests := map[string]struct {
+		api      http.HandlerFunc
+		trigger  string
+		class    fault.Class
+		attempts int
+		reason   string
+	}{
+		"refused":                 {status(422), order7, fault.Fatal, 1, "order 7: GET orders /orders/7: status 422"},
+		"down":                    {status(500), order7, fault.Exhausted, 3, "order 7: GET orders /orders/7: status 500"},
+		"HTML":                    {record("<html>"), order7, fault.Exhausted, 3, "order 7: GET orders /orders/7: status 200: answer: invalid JSON"},
+		"nothing":                 {status(204), order7, fault.Exhausted, 3, "order 7: GET orders /orders/7: status 204: empty answer"},
+		"no record":               {record(`{"datum":{}}`), order7, fault.Exhausted, 3, "order 7: record in the answer: no value"},
+		"null":                    {record(`{"data":null}`), order7, fault.Exhausted, 3, "order 7: id in the answer: record.id: no value"},
+		"another record":          {record(`{"data":{"id":8,"version":1}}`), order7, fault.Exhausted, 3, "order 7: answer is about another record"},
+		"no version":              {record(`{"data":{"id":7,"customer_id":"c/1"}}`), order7, fault.Fatal, 1, "order 7: version: record.version: no value"},
+		"odd version":             {record(`{"data":{"id":7,"customer_id":"c/1","version":-1}}`), order7, fault.Fatal, 1, "order 7: version: want a non-negative"},
+		"required related gone":   {lacks("/customers/c%2F1"), order7, fault.Exhausted, 3, "order 7: related customer: GET orders /customers/c%2F1: status 404"},
+		"no reference to related": {record(`{"data":{"id":7,"version":1}}`), order7, fault.Exhausted, 3, "order 7: related customer: path: "},
+		"no id":                   {answers(nil), `{"id":"evt_1"}`, fault.Fatal, 1, "trigger of order: id: body.order.id: no value"},
+		"id is an object":         {answers(nil), `{"order":{"id":{}}}`, fault.Fatal, 1, "trigger of order: id: body.order.id: an object"},
+		"id is long":              {answers(nil), `{"order":{"id":"` + strings.Repeat("x", 300) + `"}}`, fault.Fatal, 1, "trigger of order: id of 300 bytes"},
+		"id climbs":               {answers(nil), `{"order":{"id":".."}}`, fault.Fatal, 1, "order ..: GET orders: path: has a dot segment"},
+		"no JSON":                 {answers(nil), `order 7`, fault.Fatal, 1, "trigger of order: id: body.order.id: invalid JSON"},
+		"too large with it all":   {record(`{"data":{"id":7,"customer_id":"c/1","version":1,"x":"` + strings.Repeat("x", 1<<20) + `"}}`), order7, fault.Fatal, 1, "order 7: publish event of"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, oneSource, tt.api)
+			f.start()
+			seq := f.send(trigger("order.paid", "evt_1"), tt.trigger)
+			f.settled("orders")
+			f.eventually("an advisory", func() bool { return len(f.messages(topology.StreamAdvisories)) == 1 })
+			var advisory struct {
+				Sequence uint64 `json:"stream_seq"`
+				Reason   string `json:"reason"`
+			}
+			m := f.messages(topology.StreamAdvisories)[0]
+			if err := json.Unmarshal(m.Data, &advisory); err != nil {
+				t.Fatal(err)
+			}
+			r := consume.DecodeReason(advisory.Reason)
+			if advisory.Sequence != seq || r.Class != tt.class || r.Attempts != tt.attempts || !strings.HasPrefix(r.Message, tt.reason) {
+				t.Errorf("reason %+v for message %d, want class %s after %d attempts: %s", r, advisory.Sequence, tt.class, tt.attempts, tt.reason)
+			}
+			if r.TraceID != strings.Split(traceParent, "-")[1] {
+				t.Errorf("trace %q, want the trigger's", r.TraceID)
+			}
+			if got := f.events(); len(got) > 0 {
+				t.Errorf("an event was passed on all the same: %s", got[0].body)
+			}
+		})
+	}
+}
+
+func TestForeignMessageIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(whole()))
+	f.start()
+	if _, err := f.js.Publish(t.Context(), "tercel.raw.orders._.order.paid", []byte(order7)); err != nil {
+		t.Fatal(err)
+	}
+	other := trigger("order.paid", "evt_2")
+	other.Source = "others"
+	m := other.Header()
+	msg := rawMessage("tercel.raw.orders._.order.paid", m, order7)
+	msg.Header.Set(jetstream.MsgIDHeader, "x")
+	if _, err := f.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("two advisories", func() bool { return len(f.messages(topology.StreamAdvisories)) == 2 })
+	if len(f.events()) > 0 {
+		t.Error("a message that Tercel did not write became an event")
+	}
+}
+
+func TestOptionalRelatedRecordMayBeAbsent(t *testing.T) {
+	t.Parallel()
+	m := whole()
+	delete(m, "/orders/7/notes")
+	f := setup(t, oneSource, answers(m))
+	f.start()
+	f.send(trigger("order.paid", "evt_1"), order7)
+	f.eventually("an event", func() bool { return len(f.events()) == 1 })
+	if got := f.events()[0].body; !strings.HasSuffix(got, `"related":{"customer":{"id":"c/1"},"notes":null}}`) {
+		t.Errorf("body %s, want notes of null", got)
+	}
+}
+
+// When the API asks for time, the trigger is not tried before, and the source
+// stands still without using up the attempts of the triggers behind it.
+func TestRetryAfterIsHonouredAndPausesTheSource(t *testing.T) {
+	t.Parallel()
+	var first, second atomic.Int64
+	ok := answers(whole())
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		now := time.Now().UnixNano()
+		if first.CompareAndSwap(0, now) {
+			w.Header().Set("Retry-After", "2")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		second.CompareAndSwap(0, now)
+		ok(w, r)
+	})
+	f.cfg.Workers = 1
+	f.start()
+	const n = 30
+	for i := range n {
+		f.send(trigger("order.paid", fmt.Sprint("evt_", i)), order7)
+	}
+	f.eventually("a pause", func() bool { return f.consumer("orders").Paused })
+	f.eventually("all events", func() bool { return len(f.events()) == n })
+	f.settled("orders")
+	if wait := time.Duration(second.Load() - first.Load()); wait < 1900*time.Millisecond {
+		t.Errorf("asked again after %s, want 2s", wait)
+	}
+	if got := len(f.messages(topology.StreamAdvisories)); got > 0 {
+		t.Errorf("%d triggers were given up", got)
+	}
+}
+
+const twoSources = oneSource + `
+  hub:
+    verify: {scheme: hmac-sha256, header: X-Signature, encoding: hex, signed: "{body}"}
+    secrets: [env:SECRET]
+    event: {id: body.id, type: body.kind}
+    api: {base: "%s/hub", allow_private: true}
+    resources:
+      issue: {triggers: [issue.*], id: body.id, get: "/issues/{id}", version: record.version}
+`
+
+func TestOneDeadAPIHoldsUpNoOtherSource(t *testing.T) {
+	t.Parallel()
+	f := setup(t, twoSources, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/hub/") {
+			<-r.Context().Done() // hangs
+			return
+		}
+		fmt.Fprint(w, `{"id":"i","version":1}`)
+	})
+	f.cfg.Workers = 2
+	f.start()
+	const n = 50
+	for i := range n {
+		f.send(trigger("order.paid", fmt.Sprint("evt_", i)), order7)
+		e := trigger("issue.opened", fmt.Sprint("evt_", i))
+		e.Source = "hub"
+		f.send(e, `{"id":"i"}`)
+	}
+	f.settled("hub")
+	if got := f.events(); len(got) != n || got[0].Source != "hub" {
+		t.Errorf("%d events, want %d of the source that lives", len(got), n)
+	}
+	f.api.CloseClientConnections()
+}
+
+// Stopping ends the intake; the trigger in hand is finished and acknowledged.
+func TestStopFinishesTheWorkInHand(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan struct{}), make(chan struct{})
+	ok := answers(whole())
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/orders/7" {
+			close(begun)
+			<-release
+		}
+		ok(w, r)
+	})
+	stop := f.start()
+	f.send(trigger("order.paid", "evt_1"), order7)
+	<-begun
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	select {
+	case <-stopped:
+		t.Error("Run() returned with a trigger in hand")
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(release)
+	<-stopped
+	f.settled("orders")
+	if got := len(f.events()); got != 1 || f.asked("/orders/7") != 1 {
+		t.Errorf("%d events after %d requests, want 1 after 1", got, f.asked("/orders/7"))
+	}
+}
+
+func TestNewRefusesBatches(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(nil))
+	f.cfg.Batch = 2
+	if _, err := enricher.New(f.cfg, enricher.Deps{Conn: f.nc, Log: discard}); err == nil {
+		t.Error("New() took a batch of 2")
+	}
+}
+
+func TestHealthyOnlyOnceRunning(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(nil))
+	s, err := enricher.New(f.cfg, enricher.Deps{Conn: f.nc, Log: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Healthy(t.Context()); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		t.Errorf("Healthy() before Run = %v, want no consumer", err)
+	}
+}

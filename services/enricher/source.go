@@ -1,0 +1,234 @@
+package enricher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Bounds of what one trigger may ask for. A trigger beyond them is given up.
+const (
+	maxRecords       = 256
+	maxRecordIDBytes = 256
+)
+
+// source works on the triggers of one source.
+type source struct {
+	name      string
+	cfg       provider.Source
+	api       *sourceapi.Client // nil when the source has no resources
+	publisher *publish.Publisher
+	js        jetstream.JetStream
+	log       *slog.Logger
+
+	mu     sync.Mutex // guards paused
+	paused time.Time  // until when the consumer was paused last
+}
+
+func (s *source) close() {
+	if s.api != nil {
+		s.api.Close()
+	}
+}
+
+// trigger is a message of TERCEL_RAW, read.
+type trigger struct {
+	event.Event
+	msgID string
+	raw   []byte
+	value jsontext.Value // raw as it stands in an enriched event
+}
+
+// handle works on one trigger. It returns nil only after everything that the
+// trigger leads to was stored (promise 5); there is no way past an error to an
+// event without its record.
+func (s *source) handle(ctx context.Context, m consume.Message) error {
+	t, err := s.read(m)
+	if err != nil {
+		return fault.Permanent(fmt.Errorf("trigger: %w", err))
+	}
+	if t.Resource != "" {
+		return s.passOn(ctx, t)
+	}
+	t.value = event.TriggerValue(t.ContentType, t.raw)
+	name, res, ok := s.cfg.ResourceFor(t.Type)
+	if !ok {
+		return s.publish(ctx, t.Event, t.msgID, event.Body{Trigger: t.value})
+	}
+	ids, err := recordIDs(res, t.raw)
+	if err != nil {
+		return fault.Permanent(fmt.Errorf("trigger of %s: %w", name, err))
+	}
+	errs := make([]error, len(ids))
+	var group errgroup.Group
+	group.SetLimit(s.cfg.API.Concurrency)
+	for i, id := range ids {
+		group.Go(func() error {
+			ev, msgID := t.Event, t.msgID
+			if len(ids) > 1 {
+				ev.ID, msgID = ev.ID+"#"+id, msgID+":"+event.Escape(id)
+			}
+			ev.Resource, ev.RecordID = name, id
+			if err := s.enrich(ctx, res, t, ev, msgID); err != nil {
+				errs[i] = fmt.Errorf("%s %s: %w", name, id, err)
+			}
+			return nil // each record is worked on, whatever becomes of the others
+		})
+	}
+	_ = group.Wait()
+	s.pause(ctx)
+	return combine(errs)
+}
+
+func (s *source) read(m consume.Message) (trigger, error) {
+	e, err := event.FromHeader(m.Header)
+	if err != nil {
+		return trigger{}, err
+	}
+	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data}
+	if t.msgID == "" {
+		return trigger{}, fmt.Errorf("header %s: missing", jetstream.MsgIDHeader)
+	}
+	if t.Source != s.name {
+		return trigger{}, fmt.Errorf("header %s: names source %q, the subject %s", event.HeaderSource, t.Source, s.name)
+	}
+	if t.TriggerSequence == 0 {
+		t.TriggerSequence = m.Sequence
+	}
+	return t, nil
+}
+
+// passOn publishes a trigger that carries its record: the source has shown it
+// already, and nobody asks for it again.
+func (s *source) passOn(ctx context.Context, t trigger) error {
+	if t.RecordID == "" || t.Version == "" || t.ObservedAt.IsZero() {
+		return fault.Permanent(fmt.Errorf("trigger with a record of %s: id, version or time of observation is missing", t.Resource))
+	}
+	if err := field.Valid(t.raw); err != nil {
+		return fault.Permanent(fmt.Errorf("trigger with a record: %s %s: %w", t.Resource, t.RecordID, err))
+	}
+	return s.publish(ctx, t.Event, t.msgID, event.Body{Record: t.raw})
+}
+
+// recordIDs finds the ids of the records that a trigger names, each once.
+func recordIDs(res provider.Resource, raw []byte) ([]string, error) {
+	found, err := res.ID.All(field.Scope{Docs: map[string][]byte{"body": raw}})
+	if err != nil {
+		return nil, fmt.Errorf("id: %w", err)
+	}
+	ids, seen := found[:0], make(map[string]bool, len(found))
+	for _, id := range found {
+		if len(id) > maxRecordIDBytes {
+			return nil, fmt.Errorf("id of %d bytes, want at most %d", len(id), maxRecordIDBytes)
+		}
+		if !seen[id] {
+			ids, seen[id] = append(ids, id), true
+		}
+	}
+	if len(ids) > maxRecords {
+		return nil, fmt.Errorf("names %d records, want at most %d", len(ids), maxRecords)
+	}
+	return ids, nil
+}
+
+// publish stores an enriched event and returns nil once it is acknowledged
+// (promise 5). A repeat of the same trigger gives the same Nats-Msg-Id, which
+// the stream absorbs (promise 4).
+func (s *source) publish(ctx context.Context, ev event.Event, msgID string, body event.Body) error {
+	ev.ContentType = "application/json"
+	msg := nats.NewMsg(ev.EnrichedSubject())
+	msg.Header = ev.Header()
+	msg.Header.Set(jetstream.MsgIDHeader, msgID)
+	event.InjectTrace(ctx, msg.Header)
+	msg.Data = body.Encode()
+	_, err := s.publisher.Publish(ctx, msg)
+	if err != nil && tooLarge(err) {
+		return fault.Permanent(fmt.Errorf("publish event of %d bytes: %w", len(msg.Data), err))
+	}
+	if err != nil {
+		return fmt.Errorf("publish event: %w", err)
+	}
+	return nil
+}
+
+// tooLarge reports whether the server will never take the message for its size.
+func tooLarge(err error) bool {
+	const messageTooLarge, headerTooLarge = 10054, 10097 // nats-server's jetstream_errors_generated.go
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) ||
+		errors.As(err, &api) && (api.ErrorCode == messageTooLarge || api.ErrorCode == headerTooLarge)
+}
+
+// pause stops the source's consumer when its API wants no calls for a while:
+// all replicas stop at once, and no message uses up its attempts meanwhile.
+func (s *source) pause(ctx context.Context) {
+	wait := s.api.Held()
+	if wait < time.Second {
+		return
+	}
+	until := time.Now().Add(wait)
+	s.mu.Lock()
+	known := until.Sub(s.paused) < time.Second
+	if !known {
+		s.paused = until
+	}
+	s.mu.Unlock()
+	if known {
+		return
+	}
+	_, err := s.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(s.name), until)
+	if err != nil { // the messages are delayed one by one instead
+		s.log.LogAttrs(ctx, slog.LevelWarn, "source not paused", slog.String("source", s.name), slog.Any("err", err))
+		return
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "source paused", slog.String("source", s.name), slog.Time("until", until))
+}
+
+// combine makes one error of those of a trigger's records. Its fate is that of
+// the record with the most hope: a trigger is given up at once only when each
+// record that failed would fail again.
+func combine(errs []error) error {
+	var texts []string
+	var single error
+	permanent, wait, asked := true, time.Duration(0), false
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		single, texts = err, append(texts, err.Error())
+		permanent = permanent && fault.IsPermanent(err)
+		if d, ok := fault.Delay(err); ok {
+			wait, asked = max(wait, d), true
+		}
+	}
+	if len(texts) < 2 {
+		return single
+	}
+	all := errors.New(strings.Join(texts, "; ")) // not joined: a mark on one is not for all
+	switch {
+	case permanent:
+		return fault.Permanent(all)
+	case asked:
+		return fault.RetryAfter(all, wait)
+	default:
+		return all
+	}
+}
