@@ -67,12 +67,16 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 		return err
 	}
 	defer messages.Stop()
-	stop := context.AfterFunc(ctx, messages.Stop)
-	defer stop()
 	for {
-		m, err := messages.Next()
+		m, err := scanNext(ctx, messages)
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			// What was still to come may have been removed meanwhile.
+			if info, infoErr := cons.Info(ctx); infoErr == nil && info.NumPending == 0 {
+				return nil
+			}
+		}
 		if err != nil {
-			return errors.Join(ctx.Err(), err)
+			return err
 		}
 		meta, err := m.Metadata()
 		if err != nil {
@@ -89,4 +93,14 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 			return nil
 		}
 	}
+}
+
+// scanWait bounds the wait for the next message of a scan. The stream is known
+// to hold it, so it is the server that is waited for.
+const scanWait = 10 * time.Second
+
+func scanNext(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, scanWait)
+	defer cancel()
+	return messages.Next(jetstream.NextContext(ctx))
 }

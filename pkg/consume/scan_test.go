@@ -1,0 +1,48 @@
+package consume_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Promise 10: a scan whose messages are removed while it reads ends, rather
+// than wait for what will never come.
+func TestScanEndsWhenItsMessagesAreRemoved(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	const n = 2000 // more than a client asks for ahead
+	for i := range n {
+		m := nats.NewMsg(fmt.Sprint("tercel.raw.orders._.", i))
+		if _, err := js.PublishMsgAsync(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	stream, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for _, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamRaw, HeadersOnly: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read++; read == 1 {
+			if err := stream.Purge(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if read == 0 || read >= n {
+		t.Errorf("read %d messages, want some of %d: the case is not the one meant", read, n)
+	}
+}
