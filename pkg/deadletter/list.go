@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -33,10 +34,6 @@ type Filter struct {
 	Limit int
 }
 
-// readWait bounds the wait for the next letter of a list. Another message is
-// known to be there, so it is the server that is waited for.
-const readWait = 10 * time.Second
-
 // List yields the letters that f chooses in the order in which they were
 // stored, without their payloads, and ends at the end of the stream as it was
 // at the call. An error ends it too. It is to be ranged over once.
@@ -49,73 +46,33 @@ func List(ctx context.Context, js jetstream.JetStream, f Filter) iter.Seq2[Lette
 }
 
 func list(ctx context.Context, js jetstream.JetStream, f Filter, yield func(Letter) bool) error {
-	stream, err := js.Stream(ctx, topology.StreamDLQ)
-	if err != nil {
-		return err
-	}
 	kv, err := js.KeyValue(ctx, topology.BucketDeadLetters)
 	if err != nil {
 		return err
 	}
-	last := stream.CachedInfo().State.LastSeq
-	if f.After >= last {
-		return nil
-	}
-	cons, err := stream.OrderedConsumer(ctx, f.consumer())
-	if err != nil {
-		return err
-	}
-	if cons.CachedInfo().NumPending == 0 {
-		return nil
-	}
-	msgs, err := cons.Messages(jetstream.PullMaxMessages(500))
-	if err != nil {
-		return err
-	}
-	defer msgs.Stop()
-	for listed := 0; ; {
-		m, err := next(ctx, msgs)
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			// What was still to come may have been removed meanwhile.
-			if info, infoErr := cons.Info(ctx); infoErr == nil && info.NumPending == 0 {
-				return nil
-			}
-		}
+	listed := 0
+	for m, err := range consume.Scan(ctx, js, f.scan()) {
 		if err != nil {
 			return err
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		if meta.Sequence.Stream > last {
-			return nil
-		}
-		l := read(meta.Sequence.Stream, m.Headers(), nil)
+		l := read(m.Sequence, m.Header, nil)
 		if err := l.loadState(ctx, kv); err != nil {
 			return err
 		}
-		if f.chooses(l) {
-			listed++
-			if !yield(l) || listed == f.Limit {
-				return nil
-			}
+		if !f.chooses(l) {
+			continue
 		}
-		if meta.NumPending == 0 {
+		listed++
+		if !yield(l) || listed == f.Limit {
 			return nil
 		}
 	}
+	return nil
 }
 
-func next(ctx context.Context, msgs jetstream.MessagesContext) (jetstream.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	return msgs.Next(jetstream.NextContext(ctx))
-}
-
-// consumer reads headers only. Its subjects leave most other sources and
-// stages on the server.
-func (f Filter) consumer() jetstream.OrderedConsumerConfig {
+// scan reads headers only. Its subjects leave most other sources and stages
+// on the server.
+func (f Filter) scan() consume.ScanOptions {
 	stage, source := "*", "*"
 	if f.Stage != "" {
 		stage = event.Escape(f.Stage)
@@ -123,17 +80,14 @@ func (f Filter) consumer() jetstream.OrderedConsumerConfig {
 	if f.Source != "" {
 		source = event.Escape(f.Source)
 	}
-	c := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{event.PrefixDLQ + "." + stage + "." + source + ".>"},
-		HeadersOnly:    true, InactiveThreshold: 30 * time.Second,
+	o := consume.ScanOptions{
+		Stream: topology.StreamDLQ, Subjects: []string{event.PrefixDLQ + "." + stage + "." + source + ".>"},
+		HeadersOnly: true, FromTime: f.Since,
 	}
-	switch {
-	case f.After > 0:
-		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.After+1
-	case !f.Since.IsZero():
-		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
+	if f.After > 0 {
+		o.FromSequence = f.After + 1
 	}
-	return c
+	return o
 }
 
 func (f Filter) chooses(l Letter) bool {
