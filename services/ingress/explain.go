@@ -55,8 +55,9 @@ type Explanation struct {
 // order; what depends on other requests or on the NATS server, such as rate,
 // room and max_payload, isn't looked at.
 //
-// Unlike the service it says why a signature failed: it is for the operator.
-// An error means that raw is no HTTP request or src has no keys.
+// Unlike the service's answers it says why a signature failed: it is for the
+// operator. An error means that raw is no HTTP/1.1 request at all, or that src
+// has not been validated and has no keys.
 func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
 	r, err := newRoute(name, src)
 	if err != nil {
@@ -137,15 +138,15 @@ func (ex *explainer) notReached() {
 	}
 }
 
-// noteRest says of bytes behind the request that they were not looked at: with
-// a wrong Content-Length they are what a signature fails for.
+// noteRest says of bytes behind the request that they were not looked at: an
+// absent or wrong Content-Length makes the signature fail.
 func (ex *explainer) noteRest(n int) {
 	if n == 0 {
 		return
 	}
 	for i, step := range ex.Steps {
 		if step.Name == checkNameBody && step.Result == Passed {
-			ex.Steps[i].Detail += fmt.Sprintf("; %d more behind it don't belong to it by its Content-Length", n)
+			ex.Steps[i].Detail += fmt.Sprintf("; %d more follow that no Content-Length covers", n)
 		}
 	}
 }

@@ -112,13 +112,11 @@ func setup(t testing.TB, change ...func(*ingress.Config)) *fixture {
 	}
 	f := &fixture{t: t, server: natstest.Start(t, cfg.Streams.Durability == topology.Synced), sources: cfg.Sources, log: &logged{}}
 	f.conn = f.server.Connect()
-	js, err := jetstream.New(f.conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := f.jetstream()
 	if err := topology.Ensure(t.Context(), js, cfg.Streams); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if f.stream, err = js.Stream(t.Context(), topology.StreamRaw); err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +147,15 @@ func (f *fixture) run() (stop func() error) {
 		f.t.Fatalf("Run() = %v before it was ready", err)
 	}
 	return stop
+}
+
+func (f *fixture) jetstream() jetstream.JetStream {
+	f.t.Helper()
+	js, err := jetstream.New(f.conn)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return js
 }
 
 // stored is how many messages the stream has.
@@ -221,15 +228,21 @@ func (d delivery) raw() []byte {
 	return b.Bytes()
 }
 
-// send gives the delivery to the handler, read as a server reads it.
-func (f *fixture) send(d delivery) reply {
-	f.t.Helper()
+// request is the delivery as a server reads it.
+func (d delivery) request(t testing.TB) *http.Request {
+	t.Helper()
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(d.raw())))
 	if err != nil {
-		f.t.Fatalf("the test's own request: %v", err)
+		t.Fatalf("the test's own request: %v", err)
 	}
+	return r
+}
+
+// send gives the delivery to the handler.
+func (f *fixture) send(d delivery) reply {
+	f.t.Helper()
 	w := httptest.NewRecorder()
-	f.service.Handler().ServeHTTP(w, r)
+	f.service.Handler().ServeHTTP(w, d.request(f.t))
 	return readReply(f.t, w.Code, w.Header(), w.Body.Bytes())
 }
 

@@ -102,6 +102,9 @@ const (
 	stopping state = "stopping"
 )
 
+// healthTimeout bounds the question to the server in Healthy.
+const healthTimeout = 2 * time.Second
+
 // New returns a service that is ready to run. It needs no reachable server.
 // End it with Run's context, or with Close if it is never run.
 func New(cfg Config, deps Deps) (*Service, error) {
@@ -163,8 +166,8 @@ func (s *Service) Addr() string {
 }
 
 // Healthy reports why the service can't take webhooks in at the moment, or
-// nil: it listens, it is connected, and the stream is there. ctx bounds the
-// question to the server.
+// nil: it listens, it is connected, and the stream is there. It takes at most
+// two seconds.
 func (s *Service) Healthy(ctx context.Context) error {
 	s.mu.Lock()
 	state := s.state
@@ -175,6 +178,8 @@ func (s *Service) Healthy(ctx context.Context) error {
 	if !s.deps.Conn.IsConnected() {
 		return errors.New("ingress: not connected to nats")
 	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
 	if _, err := s.js.Stream(ctx, topology.StreamRaw); err != nil {
 		return fmt.Errorf("ingress: stream %s: %w", topology.StreamRaw, err)
 	}

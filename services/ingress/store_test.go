@@ -1,8 +1,11 @@
 package ingress_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -242,3 +245,45 @@ func TestRequestHeadersDontReachTheMessage(t *testing.T) {
 		t.Errorf("%s: %q, want it to begin with %q", nats.MsgIdHdr, id, want)
 	}
 }
+
+// A sender that hangs up while its event is being stored harms nobody, and its
+// repeat is a duplicate.
+func TestSenderMayHangUp(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	d := f.delivery("stripe", "", `{"id":"evt_1","type":"invoice.paid"}`)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	f.service.Handler().ServeHTTP(w, d.request(t).WithContext(gone))
+	if w.Code != http.StatusOK || f.stored() != 1 {
+		t.Errorf("answered %d with %d messages stored, want 200 and 1", w.Code, f.stored())
+	}
+	if r := f.send(d); r.Status != "duplicate" {
+		t.Errorf("the repeat was answered %+v, want a duplicate", r)
+	}
+}
+
+// A fault of ours ends one request: it is answered 500 and logged, nothing is
+// stored, and the room that it took is free again.
+func TestPanicEndsOneRequest(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.MaxInFlight = 1 })
+	d := f.delivery("orders", "d", goodBody)
+	r := d.request(t)
+	r.Body = faulty{}
+	w := httptest.NewRecorder()
+	f.service.Handler().ServeHTTP(w, r)
+	if got := readReply(t, w.Code, w.Header(), w.Body.Bytes()); got.code != http.StatusInternalServerError || f.stored() != 0 {
+		t.Errorf("answered %+v with %d messages stored, want 500 and none", got, f.stored())
+	}
+	if text := f.log.String(); !strings.Contains(text, "panic while handling a request") || !strings.Contains(text, "readBody") {
+		t.Errorf("the log has no stack: %s", text)
+	}
+	if r := f.send(d); r.code != http.StatusOK {
+		t.Errorf("the next request was answered %+v", r)
+	}
+}
+
+// faulty is a body whose reading panics.
+type faulty struct{ io.ReadCloser }
