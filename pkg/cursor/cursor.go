@@ -54,6 +54,8 @@ type Cursor struct {
 	OKAt      time.Time `json:"ok_at,omitzero"`
 	// RetryAt is when to try again after a failure, or zero.
 	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Failures counts the runs in a row that failed.
+	Failures int `json:"failures,omitzero"`
 }
 
 // Window is a window that has not been finished.
@@ -72,6 +74,9 @@ type Window struct {
 	Position string `json:"position,omitzero"`
 	// Done says that the last page has been compared.
 	Done bool `json:"done,omitzero"`
+	// Behind says that some run compared before everything stored had been
+	// enriched.
+	Behind bool `json:"behind,omitzero"`
 	// Pages, Counts and Records are what was found up to Position.
 	Pages   int             `json:"pages"`
 	Counts  report.Counts   `json:"counts"`

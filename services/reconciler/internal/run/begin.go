@@ -1,0 +1,123 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/report"
+)
+
+// Options say what kind of run to begin.
+type Options struct {
+	Trigger report.Trigger
+	// DryRun compares a fresh window and reports, and changes nothing.
+	DryRun bool
+}
+
+// Run is a run that has begun and holds the lease. Do it, or Drop it.
+type Run struct {
+	*Runner
+	opts    Options
+	id      string
+	started time.Time
+	lease   *cursor.Lease
+	store   *cursor.Store
+	entry   cursor.Entry
+	w       cursor.Window // what has been compared; entry has it as it was last saved
+}
+
+// Begin takes the lease and opens a window, or goes on with the one that was
+// left. It returns [cursor.ErrHeld] while somebody else is at it, and
+// [ErrNotDue] for a scheduled run that is no longer due. The run ends with ctx.
+func (r *Runner) Begin(ctx context.Context, o Options) (*Run, error) {
+	lease, err := cursor.Acquire(ctx, r.deps.JetStream, "reconcile."+r.cfg.Key.String(), r.cfg.LeaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{Runner: r, opts: o, lease: lease, started: r.deps.Now()}
+	if err := run.open(lease.Context()); err != nil {
+		lease.Release()
+		return nil, err
+	}
+	return run, nil
+}
+
+func (r *Run) open(ctx context.Context) error {
+	var err error
+	if r.store, err = cursor.Open(ctx, r.deps.JetStream); err != nil {
+		return err
+	}
+	if r.entry, err = r.store.Load(ctx, r.cfg.Key); err != nil {
+		return err
+	}
+	if r.opts.Trigger == report.Schedule && r.due(r.entry.Cursor).After(r.deps.Now()) {
+		return ErrNotDue
+	}
+	if left := r.entry.Window; left != nil && !r.opts.DryRun {
+		r.w = *left
+	} else {
+		r.w = r.window(r.entry.Through)
+	}
+	if r.w.Run == "" {
+		r.w.Run = nuid.Next()
+	}
+	r.id = r.w.Run
+	return r.save(ctx, func(c *cursor.Cursor) { c.StartedAt, c.RetryAt = r.started, time.Time{} })
+}
+
+// window reaches from the last one's end, less an overlap for records whose
+// changes became visible late or in the same instant, to what has settled.
+func (r *Run) window(through time.Time) cursor.Window {
+	w := cursor.Window{To: r.started.Add(-r.list.Settle)}
+	if w.To.Before(through) {
+		w.To = through // the clock was set back
+	}
+	switch {
+	case !through.IsZero():
+		w.From = through.Add(-r.list.Overlap)
+	case r.list.Start > 0:
+		w.From = r.started.Add(-r.list.Start)
+	}
+	if w.From.After(w.To) {
+		w.From = w.To
+	}
+	return w
+}
+
+// ID identifies the run in its report.
+func (r *Run) ID() string { return r.id }
+
+// StartedAt is when the run began.
+func (r *Run) StartedAt() time.Time { return r.started }
+
+// save writes the cursor with the window as it is now. A dry run keeps it to
+// itself.
+func (r *Run) save(ctx context.Context, change func(*cursor.Cursor)) error {
+	if r.opts.DryRun {
+		return nil
+	}
+	next, w := r.entry.Cursor, r.w
+	next.Window = &w
+	change(&next)
+	e, err := r.store.Save(ctx, r.entry, next)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.id, err)
+	}
+	r.entry = e
+	r.deps.Metrics.Seen(e)
+	return nil
+}
+
+// scope is what a list's path may refer to.
+func scope(account string) field.Scope {
+	if account == event.NoAccount {
+		account = ""
+	}
+	return field.Scope{Values: map[string]string{"account": account}}
+}

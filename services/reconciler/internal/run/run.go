@@ -1,0 +1,126 @@
+// Package run reconciles one resource: it lists the records that a source has,
+// compares them with what the pipeline has seen, and sends in again what was
+// missed.
+//
+// A run works on one window of time, page by page, under a lease. The cursor
+// is saved after each page, and only once every record that the page showed to
+// be missing is stored in TERCEL_RAW; it advances to the window's end only once
+// every page was compared (promise 6). A run that ends early, in whatever way,
+// leaves the window for the next, here or on another replica.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
+)
+
+// ErrNotDue is returned by [Runner.Begin] when a scheduled run was made by
+// somebody else in the meantime.
+var ErrNotDue = errors.New("not due")
+
+// Config is how a [Runner] works.
+type Config struct {
+	// Key says which records it reconciles, Resource how.
+	Key      cursor.Key
+	Resource provider.Resource
+	// LeaseTTL is how long a runner that has gone keeps others out.
+	LeaseTTL time.Duration
+	// CatchUp bounds waiting until what was stored before the run is enriched.
+	CatchUp time.Duration
+}
+
+// Lister asks a source's API; a [sourceapi.Client] does.
+type Lister interface {
+	Get(ctx context.Context, path string, query url.Values) (sourceapi.Answer, error)
+}
+
+// Publisher stores triggers in TERCEL_RAW; a [publish.Publisher] does.
+type Publisher interface {
+	Publish(ctx context.Context, m *nats.Msg) (publish.Ack, error)
+}
+
+// Deps are what a [Runner] borrows.
+type Deps struct {
+	JetStream jetstream.JetStream
+	API       Lister
+	Publisher Publisher
+	// Repairs bounds the records sent in again, over all runners.
+	Repairs *rate.Limiter
+	Metrics *Metrics
+	Now     func() time.Time
+}
+
+// Runner makes the runs of one resource in one account. It is safe for
+// concurrent use.
+type Runner struct {
+	cfg  Config
+	deps Deps
+	list provider.Reconcile
+	path string // of the list
+	mu   sync.Mutex
+	// spread is this runner's own part of the time between two runs, which
+	// keeps resources and replicas apart. It changes with each run begun.
+	spread    float64
+	spreadFor time.Time
+}
+
+// New returns a runner. The resource must have a Reconcile section.
+func New(cfg Config, deps Deps) (*Runner, error) {
+	if cfg.Resource.Reconcile == nil {
+		return nil, fmt.Errorf("reconcile %s: the resource says nothing of listing", cfg.Key)
+	}
+	r := &Runner{cfg: cfg, deps: deps, list: *cfg.Resource.Reconcile}
+	var err error
+	if r.path, err = r.list.List.Fill(scope(cfg.Key.Account)); err != nil {
+		return nil, fmt.Errorf("reconcile %s: list: %w", cfg.Key, err)
+	}
+	return r, nil
+}
+
+// Every is the time between two runs.
+func (r *Runner) Every() time.Duration { return r.list.Every }
+
+// Due returns when the next scheduled run may begin: at once for the first and
+// for one whose runner died, at the time that a failure asked for, else Every
+// after the last began, give or take a tenth.
+func (r *Runner) Due(ctx context.Context) (time.Time, error) {
+	store, err := cursor.Open(ctx, r.deps.JetStream)
+	if err != nil {
+		return time.Time{}, err
+	}
+	e, err := store.Load(ctx, r.cfg.Key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	r.deps.Metrics.Seen(e)
+	return r.due(e.Cursor), nil
+}
+
+func (r *Runner) due(c cursor.Cursor) time.Time {
+	switch {
+	case c.StartedAt.IsZero(), c.Window != nil && c.Window.Run != "":
+		return r.deps.Now()
+	case !c.RetryAt.IsZero():
+		return c.RetryAt
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.spreadFor.Equal(c.StartedAt) {
+		r.spreadFor, r.spread = c.StartedAt, 0.9+0.2*rand.Float64()
+	}
+	return c.StartedAt.Add(time.Duration(r.spread * float64(r.list.Every)))
+}

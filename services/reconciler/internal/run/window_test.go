@@ -1,0 +1,263 @@
+package run_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/services/reconciler/internal/run"
+)
+
+// A record that becomes visible late, with the time of a record that was
+// listed already, is found in the overlap.
+func TestOverlapCatchesEqualTimes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	end := noon.Add(-2 * time.Minute)
+	f.shop.put("first", end)
+	r := f.runner(ascending)
+	f.do(r)
+	f.shop.put("equal", end)
+	f.shop.put("early", end.Add(-9*time.Minute))
+	f.pass(time.Hour)
+	rep := f.do(r)
+	if want := (report.Counts{Listed: 3, Matched: 1, Missed: 2, Repaired: 2}); rep.Counts != want {
+		t.Errorf("counts %+v, want %+v", rep.Counts, want)
+	}
+	if got := f.sentIDs(); got != "early equal first" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+// What changed after the window's end is left to the next window, whose
+// webhook may still be on the way.
+func TestYoungRecordsAreLeftToTheNextWindow(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		reconcile string
+		requests  int // of the first run, of four records on two pages
+		skipped   int
+	}{
+		"in ascending order the list ends there": {ascending, 1, 1},
+		"without an order it is read to its end": {"since: updated_after, items: orders, next: cursor", 2, 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.enrich()
+			f.shop.put("a", noon.Add(-2*time.Minute)) // at the very end: it belongs to this window
+			for i, id := range []string{"b", "c", "d"} {
+				f.shop.put(id, noon.Add(-2*time.Minute+time.Duration(i+1)*time.Nanosecond))
+			}
+			r := f.runner(tt.reconcile)
+			rep := f.do(r)
+			if want := (report.Counts{Listed: 1 + tt.skipped, Missed: 1, Repaired: 1, SkippedYoung: tt.skipped}); rep.Counts != want {
+				t.Errorf("counts %+v, want %+v", rep.Counts, want)
+			}
+			if n := len(f.shop.requests()); n != tt.requests {
+				t.Errorf("%d requests, want %d", n, tt.requests)
+			}
+			f.pass(time.Hour)
+			if rep := f.do(r); rep.Missed != 3 || rep.Matched != 1 {
+				t.Errorf("counts of the next run %+v, want the three", rep.Counts)
+			}
+			if got := f.sentIDs(); got != "a b c d" {
+				t.Errorf("sent %s", got)
+			}
+		})
+	}
+}
+
+func TestPagingReachesEveryRecord(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		reconcile string
+		want      string // the queries
+	}{
+		"by cursor": {"items: orders, next: cursor", "|cursor=at 2|cursor=at 4"},
+		"by offset": {"items: orders, next: {offset: offset}", "|offset=2|offset=4|offset=5"},
+		"one page":  {"items: orders, query: {all: \"1\"}", "all=1"},
+		"with a size and a fixed query": {
+			"items: orders, next: {cursor: cursor, param: cursor}, limit: {param: n, size: 2}, query: {state: all}",
+			"n=2&state=all|cursor=at 2&n=2&state=all|cursor=at 4&n=2&state=all",
+		},
+		"from a first start": {"items: orders, next: cursor, since: {param: since, format: unix}, start: 1h", "since=1795690800|cursor=at 2&since=1795690800|cursor=at 4&since=1795690800"},
+		"in milliseconds":    {"items: orders, query: {all: \"1\"}, since: {param: since, format: unix_ms}, start: 1h", "all=1&since=1795690800000"},
+		"in RFC 3339":        {"items: orders, query: {all: \"1\"}, since: since, start: 1h", "all=1&since=2026-11-26T11:00:00Z"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			for i := range 5 {
+				f.shop.put(fmt.Sprint("o", i), noon.Add(-30*time.Minute+time.Duration(i)*time.Minute))
+			}
+			rep := f.do(f.runner(tt.reconcile))
+			if rep.Listed != 5 || rep.Repaired != 5 || rep.Duplicates != 0 || !rep.Complete {
+				t.Errorf("report %+v, want all five", rep)
+			}
+			if got := f.sentIDs(); got != "o0 o1 o2 o3 o4" {
+				t.Errorf("sent %s", got)
+			}
+			queries, err := url.QueryUnescape(strings.Join(f.shop.requests(), "|"))
+			if err != nil || queries != tt.want {
+				t.Errorf("queries %s, want %s", queries, tt.want)
+			}
+		})
+	}
+}
+
+// A list from the youngest down ends where the window begins.
+func TestDescendingListEndsAtTheWindowsStart(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	f.shop.troubled(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		at := func(d time.Duration) string { return noon.Add(d).Format(time.RFC3339) }
+		pages := []string{
+			`{"id":"young","updated_at":"` + at(-time.Minute) + `"},{"id":"in","updated_at":"` + at(-5*time.Minute) + `"}`,
+			`{"id":"edge","updated_at":"` + at(-time.Hour) + `"},{"id":"out","updated_at":"` + at(-time.Hour-time.Second) + `"}`,
+			`{"id":"far","updated_at":"` + at(-2*time.Hour) + `"}`,
+		}
+		_, _ = fmt.Fprintf(w, `{"orders":[%s],"cursor":"%d"}`, pages[n], n+1)
+		return true
+	})
+	rep := f.do(f.runner("items: orders, next: cursor, order: descending, start: 1h"))
+	if want := (report.Counts{Listed: 3, Missed: 2, Repaired: 2, SkippedYoung: 1}); rep.Counts != want || !rep.Complete {
+		t.Errorf("report %+v, want counts %+v", rep, want)
+	}
+	if got := f.sentIDs(); got != "edge in" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+func TestFaultyAnswersEndTheRunAndSayWhy(t *testing.T) {
+	t.Parallel()
+	old := noon.Add(-time.Hour).Format(time.RFC3339)
+	tests := map[string]struct {
+		reconcile string
+		answer    string
+		want      string
+	}{
+		"a cursor that stays":    {ascending, `{"orders":[],"cursor":"x"}`, "runs in a circle"},
+		"no list":                {ascending, `{"data":[]}`, "no records under items"},
+		"a list of another kind": {ascending, `{"orders":{"id":"secret"}}`, "not an array"},
+		"a record without an id": {ascending, `{"orders":[{"updated_at":"` + old + `","note":"secret"}]}`, "record 1: record.id: no value"},
+		"without a version":      {ascending, `{"orders":[{"id":"a","note":"secret"}]}`, "record 1: a: record.updated_at: no value"},
+		"with a foreign time":    {ascending + ", time: record.at", `{"orders":[{"id":"a","updated_at":"` + old + `","at":"secret"}]}`, "a: time: want RFC 3339 or a Unix time"},
+		"larger than a message":  {ascending, `{"orders":[{"id":"a","updated_at":"` + old + `","note":"` + strings.Repeat("secret", 200_000) + `"}]}`, "more than the server's max_payload"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+				_, _ = w.Write([]byte(tt.answer))
+				return true
+			})
+			begun := f.begin(f.runner(tt.reconcile))
+			err := begun.Do()
+			if !fault.IsPermanent(err) {
+				t.Fatalf("Do() = %v, want a permanent error", err)
+			}
+			rep := f.report(begun.ID())
+			if !strings.Contains(rep.Error, tt.want) || strings.Contains(rep.Error, "secret") || rep.Complete {
+				t.Errorf("report's error is %q, want one with %q", rep.Error, tt.want)
+			}
+			if c := f.cursor(); !c.Through.IsZero() || c.Window == nil || c.Window.Position != "" || !c.RetryAt.IsZero() {
+				t.Errorf("cursor %+v, want the window's beginning on schedule", c.Cursor)
+			}
+		})
+	}
+}
+
+// A position that the source no longer knows begins the window again instead
+// of failing for ever.
+func TestForgottenPositionBeginsTheWindowAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	for i := range 5 {
+		f.shop.put(fmt.Sprint("o", i), noon.Add(-time.Hour+time.Duration(i)*time.Minute))
+	}
+	f.shop.troubled(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") != "at 2" {
+			return false
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		return true
+	})
+	r := f.runner(ascending)
+	failing := f.begin(r)
+	if err := failing.Do(); !fault.IsPermanent(err) {
+		t.Fatalf("Do() = %v, want a permanent error", err)
+	}
+	f.shop.troubled(nil)
+	rep := f.do(r)
+	if want := (report.Counts{Listed: 5, Matched: 2, Missed: 3, Repaired: 3}); rep.Counts != want || rep.Continues != failing.ID() || !rep.Complete {
+		t.Errorf("report %+v, want counts %+v", rep, want)
+	}
+}
+
+// Promise 10: a run has its share of pages, and the next goes on.
+func TestRunOfMaxPagesGoesOnAtTheNext(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	for i := range 9 {
+		f.shop.put(fmt.Sprint("o", i), noon.Add(-time.Hour+time.Duration(i)*time.Minute))
+	}
+	r := f.runner(ascending + ", max_pages: 2")
+	last := ""
+	for i, want := range []struct {
+		pages    int
+		complete bool
+	}{{2, false}, {4, false}, {5, true}} {
+		rep := f.do(r)
+		if rep.Pages != want.pages || rep.Complete != want.complete || rep.Error != "" || rep.Continues != last {
+			t.Errorf("report %d: %+v, want %+v", i+1, rep, want)
+		}
+		if through := f.cursor().Through; through.IsZero() == want.complete {
+			t.Errorf("after run %d the cursor is at %s", i+1, through)
+		}
+		last = rep.Run
+		f.pass(time.Hour)
+	}
+	if got := f.sentIDs(); got != "o0 o1 o2 o3 o4 o5 o6 o7 o8" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+// A list that moves while it is read shows records twice.
+func TestRecordsListedAgainAreCountedAndNotCompared(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	old := noon.Add(-time.Hour).Format(time.RFC3339)
+	f.shop.troubled(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		pages := []string{`{"id":"a","updated_at":%[1]q},{"id":"b","updated_at":%[1]q}`, `{"id":"b","updated_at":%[1]q},{"id":"c","updated_at":%[1]q}`, ``}
+		orders := pages[n]
+		if orders != "" {
+			orders = fmt.Sprintf(orders, old)
+		}
+		_, _ = fmt.Fprintf(w, `{"orders":[%s]}`, orders)
+		return true
+	})
+	rep := f.do(f.runner("items: orders, next: {offset: skip}"))
+	if want := (report.Counts{Listed: 4, Missed: 3, Repaired: 3, Duplicates: 1}); rep.Counts != want {
+		t.Errorf("counts %+v, want %+v", rep.Counts, want)
+	}
+}
+
+func TestResourceWithoutAListIsRefused(t *testing.T) {
+	t.Parallel()
+	if _, err := run.New(run.Config{Key: key}, run.Deps{}); err == nil {
+		t.Error("New() = nil, want an error")
+	}
+}

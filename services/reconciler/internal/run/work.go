@@ -1,0 +1,166 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/report"
+)
+
+// retryMin is the wait after a failure that may pass. It doubles with each
+// further one, up to the time between two runs.
+const retryMin = 10 * time.Second
+
+// maxErrorBytes bounds the error's text in a report.
+const maxErrorBytes = 2048
+
+// Do works through the window, publishes the report and gives the lease back.
+// It returns why the run failed, or nil; a run that ended unfinished because it
+// had its share of pages has not failed. When the context of Begin ends or the
+// lease is lost, there is no report: whoever goes on gives it.
+func (r *Run) Do() error {
+	defer r.lease.Release()
+	ctx, span := otel.Tracer(scopeName).Start(r.lease.Context(), "reconcile "+r.cfg.Key.Source+" "+r.cfg.Key.Resource,
+		trace.WithNewRoot(), trace.WithAttributes(attribute.String("tercel.run", r.id)))
+	defer span.End()
+	err := r.work(ctx)
+	if err != nil {
+		span.SetStatus(codes.Error, string(fault.ClassOf(err)))
+	}
+	if ctx.Err() != nil {
+		r.deps.Metrics.ended(r.cfg.Key, abandoned)
+		return fmt.Errorf("run %s: %w", r.id, context.Cause(ctx))
+	}
+	if errors.Is(err, cursor.ErrConflict) || errors.Is(err, ledger.ErrConflict) {
+		r.deps.Metrics.ended(r.cfg.Key, abandoned)
+		return err
+	}
+	if err != nil || !r.w.Done {
+		return errors.Join(err, r.leave(ctx, err))
+	}
+	return r.finish(ctx)
+}
+
+// Drop gives the lease back without doing anything; the window stays.
+func (r *Run) Drop() { r.lease.Release() }
+
+// work compares page after page until the window is done or the run has had
+// its share.
+func (r *Run) work(ctx context.Context) error {
+	if r.w.Done { // only its report is missing
+		return nil
+	}
+	caughtUp, err := r.awaitEnriched(ctx)
+	if err != nil {
+		return err
+	}
+	r.w.Behind = r.w.Behind || !caughtUp
+	book, err := ledger.Open(ctx, r.deps.JetStream, r.cfg.Key.Source, r.cfg.Key.Account, r.cfg.Key.Resource)
+	if err != nil {
+		return err
+	}
+	if _, err := book.CatchUp(ctx); err != nil {
+		return err
+	}
+	c := comparison{Run: r, book: book}
+	visited := map[string]struct{}{}
+	for range r.list.MaxPages {
+		if _, again := visited[r.w.Position]; again {
+			return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle", r.cfg.Key, r.w.Pages))
+		}
+		visited[r.w.Position] = struct{}{}
+		p, err := r.fetch(ctx, r.w)
+		if err != nil {
+			return fmt.Errorf("list %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
+		}
+		if err := c.page(ctx, p); err != nil {
+			return fmt.Errorf("compare %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
+		}
+		// Every gap of the page is stored: only now may it count as compared
+		// (promise 6).
+		if err := r.save(ctx, func(*cursor.Cursor) {}); err != nil {
+			return err
+		}
+		if r.w.Done {
+			return nil
+		}
+	}
+	return nil
+}
+
+// finish publishes the report, then advances the cursor: in this order a crash
+// between the two repeats the report, which its message id absorbs.
+func (r *Run) finish(ctx context.Context) error {
+	if err := report.Publish(ctx, r.deps.JetStream, r.report(nil)); err != nil {
+		return err
+	}
+	r.deps.Metrics.ended(r.cfg.Key, complete)
+	return r.save(ctx, func(c *cursor.Cursor) {
+		now := r.deps.Now()
+		c.Through, c.Window, c.EndedAt, c.OKAt, c.Failures = r.w.To, nil, now, now, 0
+	})
+}
+
+// leave ends a run whose window is not done. The window is kept for the next,
+// which gets an id of its own, since this one's report is published here.
+func (r *Run) leave(ctx context.Context, cause error) error {
+	rep := r.report(cause)
+	r.w.Continues, r.w.Run = r.id, ""
+	if fault.IsPermanent(cause) && r.w.Position != "" && !r.w.Done {
+		// Perhaps the source no longer knows the page: begin the window again.
+		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
+	}
+	outcome := unfinished
+	err := r.save(ctx, func(c *cursor.Cursor) {
+		c.EndedAt, c.Failures = r.deps.Now(), 0
+		if cause != nil {
+			outcome = failed
+			c.RetryAt, c.Failures = r.retryAt(cause, r.entry.Failures), r.entry.Failures+1
+		}
+	})
+	if err != nil {
+		return err // it goes on under the same id, which then must not have a report yet
+	}
+	r.deps.Metrics.ended(r.cfg.Key, outcome)
+	return report.Publish(ctx, r.deps.JetStream, rep)
+}
+
+// retryAt is when to try again before the schedule says so, or zero.
+func (r *Run) retryAt(cause error, failures int) time.Time {
+	wait, asked := fault.Delay(cause)
+	switch {
+	case asked:
+		return r.deps.Now().Add(wait)
+	case fault.IsPermanent(cause):
+		return time.Time{}
+	default:
+		return r.deps.Now().Add(min(retryMin<<min(failures, 20), r.list.Every))
+	}
+}
+
+func (r *Run) report(cause error) report.Report {
+	rep := report.Report{
+		Run: r.id, Continues: r.w.Continues, Source: r.cfg.Key.Source, Account: r.cfg.Key.Account, Resource: r.cfg.Key.Resource,
+		Trigger: r.opts.Trigger, DryRun: r.opts.DryRun, From: r.w.From, To: r.w.To,
+		StartedAt: r.started, EndedAt: r.deps.Now(), Pages: r.w.Pages, Counts: r.w.Counts,
+		CaughtUp: !r.w.Behind, Records: r.w.Records,
+	}
+	rep.Complete = r.w.Done && cause == nil && rep.Repaired == rep.Missed+rep.Stale
+	if cause != nil {
+		rep.Error = cause.Error()
+		if len(rep.Error) > maxErrorBytes {
+			rep.Error = rep.Error[:maxErrorBytes]
+		}
+	}
+	return rep
+}
