@@ -1,0 +1,451 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/services/internal/boot"
+)
+
+// outcome is what a command printed and how it ended.
+type outcome struct {
+	code     int
+	out, err string
+}
+
+// tercel runs one command line as main would.
+func tercel(t *testing.T, stdin string, args ...string) outcome {
+	t.Helper()
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code := run(&app{ctx: ctx, in: strings.NewReader(stdin), out: &out, err: &errs}, args)
+	return outcome{code, out.String(), errs.String()}
+}
+
+// ok runs a command that must end well and returns what it printed.
+func ok(t *testing.T, args ...string) string {
+	t.Helper()
+	o := tercel(t, "", args...)
+	if o.code != boot.OK {
+		t.Fatalf("tercel %s: exit %d\n%s%s", strings.Join(args, " "), o.code, o.out, o.err)
+	}
+	return o.out
+}
+
+// decode runs a command with --json and decodes what it printed.
+func decode[T any](t *testing.T, args ...string) T {
+	t.Helper()
+	var v T
+	if out := ok(t, append(args, "--json")...); json.Unmarshal([]byte(out), &v) != nil {
+		t.Fatalf("tercel %s --json printed no JSON:\n%s", strings.Join(args, " "), out)
+	}
+	return v
+}
+
+func TestEveryCommandHelpsWithAnExample(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{
+		"demo", "up", "init", "check", "verify", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
+		"reconcile run", "reconcile status", "status",
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			out := ok(t, append(strings.Fields(args), "--help")...)
+			if !strings.Contains(out, "Example") || !strings.Contains(out, "tercel "+args) {
+				t.Errorf("no example in:\n%s", out)
+			}
+		})
+	}
+}
+
+func TestMistakesOnTheCommandLineExit2(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ args, want string }{
+		"unknown command":    {"fly", "fly"},
+		"unknown flag":       {"check --colour", "--colour"},
+		"missing argument":   {"dlq show", "<n>"},
+		"no number":          {"dlq show x", "x"},
+		"nothing to replay":  {"dlq replay", "--all"},
+		"both ways":          {"dlq replay 1 --all", "--all"},
+		"bad time":           {"verify --source s --at noon -", "2026-03-01T12:00:00Z"},
+		"bad age":            {"listen --since yesterday", "--since"},
+		"verify needs where": {"verify -", "--source"},
+		"bad demo shares":    {"demo --drop 2", "drop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := tercel(t, "", strings.Fields(tt.args)...)
+			if o.code != boot.Usage || !strings.Contains(o.err, tt.want) || o.out != "" {
+				t.Errorf("exit %d, out %q, err %q; want exit 2 and a message about %q", o.code, o.out, o.err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNoPipelineIsSaidSo(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"status", "dlq list", "event trace x", "listen", "reconcile status"} {
+		o := tercel(t, "", append(strings.Fields(args), "--data", t.TempDir(), "--nats", "nats://127.0.0.1:1")...)
+		if o.code != boot.Failed || !strings.Contains(o.err, "127.0.0.1:1") {
+			t.Errorf("%s: exit %d, err %q; want exit 1 and the address", args, o.code, o.err)
+		}
+	}
+}
+
+// What init writes is what check takes.
+func TestInitWritesAFileThatChecks(t *testing.T) {
+	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux"} {
+		path := filepath.Join(t.TempDir(), "tercel.yaml")
+		args := []string{"init", "-o", path}
+		if preset != "" {
+			args = append(args, "--preset", preset)
+		}
+		ok(t, args...)
+		for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX"} {
+			t.Setenv(name+"_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
+		}
+		ok(t, "check", "-c", path)
+		if o := tercel(t, "", args...); o.code != boot.Failed || !strings.Contains(o.err, "--force") {
+			t.Errorf("init over a file: exit %d, %q; want a refusal that names --force", o.code, o.err)
+		}
+	}
+}
+
+func TestCheckListsEveryFault(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tercel.yaml")
+	if err := os.WriteFile(path, []byte("sources:\n  s:\n    preset: githup\n    secret: [env:X]\nstreams: {replicas: two}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := tercel(t, "", "check", "-c", path)
+	for _, want := range []string{path + ":3:13: ", `did you mean "github"?`, path + ":4:5: ", `did you mean "secrets"?`, "streams.replicas"} {
+		if o.code != boot.Failed || !strings.Contains(o.err, want) {
+			t.Errorf("exit %d, err %q; want exit 1 and %s", o.code, o.err, want)
+		}
+	}
+	var answer struct {
+		OK     bool           `json:"ok"`
+		Faults []config.Fault `json:"faults"`
+	}
+	o = tercel(t, "", "check", "-c", path, "--json")
+	if err := json.Unmarshal([]byte(o.out), &answer); err != nil || answer.OK || len(answer.Faults) < 3 || answer.Faults[0].Line != 3 {
+		t.Errorf("--json gave %s (%v)", o.out, err)
+	}
+}
+
+// shop is a source with an API, whose orders can be broken.
+type shop struct {
+	srv *httptest.Server
+
+	mu     sync.Mutex
+	orders map[string]string // id -> JSON
+	broken map[string]bool
+}
+
+func startShop(t *testing.T) *shop {
+	t.Helper()
+	s := &shop{orders: map[string]string{}, broken: map[string]bool{}}
+	s.srv = httptest.NewServer(s)
+	t.Cleanup(s.srv.Close)
+	return s
+}
+
+func (s *shop) put(id string, version int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := time.Now().UTC().Add(-time.Minute).Format(time.RFC3339Nano)
+	s.orders[id] = fmt.Sprintf(`{"id":%q,"version":%d,"updated_at":%q}`, id, version, at)
+}
+
+func (s *shop) breakDown(id string, broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken[id] = broken
+}
+
+func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, one := strings.CutPrefix(r.URL.Path, "/orders/")
+	switch {
+	case one && s.broken[id]:
+		http.Error(w, "broken", http.StatusUnprocessableEntity)
+	case one && s.orders[id] == "":
+		http.NotFound(w, r)
+	case one:
+		_, _ = io.WriteString(w, s.orders[id])
+	default:
+		all := []string{}
+		for _, o := range s.orders {
+			all = append(all, o)
+		}
+		fmt.Fprintf(w, `{"orders":[%s]}`, strings.Join(all, ","))
+	}
+}
+
+// livePipeline is a whole pipeline in this process, as tercel up runs it.
+type livePipeline struct {
+	t      *testing.T
+	config string
+	data   string
+	source *pipeline.File
+	url    string
+}
+
+const liveSecret = "a webhook secret of enough length"
+
+func startLive(t *testing.T, shop *shop, more string) *livePipeline {
+	t.Helper()
+	dir := t.TempDir()
+	p := &livePipeline{t: t, config: filepath.Join(dir, "tercel.yaml"), data: filepath.Join(dir, "data")}
+	secret := filepath.Join(dir, "secret")
+	text := fmt.Sprintf(`
+sources:
+  orders:
+    verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
+    secrets: ["file:%s"]
+    event: {id: header.X-Delivery, type: body.type}
+    api: {base: %q, allow_private: true}
+    resources:
+      order:
+        triggers: [order.*]
+        id: body.id
+        get: /orders/{id}
+        version: record.version
+        reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
+ingress: {listen: "127.0.0.1:0"}
+enricher: {retry_min: 50ms, retry_max: 200ms}
+reconciler: {catch_up: 5s}
+telemetry: {listen: "127.0.0.1:0"%s}
+`, secret, shop.srv.URL, more)
+	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if p.source, err = pipeline.Load(p.config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended := make(chan running, 1), make(chan error, 1)
+	go func() {
+		ended <- runAll(ctx, p.source, allOptions{
+			DataDir: p.data, NATSListen: "127.0.0.1:0", Log: slog.New(slog.NewJSONHandler(t.Output(), nil)),
+			Ready: func(r running) { ready <- r },
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the pipeline ended with %v", err)
+		}
+	})
+	select {
+	case r := <-ready:
+		p.url = r.IngressURL
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the pipeline did not start: %v", err)
+	case <-time.After(time.Minute):
+		t.Fatal("the pipeline did not start within a minute")
+	}
+	return p
+}
+
+// request is a signed webhook.
+func (p *livePipeline) request(delivery, body string) *http.Request {
+	p.t.Helper()
+	src := p.source.Sources["orders"]
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, p.url+"/v1/orders", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Header = src.Verifier().Sign(src.Keys()[0], []byte(body), "", time.Now())
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Delivery", delivery)
+	return req
+}
+
+// send sends a webhook and returns the event's id.
+func (p *livePipeline) send(delivery, body string) string {
+	p.t.Helper()
+	resp, err := http.DefaultClient.Do(p.request(delivery, body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		ID string `json:"id"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
+		p.t.Fatalf("webhook %s: %s, %v", delivery, resp.Status, err)
+	}
+	return answer.ID
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+type letterView struct {
+	Sequence uint64 `json:"sequence"`
+	State    string `json:"state"`
+	Event    struct {
+		ID string `json:"id"`
+	} `json:"event"`
+	Payload json.RawMessage `json:"payload"`
+	Reason  struct {
+		Class   string `json:"class"`
+		Message string `json:"message"`
+	} `json:"reason"`
+}
+
+// An operator's day: an event is traced, one that fails is found among the dead
+// letters, mended and replayed, and what no webhook told of is reconciled.
+func TestOperatorsDay(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	p := startLive(t, s, "")
+	at := []string{"--data", p.data}
+	with := func(args ...string) []string { return append(args, at...) }
+
+	s.put("1", 1)
+	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
+	until(t, "the event is delivered", func() bool {
+		o := tercel(t, "", with("event", "trace", id, "--json")...)
+		var w way
+		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Steps) == 3
+	})
+	if out := ok(t, with("event", "trace", "d-1", "--source", "orders")...); !strings.Contains(out, "delivered") || !strings.Contains(out, "TERCEL_RAW 1") {
+		t.Errorf("trace by delivery id:\n%s", out)
+	}
+	if o := tercel(t, "", with("event", "trace", "nothing")...); o.code != boot.Failed || !strings.Contains(o.err, "nothing") {
+		t.Errorf("trace of an unknown id: exit %d, %q", o.code, o.err)
+	}
+
+	s.put("2", 1)
+	s.breakDown("2", true)
+	dead := p.send("d-2", `{"type":"order.paid","id":"2"}`)
+	var letter letterView
+	until(t, "the failing event is a dead letter", func() bool {
+		out := ok(t, with("dlq", "list", "--source", "orders", "--json")...)
+		return out != "" && json.Unmarshal([]byte(out), &letter) == nil
+	})
+	if letter.Event.ID != dead || letter.Reason.Class != "permanent" || !strings.Contains(letter.Reason.Message, "422") {
+		t.Errorf("dead letter is %+v", letter)
+	}
+	n := fmt.Sprint(letter.Sequence)
+	if shown := decode[letterView](t, with("dlq", "show", n)...); string(shown.Payload) != `{"type":"order.paid","id":"2"}` && !strings.Contains(string(shown.Payload), `"id": "2"`) {
+		t.Errorf("payload shown is %s", shown.Payload)
+	}
+	if w := decode[way](t, with("event", "trace", dead)...); w.State != "dead-lettered" {
+		t.Errorf("trace of the dead letter says %s", w.State)
+	}
+	s.breakDown("2", false)
+	if o := tercel(t, "", with("dlq", "replay", "--all", "--yes")...); o.code != boot.OK || !strings.Contains(o.out, "replayed "+n) {
+		t.Errorf("replay: exit %d\n%s%s", o.code, o.out, o.err)
+	}
+	until(t, "the replayed event is delivered", func() bool {
+		return decode[way](t, with("event", "trace", dead)...).State == "done"
+	})
+	if o := tercel(t, "", with("dlq", "replay", n)...); o.code != boot.Failed || !strings.Contains(o.err, "--force") {
+		t.Errorf("second replay: exit %d, %q; want a refusal that names --force", o.code, o.err)
+	}
+	if out := ok(t, with("dlq", "list", "--all")...); !strings.Contains(out, "replayed") {
+		t.Errorf("the letter is gone from the list, or not marked:\n%s", out)
+	}
+
+	s.put("3", 1) // no webhook tells of it
+	type reportView struct {
+		Missed, Repaired, Listed int
+		Complete                 bool
+	}
+	dry := decode[reportView](t, with("reconcile", "run", "orders", "order", "--dry-run")...)
+	first := decode[reportView](t, with("reconcile", "run", "orders", "order")...)
+	if dry.Missed+first.Missed < 1 || dry.Repaired != 0 || !first.Complete {
+		t.Errorf("dry run %+v, run %+v; want the missed one found, and repaired by the second only", dry, first)
+	}
+	until(t, "what was missed has been repaired", func() bool {
+		r := decode[reportView](t, with("reconcile", "run", "orders", "order")...)
+		return r.Complete && r.Missed == 0 && r.Listed == 3
+	})
+	if o := tercel(t, "", with("reconcile", "run", "orders", "ordr")...); o.code != boot.Failed || !strings.Contains(o.err, "order") {
+		t.Errorf("unknown resource: exit %d, %q", o.code, o.err)
+	}
+	if out := ok(t, with("reconcile", "status", "orders")...); !strings.Contains(out, "orders order") {
+		t.Errorf("reconcile status:\n%s", out)
+	}
+
+	out := ok(t, with("listen", "--since", "1h", "-n", "4", "--json")...)
+	if !strings.Contains(out, `"origin":"ORIGIN_WEBHOOK"`) || !strings.Contains(out, `"origin":"ORIGIN_REPLAY"`) && !strings.Contains(out, "RECONCILE") && !strings.Contains(out, "BACKFILL") {
+		t.Errorf("listen:\n%s", out)
+	}
+	st := decode[status](t, with("status")...)
+	if len(st.Streams) != 5 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
+		t.Errorf("status is %+v", st)
+	}
+	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {
+		t.Errorf("status:\n%s", out)
+	}
+}
+
+// verify says of a captured request what the ingress would say, and why.
+func TestVerifyExplainsACapturedRequest(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	p := startLive(t, s, "")
+	req := p.request("d-1", `{"type":"order.paid","id":"1"}`)
+	var raw bytes.Buffer
+	if err := req.Write(&raw); err != nil {
+		t.Fatal(err)
+	}
+	good := raw.String()
+	for name, tt := range map[string]struct {
+		raw, want string
+		args      []string
+		code      int
+	}{
+		"genuine":      {raw: good, want: "accepted as event d-1~", code: boot.OK},
+		"tampered":     {raw: strings.Replace(good, "paid", "void", 1), want: "signature match", code: boot.Failed},
+		"stale":        {raw: good, want: "timestamp window", args: []string{"--at", "2031-01-01T00:00:00Z"}, code: boot.Failed},
+		"no signature": {raw: strings.Replace(good, "X-Signature", "X-Other", 1), want: "X-Signature", code: boot.Failed},
+		"no request":   {raw: "hello", want: "", code: boot.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := tercel(t, tt.raw, append([]string{"verify", "-c", p.config, "--source", "orders", "-"}, tt.args...)...)
+			if o.code != tt.code || !strings.Contains(o.out, tt.want) {
+				t.Errorf("exit %d, want %d with %q in\n%s%s", o.code, tt.code, tt.want, o.out, o.err)
+			}
+			if strings.Contains(o.out+o.err, liveSecret) {
+				t.Error("the secret was printed")
+			}
+		})
+	}
+}

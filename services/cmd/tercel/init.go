@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/tercelhq/tercel/pkg/provider"
+)
+
+type initCmd struct {
+	Preset string `help:"Begin with a source of this provider: ${presets}." placeholder:"NAME"`
+	Output string `short:"o" help:"The file to write; - for standard output." default:"tercel.yaml"`
+	Force  bool   `help:"Overwrite the file if it exists."`
+}
+
+// Help is shown by --help.
+func (initCmd) Help() string {
+	return `Writes a pipeline file that explains itself. Without --preset its source has every setting
+written out, for a system that no preset knows.
+
+Example:
+  tercel init --preset github`
+}
+
+// Run runs the command.
+func (c initCmd) Run(a *app) error {
+	text := genericFile
+	if c.Preset != "" {
+		p, ok := provider.LookupPreset(c.Preset)
+		if !ok {
+			return fmt.Errorf("--preset %s: no such preset; want one of %s", c.Preset, strings.Join(provider.PresetNames(), ", "))
+		}
+		text = presetFile(c.Preset, p)
+	}
+	if c.Output == "-" {
+		_, err := fmt.Fprint(a.out, text)
+		return err
+	}
+	flags := os.O_CREATE | os.O_WRONLY | os.O_EXCL
+	if c.Force {
+		flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+	}
+	f, err := os.OpenFile(c.Output, flags, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists; write another file with --output, or this one with --force", c.Output)
+	}
+	if err != nil {
+		return err
+	}
+	_, werr := f.WriteString(text)
+	if err := errors.Join(werr, f.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "wrote %s; set the variables that it names, then run \"tercel check\" and \"tercel up\"\n", c.Output)
+	return nil
+}
+
+const fileHead = `# What Tercel takes in, where it gets the full records, and where it delivers.
+# Secrets are references only: env:NAME or file:/path.
+# "tercel check" finds every mistake in this file, "tercel up" runs it.
+
+sources:
+`
+
+const fileTail = `
+# Without destinations, "tercel up" writes to tercel-data/tercel.db (SQLite).
+# destinations:
+#   warehouse: {sqlite: {path: warehouse.db}}
+#   archive: {files: {dir: archive}, subscribe: ["*.*.>"]}
+`
+
+const genericFile = fileHead + `  orders:                                  # webhooks come to POST /v1/orders
+    verify:                                # how the sender signs
+      scheme: hmac-sha256
+      header: X-Signature
+      encoding: hex
+      signed: "{timestamp}.{body}"
+      timestamp: X-Timestamp               # Unix seconds, at most 5m off
+    secrets: [env:ORDERS_WEBHOOK_SECRET]   # several while you rotate them
+    event:
+      id: header.X-Delivery                # the same on every repeat
+      type: body.type
+    # To enrich events with the full record, and to find what webhooks missed:
+    # api: {base: "https://orders.example.com", token: env:ORDERS_API_TOKEN}
+    # resources:
+    #   order:
+    #     triggers: [order.*]              # the event types that speak of it
+    #     id: body.order.id
+    #     get: /orders/{id}
+    #     version: record.updated_at       # newest wins
+    #     reconcile: {every: 1h, list: /orders, since: updated_after, items: orders, next: next_cursor}
+` + fileTail
+
+func presetFile(name string, p *provider.Preset) string {
+	env := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s:  # webhooks come to POST /v1/%s\n", fileHead, name, name)
+	fmt.Fprintf(&b, "    preset: %s  # %s\n", name, p.Docs)
+	fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
+	fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
+	b.WriteString("    # To enrich events with the full record, and to find what webhooks missed:\n")
+	if p.API.Base == "" {
+		fmt.Fprintf(&b, "    # api: {base: \"https://api.example.com\", token: env:%s_API_TOKEN}\n", env)
+	} else {
+		fmt.Fprintf(&b, "    # api: {token: env:%s_API_TOKEN}\n", env)
+	}
+	if names := slices.Sorted(maps.Keys(p.Resources)); len(names) > 0 {
+		fmt.Fprintf(&b, "    # resources: [%s]\n", strings.Join(names, ", "))
+	}
+	return b.String() + fileTail
+}

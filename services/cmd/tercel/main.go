@@ -1,0 +1,105 @@
+// Command tercel is the whole pipeline in one process, and the command line to
+// look into a running one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/services/internal/boot"
+)
+
+// cli is the command line.
+type cli struct {
+	Demo      demoCmd      `cmd:"" help:"Run the whole pipeline against a simulated provider and count what was lost."`
+	Up        upCmd        `cmd:"" help:"Run all services in one process, with an embedded JetStream."`
+	Init      initCmd      `cmd:"" help:"Write a commented tercel.yaml."`
+	Check     checkCmd     `cmd:"" help:"Check a pipeline file and list every fault."`
+	Verify    verifyCmd    `cmd:"" help:"Say whether a captured request would be accepted, and why not."`
+	Listen    listenCmd    `cmd:"" help:"Print enriched events as they come."`
+	Event     eventCmd     `cmd:"" help:"Look at one event."`
+	DLQ       dlqCmd       `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
+	Reconcile reconcileCmd `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
+	Status    statusCmd    `cmd:"" help:"Show streams, lag and the last reconciliations."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// app is what commands share.
+type app struct {
+	ctx context.Context
+	in  io.Reader
+	out io.Writer // results
+	err io.Writer // progress and errors
+}
+
+// exitCode ends a command with a code and a message that may be empty.
+type exitCode struct {
+	code    int
+	message string
+}
+
+func (e exitCode) Error() string { return e.message }
+
+// failed ends a command whose answer is no: its output has said why.
+func failed() error { return exitCode{code: boot.Failed} }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(&app{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Args[1:]))
+}
+
+// run runs one command line and returns the exit code.
+func run(a *app, args []string) (code int) {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", ")},
+		kong.Description("Webhooks in, complete and enriched events out.\n\n"+
+			"Exit codes: 0 done, 1 the thing asked about failed, 2 the command line is wrong."),
+		kong.Writers(a.out, a.err), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Exit(func(code int) { panic(exitCode{code: code}) }))
+	if err != nil {
+		panic(err) // the struct above is wrong
+	}
+	defer func() { // --help and --version end here
+		if r := recover(); r != nil {
+			e, ok := r.(exitCode)
+			if !ok {
+				panic(r)
+			}
+			code = e.code
+		}
+	}()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(a.err, "tercel: %s\n", err)
+		var p *kong.ParseError
+		if errors.As(err, &p) && p.Context != nil && p.Context.Command() != "" {
+			fmt.Fprintf(a.err, "Run \"tercel %s --help\" for its flags.\n", p.Context.Command())
+		}
+		return boot.Usage
+	}
+	if err := k.Run(a); err != nil {
+		var e exitCode
+		if !errors.As(err, &e) {
+			e = exitCode{boot.Failed, err.Error()}
+		}
+		if e.message != "" {
+			fmt.Fprintf(a.err, "tercel: %s\n", e.message)
+		}
+		return e.code
+	}
+	return boot.OK
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/services/internal/control"
+)
+
+type reconcileCmd struct {
+	Run    reconcileRunCmd    `cmd:"" help:"Reconcile a resource now and show what was found."`
+	Status reconcileStatusCmd `cmd:"" help:"Show how far each resource is complete, and the last reports."`
+}
+
+type reconcileRunCmd struct {
+	pipelineFlags
+	Source   string        `arg:"" help:"The source."`
+	Resource string        `arg:"" help:"Its resource."`
+	Account  string        `help:"The account, for a source that has several." placeholder:"NAME"`
+	DryRun   bool          `help:"Compare and report; repair nothing and move no cursor."`
+	Timeout  time.Duration `help:"How long to wait for the report. The run goes on." default:"15m"`
+	JSON     bool          `name:"json" help:"Print the report as JSON."`
+}
+
+// Help is shown by --help.
+func (reconcileRunCmd) Help() string {
+	return `Asks a running reconciler. Exits 1 when the run did not compare every page.
+
+Example:
+  tercel reconcile run orders order --dry-run`
+}
+
+// Run runs the command.
+func (c reconcileRunCmd) Run(a *app) error {
+	nc, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
+	defer cancel()
+	asked := time.Now().Add(-time.Minute) // this clock and the server's may differ
+	started, err := control.RunReconcile(ctx, nc.Conn, control.Request{
+		Source: c.Source, Account: c.Account, Resource: c.Resource, DryRun: c.DryRun,
+	})
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		fmt.Fprintf(a.err, "run %s has started; Ctrl-C stops waiting, not the run\n", started.Run)
+	}
+	r, err := report.Follow(ctx, nc.js, report.Query{Source: c.Source, Resource: c.Resource, Since: asked}, started.Run)
+	if err != nil {
+		if a.ctx.Err() != nil {
+			return errors.New("stopped waiting; see \"tercel reconcile status\"")
+		}
+		return err
+	}
+	if c.JSON {
+		err = printJSON(a.out, r)
+	} else {
+		err = printReport(a.out, r)
+	}
+	if err == nil && !r.Complete {
+		err = failed()
+	}
+	return err
+}
+
+func printReport(w io.Writer, r report.Report) error {
+	t := newTable(w)
+	t.row("run", r.Run)
+	t.row("resource", r.Source+" "+r.Resource+" "+r.Account)
+	from := "the beginning"
+	if !r.From.IsZero() {
+		from = stamp(r.From)
+	}
+	t.row("window", from+" to "+stamp(r.To))
+	t.row("took", r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond))
+	t.row("pages", r.Pages)
+	t.row("listed", r.Listed)
+	t.row("matched", r.Matched)
+	t.row("missed", r.Missed)
+	t.row("stale", r.Stale)
+	t.row("ahead", r.Ahead)
+	t.row("duplicates", r.Duplicates)
+	t.row("sent again", r.Repaired)
+	t.row("younger than the window", r.SkippedYoung)
+	t.row("every page compared", r.Complete)
+	if !r.CaughtUp {
+		t.row("note", "not all triggers had been enriched: some of what is called missed was on its way")
+	}
+	if r.Error != "" {
+		t.row("error", r.Error)
+	}
+	for _, rec := range r.Records {
+		t.row(rec.Verdict, rec.ID+" "+rec.Version)
+	}
+	return t.flush()
+}
+
+type reconcileStatusCmd struct {
+	pipelineFlags
+	Source string `arg:"" optional:"" help:"Only this source."`
+	Limit  int    `help:"At most this many reports." default:"20"`
+	JSON   bool   `name:"json" help:"Print cursors and reports as one JSON object."`
+}
+
+// Help is shown by --help.
+func (reconcileStatusCmd) Help() string {
+	return `Example:
+  tercel reconcile status orders`
+}
+
+// Run runs the command.
+func (c reconcileStatusCmd) Run(a *app) error {
+	nc, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	store, err := cursor.Open(a.ctx, nc.js)
+	if err != nil {
+		return err
+	}
+	all, err := readCursors(a.ctx, store)
+	if err != nil {
+		return err
+	}
+	shown := []resourceStatus{}
+	for _, r := range all {
+		if c.Source == "" || r.Source == c.Source {
+			shown = append(shown, r)
+		}
+	}
+	reports, err := report.List(a.ctx, nc.js, report.Query{Source: c.Source, Limit: c.Limit})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(a.out, map[string]any{"resources": shown, "reports": reports})
+	}
+	if err := printResources(a.out, shown); err != nil || len(reports) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	t := newTable(a.out, "ended", "resource", "account", "listed", "missed", "stale", "sent again", "complete", "error")
+	for _, r := range reports {
+		t.row(stamp(r.EndedAt), r.Source+" "+r.Resource, r.Account, r.Listed, r.Missed, r.Stale, r.Repaired, r.Complete, orDash(r.Error))
+	}
+	return t.flush()
+}

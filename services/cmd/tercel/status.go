@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+type statusCmd struct {
+	pipelineFlags
+	JSON bool `name:"json" help:"Print the status as one JSON object."`
+}
+
+// Help is shown by --help.
+func (statusCmd) Help() string {
+	return `Asks the NATS server, so it works whichever process runs the services.
+
+Example:
+  tercel status --nats nats://nats:4222`
+}
+
+// status is the pipeline as its server sees it.
+type status struct {
+	Server      string           `json:"server"`
+	Streams     []streamStatus   `json:"streams"`
+	Stages      []stageStatus    `json:"stages"`
+	Reconciled  []resourceStatus `json:"reconciled"`
+	DeadLetters uint64           `json:"dead_letters"`
+}
+
+type streamStatus struct {
+	Name     string    `json:"name"`
+	Messages uint64    `json:"messages"`
+	Bytes    uint64    `json:"bytes"`
+	Last     time.Time `json:"last,omitzero"`
+	Replicas int       `json:"replicas"`
+}
+
+// stageStatus is one durable consumer. Behind counts sequences from the last
+// message that it should take back to the first that is not acknowledged: it
+// shows a consumer that stands still although nothing is pending.
+type stageStatus struct {
+	Stage       string    `json:"stage"`
+	Name        string    `json:"name"`
+	Pending     uint64    `json:"pending"`
+	InHand      int       `json:"in_hand"`
+	Redelivered int       `json:"redelivered"`
+	Behind      uint64    `json:"behind"`
+	Workers     int       `json:"waiting_pulls"`
+	LastAck     time.Time `json:"last_ack,omitzero"`
+	PausedUntil time.Time `json:"paused_until,omitzero"`
+}
+
+type resourceStatus struct {
+	Source   string    `json:"source"`
+	Account  string    `json:"account"`
+	Resource string    `json:"resource"`
+	Through  time.Time `json:"complete_through,omitzero"`
+	LastRun  time.Time `json:"last_run,omitzero"`
+	LastOK   time.Time `json:"last_ok,omitzero"`
+	Running  bool      `json:"unfinished_window"`
+}
+
+// Run runs the command.
+func (c statusCmd) Run(a *app) error {
+	nc, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
+	defer cancel()
+	s, err := readStatus(ctx, nc)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(a.out, s)
+	}
+	return printStatus(a.out, s)
+}
+
+func readStatus(ctx context.Context, nc *connection) (status, error) {
+	s := status{Server: withoutToken(nc.ConnectedUrlRedacted())}
+	for _, name := range []string{
+		topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories,
+	} {
+		stream, err := nc.js.Stream(ctx, name)
+		if err != nil {
+			return status{}, fmt.Errorf("stream %s: %w; is this the server of a Tercel pipeline?", name, err)
+		}
+		info := stream.CachedInfo()
+		s.Streams = append(s.Streams, streamStatus{
+			Name: name, Messages: info.State.Msgs, Bytes: info.State.Bytes, Last: info.State.LastTime, Replicas: info.Config.Replicas,
+		})
+		if name == topology.StreamDLQ {
+			s.DeadLetters = info.State.Msgs
+		}
+		list := stream.ListConsumers(ctx)
+		for c := range list.Info() {
+			st, ok, err := stageOf(ctx, stream, c)
+			if err != nil {
+				return status{}, err
+			}
+			if ok {
+				s.Stages = append(s.Stages, st)
+			}
+		}
+		if err := list.Err(); err != nil {
+			return status{}, fmt.Errorf("consumers of %s: %w", name, err)
+		}
+	}
+	store, err := cursor.Open(ctx, nc.js)
+	if err != nil {
+		return status{}, err
+	}
+	s.Reconciled, err = readCursors(ctx, store)
+	return s, err
+}
+
+func readCursors(ctx context.Context, store *cursor.Store) ([]resourceStatus, error) {
+	entries, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := []resourceStatus{}
+	for _, e := range entries {
+		all = append(all, resourceStatus{
+			Source: e.Key.Source, Account: e.Key.Account, Resource: e.Key.Resource, Through: e.Through,
+			LastRun: e.StartedAt, LastOK: e.OKAt, Running: e.Window != nil,
+		})
+	}
+	return all, nil
+}
+
+func stageOf(ctx context.Context, stream jetstream.Stream, c *jetstream.ConsumerInfo) (stageStatus, bool, error) {
+	stage, name, ok := topology.Stage(c.Name)
+	if !ok {
+		return stageStatus{}, false, nil
+	}
+	last, err := topology.LastFor(ctx, stream, c.Config)
+	if err != nil {
+		return stageStatus{}, false, fmt.Errorf("consumer %s: %w", c.Name, err)
+	}
+	st := stageStatus{
+		Stage: stage, Name: name, Pending: c.NumPending, InHand: c.NumAckPending, Redelivered: c.NumRedelivered,
+		Behind: last - min(last, c.AckFloor.Stream), Workers: c.NumWaiting,
+	}
+	if c.AckFloor.Last != nil {
+		st.LastAck = *c.AckFloor.Last
+	}
+	if c.Paused {
+		st.PausedUntil = time.Now().Add(c.PauseRemaining)
+	}
+	return st, true, nil
+}
+
+func printStatus(w io.Writer, s status) error {
+	t := newTable(w, "stream", "messages", "bytes", "last", "replicas")
+	for _, x := range s.Streams {
+		t.row(x.Name, x.Messages, x.Bytes, stamp(x.Last), x.Replicas)
+	}
+	fmt.Fprintln(t.w)
+	fmt.Fprintln(t.w, "STAGE\tPENDING\tIN HAND\tREDELIVERED\tBEHIND\tLAST ACK")
+	for _, x := range s.Stages {
+		last := ago(x.LastAck)
+		if !x.PausedUntil.IsZero() {
+			last = "paused until " + stamp(x.PausedUntil)
+		}
+		t.row(x.Stage+" "+x.Name, x.Pending, x.InHand, x.Redelivered, x.Behind, last)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return printResources(w, s.Reconciled)
+}
+
+func printResources(w io.Writer, all []resourceStatus) error {
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(w, "nothing has been reconciled")
+		return err
+	}
+	t := newTable(w, "resource", "account", "complete through", "last run", "last finished")
+	for _, r := range all {
+		t.row(r.Source+" "+r.Resource, r.Account, stamp(r.Through), ago(r.LastRun), ago(r.LastOK))
+	}
+	return t.flush()
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// spanStore is an OTLP/HTTP receiver.
+type spanStore struct {
+	mu    sync.Mutex
+	names map[string]map[string]bool // trace id -> span names
+}
+
+func (s *spanStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var req collector.ExportTraceServiceRequest
+	if r.URL.Path != "/v1/traces" || err != nil || proto.Unmarshal(body, &req) != nil {
+		return // metrics
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rs := range req.GetResourceSpans() {
+		for _, ss := range rs.GetScopeSpans() {
+			for _, span := range ss.GetSpans() {
+				id := hex.EncodeToString(span.GetTraceId())
+				if s.names[id] == nil {
+					s.names[id] = map[string]bool{}
+				}
+				s.names[id][span.GetName()] = true
+			}
+		}
+	}
+}
+
+// One trace leads from the webhook to the destination. Not in parallel: the
+// process has one tracer.
+func TestOneTraceFromWebhookToDestination(t *testing.T) {
+	store := &spanStore{names: map[string]map[string]bool{}}
+	srv := httptest.NewServer(store)
+	defer srv.Close()
+	s := startShop(t)
+	s.put("1", 1)
+	p := startLive(t, s, `, otlp: "`+srv.URL+`"`)
+	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
+	var w way
+	until(t, "the event is delivered", func() bool {
+		w = decode[way](t, "event", "trace", id, "--data", p.data)
+		return w.State == "done"
+	})
+	if len(w.Steps) < 2 || w.Steps[0].TraceID == "" || w.Steps[0].TraceID != w.Steps[1].TraceID {
+		t.Fatalf("the stored messages carry different traces: %+v", w.Steps)
+	}
+	until(t, "the spans have arrived", func() bool {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		names := store.names[w.Steps[0].TraceID]
+		ingress := false
+		for name := range names {
+			ingress = ingress || strings.Contains(name, "/v1/") || strings.Contains(name, "ingress") || strings.Contains(name, "POST")
+		}
+		return ingress && names["enrich orders"] && names["deliver local"]
+	})
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/services/ingress"
+	"github.com/tercelhq/tercel/services/internal/boot"
+)
+
+type verifyCmd struct {
+	Config  string `short:"c" help:"The pipeline file." default:"tercel.yaml" env:"TERCEL_CONFIG"`
+	Source  string `required:"" help:"The source that the request is for." placeholder:"NAME"`
+	At      string `help:"Judge the request as if it came at this time (RFC 3339). Defaults to now." placeholder:"TIME"`
+	JSON    bool   `name:"json" help:"Print the answer as JSON."`
+	Request string `arg:"" help:"A file with the raw HTTP request: request line, headers, an empty line, body; - for standard input."`
+}
+
+// Help is shown by --help.
+func (verifyCmd) Help() string {
+	return `Runs the checks of the ingress, one by one, and says which failed and why. Nothing is stored.
+Exits 1 when the request would be refused.
+
+Example:
+  tercel verify --source github --at 2026-03-01T12:00:00Z request.http`
+}
+
+// maxCaptured bounds a captured request: no source takes a larger body.
+const maxCaptured = 65 << 20
+
+// Run runs the command.
+func (c verifyCmd) Run(a *app) error {
+	at := time.Now()
+	if c.At != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339Nano, c.At); err != nil {
+			return exitCode{boot.Usage, fmt.Sprintf("--at %q: want a time such as 2026-03-01T12:00:00Z", c.At)}
+		}
+	}
+	file, err := pipeline.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	src, ok := file.Sources[c.Source]
+	if !ok {
+		return fmt.Errorf("--source %s: %s has no such source; want one of %s", c.Source, c.Config,
+			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "))
+	}
+	raw, err := c.read(a)
+	if err != nil {
+		return err
+	}
+	ex, err := ingress.Explain(c.Source, src, raw, at)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = printJSON(a.out, ex)
+	} else {
+		err = printExplanation(a.out, ex)
+	}
+	if err == nil && !ex.Accepted {
+		err = failed()
+	}
+	return err
+}
+
+func (c verifyCmd) read(a *app) ([]byte, error) {
+	in := a.in
+	if c.Request != "-" {
+		f, err := os.Open(c.Request)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxCaptured+1))
+	if err == nil && len(raw) > maxCaptured {
+		err = fmt.Errorf("%s: larger than any request that is taken", c.Request)
+	}
+	return raw, err
+}
+
+func printExplanation(w io.Writer, ex ingress.Explanation) error {
+	t := newTable(w)
+	for _, s := range ex.Steps {
+		t.row(s.Result, s.Name, s.Detail)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if !ex.Accepted {
+		_, err := fmt.Fprintf(w, "\nrefused with %d\n", ex.Status)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\naccepted as event %s\n  type     %s\n  subject  %s\n  msg id   %s\n",
+		printable(ex.EventID), printable(ex.Type), ex.Subject, ex.MessageID)
+	return err
+}
