@@ -154,6 +154,31 @@ func TestForeignCursorIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	}
 }
 
+func TestCursorsAreListedByKey(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	s := open(t, js)
+	if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
+		t.Fatalf("List() of nothing = %v, %v", all, err)
+	}
+	kv, err := js.KeyValue(t.Context(), topology.BucketCursors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), "_other.thing", "not a resource's"); err != nil {
+		t.Fatal(err)
+	}
+	keys := []cursor.Key{{"hub", "_", "issue"}, {"orders", "a.b/c=d", "order"}, {"orders", "a", "refund"}}
+	for _, k := range keys {
+		save(t, s, cursor.Entry{Key: k}, cursor.Cursor{StartedAt: noon})
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != 3 || all[0].Key != keys[0] || all[1].Key != keys[2] || all[2].Key != keys[1] || !all[2].StartedAt.Equal(noon) {
+		t.Errorf("List() = %+v, %v", all, err)
+	}
+	save(t, s, all[1], cursor.Cursor{StartedAt: noon}) // an entry of the list can be saved
+}
+
 func ExampleKey_String() {
 	fmt.Println(cursor.Key{Source: "hub", Account: "_", Resource: "issue"})
 	fmt.Println(cursor.Key{Source: "hub", Account: "acme.eu", Resource: "issue"})

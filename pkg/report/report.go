@@ -82,8 +82,8 @@ type Report struct {
 	// Pages is how many pages of the window have been compared.
 	Pages int `json:"pages"`
 	Counts
-	// Complete says that every page of the window was compared and every gap
-	// sent again (promise 6).
+	// Complete says that every page of the window was compared and, unless it
+	// was a dry run, every gap sent again (promise 6).
 	Complete bool `json:"complete"`
 	// CaughtUp says that every trigger stored before the run had been enriched
 	// when it compared. Otherwise some of what it calls missed was on its way.

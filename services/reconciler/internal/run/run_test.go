@@ -389,7 +389,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	rep := f.report(begun.ID())
-	if want := (report.Counts{Listed: 2, Matched: 1, Missed: 1}); rep.Counts != want || !rep.DryRun || rep.Complete || len(rep.Records) != 1 {
+	if want := (report.Counts{Listed: 2, Matched: 1, Missed: 1}); rep.Counts != want || !rep.DryRun || !rep.Complete || len(rep.Records) != 1 {
 		t.Errorf("report %+v, want counts %+v", rep, want)
 	}
 	if n := len(f.sent()); n != 0 {

@@ -153,9 +153,8 @@ func (r *Run) report(cause error) report.Report {
 		Run: r.id, Continues: r.w.Continues, Source: r.cfg.Key.Source, Account: r.cfg.Key.Account, Resource: r.cfg.Key.Resource,
 		Trigger: r.opts.Trigger, DryRun: r.opts.DryRun, From: r.w.From, To: r.w.To,
 		StartedAt: r.started, EndedAt: r.deps.Now(), Pages: r.w.Pages, Counts: r.w.Counts,
-		CaughtUp: !r.w.Behind, Records: r.w.Records,
+		Complete: r.w.Done && cause == nil, CaughtUp: !r.w.Behind, Records: r.w.Records,
 	}
-	rep.Complete = r.w.Done && cause == nil && rep.Repaired == rep.Missed+rep.Stale
 	if cause != nil {
 		rep.Error = cause.Error()
 		if len(rep.Error) > maxErrorBytes {
