@@ -8,6 +8,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/metric"
 )
 
 // The test program is its own victim: with this variable it writes batches to
@@ -18,6 +21,7 @@ func TestMain(m *testing.M) {
 	if name, dir, ok := strings.Cut(os.Getenv(victim), ":"); ok {
 		writeUntilKilled(kinds[name], dir)
 	}
+	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
 	os.Exit(m.Run())
 }
 

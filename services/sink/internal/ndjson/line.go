@@ -15,16 +15,24 @@ func appendLine(b []byte, it delivery.Item, now string) []byte {
 	e := it.Event
 	b = append(b, '{')
 	for _, m := range [...]struct{ name, value string }{
-		{"event_id", e.ID}, {"source", e.Source}, {"account", e.Account}, {"type", e.Type}, {"resource", e.Resource},
-		{"record_id", e.RecordID}, {"version", string(e.Version)}, {"origin", string(e.Origin)},
+		{"event_id", e.ID},
+		{"source", e.Source},
+		{"account", e.Account},
+		{"type", e.Type},
+		{"resource", e.Resource},
+		{"record_id", e.RecordID},
+		{"version", string(e.Version)},
+		{"origin", string(e.Origin)},
 	} {
 		b = appendText(b, m.name, m.value)
 	}
 	b = append(b, `"deleted":`...)
 	b = append(strconv.AppendBool(b, e.Deleted), ',')
 	for _, m := range [...]struct{ name, value string }{
-		{"event_time", delivery.Time(e.Time)}, {"received_at", delivery.Time(e.ReceivedAt)},
-		{"observed_at", delivery.Time(e.ObservedAt)}, {"written_at", now},
+		{"event_time", delivery.Time(e.Time)},
+		{"received_at", delivery.Time(e.ReceivedAt)},
+		{"observed_at", delivery.Time(e.ObservedAt)},
+		{"written_at", now},
 	} {
 		b = appendText(b, m.name, m.value)
 	}

@@ -51,7 +51,9 @@ type Folder struct {
 // half-written at the end of the last file: that was never acknowledged. Then
 // it reads back which events are there, newest first, which takes a second or
 // so per million.
-func Open(ctx context.Context, cfg Config) (*Folder, error) {
+func Open(ctx context.Context, cfg Config) (*Folder, error) { return openFolder(ctx, cfg, maxSeen) }
+
+func openFolder(ctx context.Context, cfg Config, remember int) (*Folder, error) {
 	if err := makeFolder(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open folder: %w", err)
 	}
@@ -59,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", cfg.Dir, err)
 	}
-	f := &Folder{cfg: cfg, lock: lock, seen: newIndex(maxSeen)}
+	f := &Folder{cfg: cfg, lock: lock, seen: newIndex(remember)}
 	if err := f.load(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open folder %s: %w", cfg.Dir, err), f.Close())
 	}

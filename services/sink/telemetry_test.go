@@ -1,0 +1,61 @@
+package sink_test
+
+import (
+	"testing"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+)
+
+// reader reads the metrics of all tests; TestMain installs it.
+var reader = metric.NewManualReader()
+
+// delivered is tercel.events.delivered of one destination, by outcome.
+func delivered(t *testing.T, destination string) map[string]int64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int64{}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			sum, ok := m.Data.(metricdata.Sum[int64])
+			if m.Name != "tercel.events.delivered" || !ok {
+				continue
+			}
+			for _, p := range sum.DataPoints {
+				if name, _ := p.Attributes.Value(attribute.Key("destination")); name.AsString() == destination {
+					outcome, _ := p.Attributes.Value(attribute.Key("outcome"))
+					counts[outcome.AsString()] += p.Value
+				}
+			}
+		}
+	}
+	return counts
+}
+
+func TestDeliveriesAreCountedByOutcome(t *testing.T) {
+	t.Parallel()
+	_, js := stream(t)
+	destinations := map[string]pipeline.Destination{
+		"metered-db": kinds["sqlite"].config(t.TempDir()), "metered-files": kinds["files"].config(t.TempDir()),
+	}
+	publish(t, js, nil, numbered(0, 30)...)
+	publish(t, js, func(e enriched) string { return event.AgainID(e.MsgID(), event.Replay) }, numbered(0, 12)...)
+	svc := start(t, js, quick(), destinations)
+	for name := range destinations {
+		settled(t, js, name)
+	}
+	svc.stop()
+	for name := range destinations {
+		got := delivered(t, name)
+		if got["written"] != 30 || got["duplicate"] != 12 || len(got) != 2 {
+			t.Errorf("%s counted %v, want 30 written and 12 duplicates", name, got)
+		}
+	}
+}
