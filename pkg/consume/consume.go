@@ -146,7 +146,7 @@ func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Ha
 
 // Run works until ctx ends, then finishes what is in hand and returns nil. A
 // consumer that was deleted is made again; a server that is away is waited
-// for. Only a consumer that can't be made at all is an error.
+// for. Only a consumer whose settings the server refuses is an error.
 func (l *Loop) Run(ctx context.Context) error {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
 		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
@@ -156,7 +156,8 @@ func (l *Loop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if errors.Is(err, topology.ErrDestructive) {
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.Code == 400 {
 			return err
 		}
 		if time.Since(started) > time.Minute {
@@ -173,38 +174,51 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // session pulls until ctx ends or the consumer is gone, then waits for the
-// workers. Its feed is unbuffered: at most 2 × Workers × Batch messages have
-// left the server, and their ack wait is already running.
+// workers.
 func (l *Loop) session(ctx context.Context) error {
 	cons, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	}
-	messages, err := cons.Messages(jetstream.PullMaxMessages(max(2*l.cfg.Workers*l.cfg.Batch, 2)),
-		jetstream.PullExpiry(30*time.Second), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	// Twice what the workers hold at once: the next messages are there when a
+	// worker is free, and none waits for longer than one call of a handler.
+	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*l.cfg.Timeout+l.cfg.AckWait)
+	stopBeat := h.beat(l.cfg.AckWait / 3)
+	defer stopBeat()
+	var workers sync.WaitGroup
+	for range l.cfg.Workers {
+		// Stopping ends the intake; it must not cancel the work in hand.
+		workers.Go(func() { l.work(context.WithoutCancel(ctx), h) })
+	}
+	for err == nil && ctx.Err() == nil {
+		if n := h.awaitRoom(ctx); n > 0 {
+			err = l.pull(cons, h, n)
+		}
+	}
+	close(h.feed)
+	workers.Wait()
+	return err
+}
+
+// pullWait is how long one pull waits for messages, and so how long stopping
+// may take when there is nothing to do.
+const pullWait = time.Second
+
+// pull takes up to n messages in hand. It asks for no more than there is room
+// for: a message that waits in the client's own buffer gets no heartbeat, and
+// the server would deliver it to somebody else. It is not broken off when the
+// loop is told to stop: what the server is handing out at that moment would be
+// lost on the way and come back only after its ack wait.
+func (l *Loop) pull(cons jetstream.Consumer, h *hand, n int) error {
+	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(pullWait))
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
 	}
-	// Stopping drains: what the server has handed out is worked on, not left
-	// to wait for its ack wait to pass.
-	stop := context.AfterFunc(ctx, messages.Drain)
-	defer stop()
-	feed := make(chan jetstream.Msg) // closed below, when nothing more comes
-	var workers sync.WaitGroup
-	for range l.cfg.Workers {
-		workers.Go(func() { l.work(context.WithoutCancel(ctx), feed) })
+	for m := range batch.Messages() {
+		h.take(m)
 	}
-	for {
-		m, err := messages.Next()
-		if err != nil {
-			close(feed)
-			workers.Wait()
-			messages.Stop()
-			if errors.Is(err, jetstream.ErrMsgIteratorClosed) && ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("next message of %s: %w", l.consumer.Durable, err)
-		}
-		feed <- m
+	if err := batch.Error(); err != nil {
+		return fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
 	}
+	return nil
 }

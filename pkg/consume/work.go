@@ -14,15 +14,15 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 )
 
-// work takes from feed until it is closed: one message, and whatever else is
-// there without waiting, up to a batch.
-func (l *Loop) work(ctx context.Context, feed <-chan jetstream.Msg) {
-	for first := range feed {
+// work takes from the hand until its feed is closed: one message, and whatever
+// else is there without waiting, up to a batch.
+func (l *Loop) work(ctx context.Context, h *hand) {
+	for first := range h.feed {
 		batch := []jetstream.Msg{first}
 	gather:
 		for len(batch) < l.cfg.Batch {
 			select {
-			case m, ok := <-feed:
+			case m, ok := <-h.feed:
 				if !ok {
 					break gather
 				}
@@ -32,11 +32,12 @@ func (l *Loop) work(ctx context.Context, feed <-chan jetstream.Msg) {
 			}
 		}
 		l.batch(ctx, batch)
+		h.drop(batch)
 	}
 }
 
-// gatherWait is how long a batch waits for its next member. The feed is
-// unbuffered, so a full pipe needs a moment to hand over.
+// gatherWait is how long a batch waits for its next member: messages that come
+// together come within this time of each other.
 const gatherWait = 2 * time.Millisecond
 
 // inHand is one message between delivery and answer.
@@ -46,8 +47,7 @@ type inHand struct {
 	span    trace.Span
 }
 
-// batch handles messages and answers each. Handlers get no more than Timeout;
-// meanwhile the server is told that the work goes on.
+// batch handles messages and answers each. Handlers get no more than Timeout.
 func (l *Loop) batch(ctx context.Context, raw []jetstream.Msg) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
@@ -70,9 +70,7 @@ func (l *Loop) batch(ctx context.Context, raw []jetstream.Msg) {
 		}
 		held, msgs = append(held, h), append(msgs, h.message)
 	}
-	stopBeat := l.heartbeat(held)
 	errs := l.call(ctx, msgs)
-	stopBeat()
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i])
 		l.endSpan(h.span, outcome, errs[i])
@@ -98,28 +96,6 @@ func (l *Loop) call(ctx context.Context, msgs []Message) (errs []error) {
 		panic(fmt.Sprintf("handler returned %d errors for %d messages", len(errs), len(msgs)))
 	}
 	return errs
-}
-
-// heartbeat keeps the server from delivering the messages to somebody else
-// while they are worked on. The returned function ends it.
-func (l *Loop) heartbeat(held []inHand) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(l.cfg.AckWait / 3)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				for _, h := range held {
-					_ = h.msg.InProgress() // a lost beat is made good by the next
-				}
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
 }
 
 // settle gives JetStream the one answer that err deserves (promise 5: the
