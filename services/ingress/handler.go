@@ -74,7 +74,9 @@ func (s *Service) receive(ctx context.Context, in *inspection, requestID string)
 	defer func() { endSpan(span, res) }()
 	no := in.inspect(roomyChecks, nil)
 	if no == nil {
-		res, no = s.store(ctx, in)
+		if res, no = s.store(ctx, in); no != nil {
+			no.check = "store"
+		}
 	}
 	if no != nil {
 		s.logRefusal(ctx, in, no, requestID)
@@ -116,8 +118,9 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	if most := s.deps.Conn.MaxPayload(); most > 0 && int64(msg.Size()+publishOverhead) > most {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
-	// A sender that goes away meanwhile must not cut short what others wait
-	// for in the same group; StoreTimeout bounds it.
+	// A sender that goes away meanwhile changes nothing: the outcome is waited
+	// for, so that a stored event isn't counted as one that was not.
+	// StoreTimeout bounds it.
 	ack, err := s.pub.Publish(context.WithoutCancel(ctx), msg)
 	if err != nil {
 		return result{}, storeRefusal(err)
@@ -129,25 +132,21 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	return res, nil
 }
 
-// Server error codes for what is larger than the server takes, from
-// nats-server's jetstream_errors_generated.go.
-const (
-	codeMessageTooLarge jetstream.ErrorCode = 10054
-	codeHeaderTooLarge  jetstream.ErrorCode = 10097
-)
+// codeMessageTooLarge is the server's refusal of a message above the stream's
+// max_msg_size, from nats-server's jetstream_errors_generated.go.
+const codeMessageTooLarge jetstream.ErrorCode = 10054
 
 // storeRefusal tells a message that can't ever be stored from a stream that
 // can't take any now. The latter must not lose the event, so the sender is
 // asked to come again.
 func storeRefusal(err error) *refusal {
 	var api *jetstream.APIError
-	if errors.Is(err, nats.ErrMaxPayload) ||
-		errors.As(err, &api) && (api.ErrorCode == codeMessageTooLarge || api.ErrorCode == codeHeaderTooLarge) {
+	if errors.As(err, &api) && api.ErrorCode == codeMessageTooLarge {
 		return tooLarge(err.Error())
 	}
 	return &refusal{
 		status: http.StatusServiceUnavailable, outcome: unavailable, text: "events can't be stored now",
-		reason: err.Error(), retryAfter: retryUnavailable, check: "store",
+		reason: err.Error(), retryAfter: retryUnavailable,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -273,6 +274,44 @@ func TestLargerThanTheServerTakes(t *testing.T) {
 	}
 	if got := f.stored(); got != 1 {
 		t.Errorf("%d messages stored, want 1", got)
+	}
+}
+
+// Promise 2: the same for a limit that the stream itself was given.
+func TestLargerThanTheStreamTakes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	cfg := f.stream.CachedInfo().Config
+	cfg.MaxMsgSize = 2000
+	if _, err := f.jetstream().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int]int{1000: 200, 3000: 413} {
+		if r := f.send(f.delivery("bytes", "d", strings.Repeat("x", size))); r.code != want {
+			t.Errorf("%d bytes: answered %+v, want %d", size, r, want)
+		}
+	}
+	if got := f.stored(); got != 1 {
+		t.Errorf("%d messages stored, want 1", got)
+	}
+}
+
+// Of two content types, two readers could believe two different ones. It holds
+// where every type is taken, too.
+func TestTwoContentTypesAreRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	d := f.delivery("bytes", "d", "<a/>")
+	d.header["Content-Type"] = []string{"text/xml", "application/json"}
+	if r := f.send(d); r.code != http.StatusUnsupportedMediaType {
+		t.Errorf("answered %+v, want 415", r)
+	}
+	d.header.Del("Content-Type")
+	if r := f.send(d); r.code != http.StatusOK {
+		t.Fatalf("without a type: answered %+v, want 200", r)
+	}
+	if got := f.last().Header.Get(event.HeaderContentType); got != "application/octet-stream" {
+		t.Errorf("stored as %q, want application/octet-stream", got)
 	}
 }
 
