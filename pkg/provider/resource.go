@@ -229,10 +229,11 @@ func (r *Reconcile) Validate(c *config.Check) {
 }
 
 // Records returns the records in an API's answer to List, as slices of it, in
-// its order, or an error when the array is not there.
+// its order, or an error when the array is not there. Some APIs write null for
+// an empty one.
 func (r *Reconcile) Records(answer []byte) ([][]byte, error) {
 	list, err := r.items.One(answer)
-	if err != nil {
+	if err != nil || list.Kind() == 'n' {
 		return nil, err
 	}
 	return field.Elements(list)

@@ -91,9 +91,6 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	return r, nil
 }
 
-// Every is the time between two runs.
-func (r *Runner) Every() time.Duration { return r.list.Every }
-
 // Due returns when the next scheduled run may begin: at once for the first and
 // for one whose runner died, at the time that a failure asked for, else Every
 // after the last began, give or take a tenth.

@@ -114,6 +114,49 @@ func TestPagingReachesEveryRecord(t *testing.T) {
 	}
 }
 
+// Where the version is no time, the record's own tells what is young.
+func TestTimesOfChangeAreReadInEveryForm(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	young, old := noon.Add(-time.Minute), noon.Add(-time.Hour)
+	f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		record := func(id string, at any) string {
+			return fmt.Sprintf(`{"id":%q,"updated_at":7,"at":%v}`, id, at)
+		}
+		_, _ = fmt.Fprintf(w, `{"orders":[%s]}`, strings.Join([]string{
+			record("seconds", old.Unix()), record("young seconds", young.Unix()),
+			record("millis", old.UnixMilli()), record("young millis", young.UnixMilli()),
+			record("text", fmt.Sprintf("%q", old.Format(time.RFC3339))), record("young text", fmt.Sprintf("%q", young.Format(time.RFC3339))),
+			record("none", "null"),
+		}, ","))
+		return true
+	})
+	rep := f.do(f.runner("items: orders, time: record.at"))
+	if want := (report.Counts{Listed: 7, Missed: 4, Repaired: 4, SkippedYoung: 3}); rep.Counts != want {
+		t.Errorf("counts %+v, want %+v", rep.Counts, want)
+	}
+	if got := f.sentIDs(); got != "millis none seconds text" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+func TestEmptyListIsAWindowThatIsComplete(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{"an empty array": `{"orders":[]}`, "null": `{"orders":null}`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+				_, _ = w.Write([]byte(answer))
+				return true
+			})
+			if rep := f.do(f.runner("items: orders, next: {offset: skip}")); !rep.Complete || rep.Pages != 1 || rep.Listed != 0 {
+				t.Errorf("report %+v", rep)
+			}
+		})
+	}
+}
+
 // A list from the youngest down ends where the window begins.
 func TestDescendingListEndsAtTheWindowsStart(t *testing.T) {
 	t.Parallel()
