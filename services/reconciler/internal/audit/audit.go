@@ -1,0 +1,201 @@
+// Package audit proves the inside of the pipeline: every trigger that was
+// accepted has an outcome (promise 3).
+//
+// A trigger's outcome is an enriched event that names its sequence, or a dead
+// letter. Reading headers only, the audit looks at every trigger that its
+// source's consumer is through with; one without an outcome was accepted and
+// then lost inside, and is sent again. That happens when the server loses the
+// advisory of a message that was given up, which it does when it crashes at the
+// wrong moment, or when a power cut takes the tail of a stream.
+//
+// The audit also finds the consumers that stand still without a word: after a
+// stream lost its tail, a consumer can report that nothing is pending although
+// its stream goes on. It is set back to where it stopped.
+//
+// One audit runs at a time, under the lease "audit". How far it has come is
+// kept in the bucket tercel_cursors under "_audit.raw".
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Config is how an [Audit] works.
+type Config struct {
+	// Every is the time between two passes.
+	Every time.Duration
+	// Settle is how old a trigger without an outcome must be before it is sent
+	// again while its source's consumer has others in work. It must exceed the
+	// time that all attempts of the enricher may take.
+	Settle time.Duration
+	// Sources are the names of the sources whose triggers are audited.
+	Sources []string
+	// LeaseTTL is how long a runner that has gone keeps others out; whole
+	// seconds.
+	LeaseTTL time.Duration
+	// Streams is how the streams are set up.
+	Streams topology.Config
+}
+
+// Deps are what an [Audit] borrows.
+type Deps struct {
+	Conn *nats.Conn
+	Log  *slog.Logger
+}
+
+// Result is what one pass did.
+type Result struct {
+	// Audited is how many triggers were found to have an outcome, or were
+	// given another chance of one.
+	Audited int
+	// Recovered is how many of them had no outcome and were sent again.
+	Recovered int
+	// Pending is how many triggers were left to a later pass, most of them
+	// because their consumer has not had them yet or has them in work.
+	Pending uint64
+	// Repaired is how many consumers stood still and were set going again.
+	Repaired int
+	// More says that the pass ended at its bound and the next has work at once.
+	More bool
+}
+
+// Bounds of a pass.
+const (
+	// maxTriggers is the most triggers of one source that a pass reads: about
+	// 30 MB of memory.
+	maxTriggers = 100_000
+	// minAge keeps triggers out that are so new that their outcome may not be
+	// visible on every replica yet.
+	minAge = time.Second
+	// grace is the wait before a trigger without an outcome is looked at once
+	// more: an advisory and a replica's copy need a moment.
+	grace = time.Second
+	// skew is how far the clocks of the servers may be apart.
+	skew = time.Minute
+)
+
+// Audit looks after the inside of a pipeline. Its methods must not be called
+// concurrently; audits in several processes take turns by their lease.
+type Audit struct {
+	cfg       Config
+	deps      Deps
+	js        jetstream.JetStream
+	bound     int // triggers of one source in a pass
+	recovered metric.Int64Counter
+	repaired  metric.Int64Counter
+
+	suspects map[string]stance // consumers that seemed to stand still in the last pass
+}
+
+// New returns an audit. Its error names what is wrong with cfg.
+func New(cfg Config, deps Deps) (*Audit, error) {
+	if cfg.Every <= 0 || cfg.Settle <= 0 {
+		return nil, fmt.Errorf("audit: every %s, settle %s, want more than 0s", cfg.Every, cfg.Settle)
+	}
+	js, err := jetstream.New(deps.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	a := &Audit{cfg: cfg, deps: deps, js: js, bound: maxTriggers, suspects: map[string]stance{}}
+	meter := otel.Meter("github.com/tercelhq/tercel/services/reconciler/internal/audit")
+	a.recovered, err = meter.Int64Counter("tercel.triggers.recovered", metric.WithUnit("{message}"),
+		metric.WithDescription("Triggers that were accepted, lost inside and sent again, by source."))
+	if err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	a.repaired, err = meter.Int64Counter("tercel.consumers.repaired", metric.WithUnit("{consumer}"),
+		metric.WithDescription("Consumers that stood still and were set going again, by stage and source or destination."))
+	if err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	return a, nil
+}
+
+// Run makes a pass every Config.Every until ctx ends, and returns nil then. A
+// pass that fails is logged and made good by the next.
+func (a *Audit) Run(ctx context.Context) error {
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+		case <-ctx.Done():
+			return nil
+		}
+		res, err := a.RunOnce(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, cursor.ErrHeld): // its turn is another's
+		case err != nil:
+			a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "audit not finished", slog.Any("err", err))
+		case res.More:
+			next.Reset(0)
+			continue
+		}
+		next.Reset(a.cfg.Every)
+	}
+}
+
+// RunOnce makes one pass. It returns [cursor.ErrHeld] while another audit has
+// the lease. After any error the next pass begins where this one last noted
+// how far it had come, and nothing that was sent again is sent twice.
+func (a *Audit) RunOnce(ctx context.Context) (Result, error) {
+	lease, err := cursor.Acquire(ctx, a.js, "audit", a.cfg.LeaseTTL)
+	if err != nil {
+		return Result{}, err
+	}
+	defer lease.Release()
+	ctx = lease.Context()
+	started := time.Now()
+	p, err := loadProgress(ctx, a.js)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := a.lookBack(ctx, p); err != nil {
+		return Result{}, err
+	}
+	var res Result
+	// Consumers first: what one is given again is not lost.
+	if res.Repaired, err = a.repair(ctx, p.HealthyAt); err != nil {
+		return res, err
+	}
+	p.HealthyAt = started
+	var errs []error
+	for _, source := range a.cfg.Sources {
+		if err := a.source(ctx, source, p, &res); err != nil {
+			errs = append(errs, fmt.Errorf("audit of %s: %w", source, errors.Join(err, context.Cause(ctx))))
+		}
+	}
+	return res, errors.Join(append(errs, p.save(ctx, a.js))...)
+}
+
+// lookBack makes the audit begin anew when a stream has lost its tail since
+// the last pass: outcomes that were seen then may be lost, and sequences may
+// stand for other messages now.
+func (a *Audit) lookBack(ctx context.Context, p *progress) error {
+	for _, name := range audited {
+		lost, err := p.lostTail(ctx, a.js, name)
+		if err != nil {
+			return err
+		}
+		if lost {
+			a.deps.Log.LogAttrs(ctx, slog.LevelError, "stream lost its tail: the audit begins anew",
+				slog.String("stream", name), slog.Uint64("sequence", p.Ends[name].Sequence))
+			clear(p.Sources)
+		}
+	}
+	return nil
+}
