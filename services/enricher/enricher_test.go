@@ -100,18 +100,20 @@ func TestTriggerOfNoResourceIsPassedOnAlone(t *testing.T) {
 	}
 }
 
+// What was listed is not fetched again, but what belongs to it is.
 func TestRecordInHandIsNotFetchedAgain(t *testing.T) {
 	t.Parallel()
-	f := setup(t, oneSource, answers(nil))
+	f := setup(t, oneSource, answers(map[string]string{"/customers/c1": `{"name":"C"}`}))
 	f.start()
 	e := trigger("order.reconciled", "reconcile:order:7:n0013")
 	e.Origin, e.Resource, e.RecordID, e.Version = event.Reconcile, "order", "7", "n0013"
 	e.ObservedAt, e.TriggerSequence = time.Now().Add(-time.Minute).UTC(), 99
-	f.send(e, ` {"id":7}`)
+	f.send(e, ` {"id":7,"customer_id":"c1"}`)
 	f.eventually("an event", func() bool { return len(f.events()) == 1 })
 	got := f.events()[0]
-	if got.body != `{"trigger":null,"record": {"id":7}}` || got.Version != e.Version || !got.ObservedAt.Equal(e.ObservedAt) ||
-		got.TriggerSequence != 99 || got.header.Get(jetstream.MsgIDHeader) != e.MsgID() || len(f.seen) > 0 {
+	want := `{"trigger":null,"record": {"id":7,"customer_id":"c1"},"related":{"customer":{"name":"C"},"notes":null}}`
+	if got.body != want || got.Version != e.Version || !got.ObservedAt.Equal(e.ObservedAt) ||
+		got.TriggerSequence != 99 || got.header.Get(jetstream.MsgIDHeader) != e.MsgID() || f.asked("/orders/7") > 0 {
 		t.Errorf("got %+v with body %s after %d requests", got.Event, got.body, len(f.seen))
 	}
 }

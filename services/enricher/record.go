@@ -20,13 +20,7 @@ import (
 // enrich gets one record with what belongs to it and publishes the event, or
 // a tombstone when the source no longer has the record.
 func (s *source) enrich(ctx context.Context, res provider.Resource, t trigger, ev event.Event, msgID string) error {
-	scope := field.Scope{
-		Docs:   map[string][]byte{"body": t.raw},
-		Values: map[string]string{"id": ev.RecordID},
-	}
-	if ev.Account != event.NoAccount {
-		scope.Values["account"] = ev.Account
-	}
+	scope := t.scope(ev.RecordID, nil)
 	path, err := res.Get.Fill(scope)
 	if err != nil {
 		return fault.Permanent(fmt.Errorf("path: %w", err))

@@ -57,6 +57,19 @@ type trigger struct {
 	value jsontext.Value // raw as it stands in an enriched event
 }
 
+// scope is what the paths of a resource may refer to. A trigger that carries
+// its record has no body of its own to look into.
+func (t trigger) scope(id string, record []byte) field.Scope {
+	s := field.Scope{Docs: map[string][]byte{"record": record}, Values: map[string]string{"id": id}}
+	if t.Resource == "" {
+		s.Docs["body"] = t.raw
+	}
+	if t.Account != event.NoAccount {
+		s.Values["account"] = t.Account
+	}
+	return s
+}
+
 // handle works on one trigger. It returns nil only after everything that the
 // trigger leads to was stored (promise 5); there is no way past an error to an
 // event without its record.
@@ -116,8 +129,8 @@ func (s *source) read(m consume.Message) (trigger, error) {
 	return t, nil
 }
 
-// passOn publishes a trigger that carries its record: the source has shown it
-// already, and nobody asks for it again.
+// passOn publishes a trigger that carries its record with what belongs to it.
+// The source has shown the record already: nobody asks for it again.
 func (s *source) passOn(ctx context.Context, t trigger) error {
 	if t.RecordID == "" || t.Version == "" || t.ObservedAt.IsZero() {
 		return fault.Permanent(fmt.Errorf("trigger with a record of %s: id, version or time of observation is missing", t.Resource))
@@ -125,7 +138,16 @@ func (s *source) passOn(ctx context.Context, t trigger) error {
 	if err := field.Valid(t.raw); err != nil {
 		return fault.Permanent(fmt.Errorf("trigger with a record: %s %s: %w", t.Resource, t.RecordID, err))
 	}
-	return s.publish(ctx, t.Event, t.msgID, event.Body{Record: t.raw})
+	body := event.Body{Record: t.raw}
+	if res, ok := s.cfg.Resources[t.Resource]; ok && len(res.Related) > 0 {
+		var err error
+		body.Related, err = s.related(ctx, res, t.scope(t.RecordID, t.raw))
+		s.pause(ctx)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", t.Resource, t.RecordID, err)
+		}
+	}
+	return s.publish(ctx, t.Event, t.msgID, body)
 }
 
 // recordIDs finds the ids of the records that a trigger names, each once.
