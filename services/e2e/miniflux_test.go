@@ -207,7 +207,7 @@ func startMiniflux(t *testing.T, webhook string) *miniflux {
 	addr := freePort(t)
 	m := &miniflux{t: t, base: "http://" + addr}
 	(&process{
-		t: t, name: filepath.Join(binDir, "miniflux"), ready: m.base + "/healthcheck",
+		t: t, name: filepath.Join(binDir, "miniflux"), ready: answers(m.base + "/healthcheck"),
 		env: []string{
 			fmt.Sprintf("DATABASE_URL=postgres://tercel@%s/postgres?sslmode=disable", pg), "RUN_MIGRATIONS=1",
 			"CREATE_ADMIN=1", "ADMIN_USERNAME=" + minifluxUser, "ADMIN_PASSWORD=" + minifluxPassword,

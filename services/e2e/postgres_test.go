@@ -42,7 +42,11 @@ func startPostgres(t *testing.T) (addr string) {
 	addr = freePort(t)
 	_, port, _ := net.SplitHostPort(addr)
 	pg := &process{
-		t: t, name: filepath.Join(bin, "postgres"), ready: addr, cred: cred,
+		t: t, name: filepath.Join(bin, "postgres"), cred: cred,
+		// It takes connections before it answers queries.
+		ready: func() error {
+			return exec.Command(filepath.Join(bin, "pg_isready"), "-h", "127.0.0.1", "-p", port).Run()
+		},
 		args: []string{"-D", filepath.Join(dir, "data"), "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=" + dir, "-c", "fsync=off"},
 	}
 	pg.start()

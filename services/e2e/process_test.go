@@ -21,7 +21,7 @@ type process struct {
 	name  string
 	args  []string
 	env   []string
-	ready string // URL that answers 200 when the program is ready, or HOST:PORT that takes connections
+	ready func() error // nil when the program is ready, see answers and listens
 	log   string
 	cred  *syscall.Credential
 
@@ -57,7 +57,7 @@ func (p *process) start() {
 			p.t.Fatalf("%s ended at its start: %v\n%s", p.name, err, p.output())
 		default:
 		}
-		return isReady(p.ready)
+		return p.ready()
 	})
 }
 
@@ -97,31 +97,38 @@ func logDir(t *testing.T) string {
 	return dir
 }
 
-func isReady(at string) error {
-	if _, _, err := net.SplitHostPort(at); err == nil {
-		c, err := net.DialTimeout("tcp", at, time.Second)
+// listens is ready when addr takes connections.
+func listens(addr string) func() error {
+	return func() error {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err != nil {
 			return err
 		}
 		return c.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return err
+}
+
+// answers is ready when url answers 200.
+func answers(url string) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(resp.Body)
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", resp.Status, body.String())
+		}
+		return nil
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var body bytes.Buffer
-	_, _ = body.ReadFrom(resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, body.String())
-	}
-	return nil
 }
 
 // eventually waits for a condition, in steps that grow to a second.

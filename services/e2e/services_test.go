@@ -28,7 +28,7 @@ func startApart(t *testing.T, config, ingressAddr string, env []string) *deploym
 	for _, name := range stages {
 		health := freePort(t)
 		d.parts[name] = &process{
-			t: t, name: program(t, name), ready: "http://" + health + "/readyz", env: env,
+			t: t, name: program(t, name), ready: answers("http://" + health + "/readyz"), env: env,
 			args: []string{"--config", config, "--nats", d.natsURL, "--health", health},
 		}
 		d.parts[name].start()
@@ -43,7 +43,7 @@ func startTogether(t *testing.T, config, ingressAddr, healthAddr string, env []s
 	data := filepath.Join(t.TempDir(), "data")
 	d := &deployment{ingress: "http://" + ingressAddr, parts: map[string]*process{}}
 	up := &process{
-		t: t, name: program(t, "tercel"), ready: "http://" + healthAddr + "/readyz", env: env,
+		t: t, name: program(t, "tercel"), ready: answers("http://" + healthAddr + "/readyz"), env: env,
 		args: []string{"up", "--config", config, "--data", data, "--nats-listen", listen},
 	}
 	d.parts["tercel"] = up
@@ -68,7 +68,7 @@ jetstream: {store_dir: "` + filepath.Join(t.TempDir(), "jetstream") + `", max_me
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	srv := &process{t: t, name: program(t, "nats-server"), ready: addr, args: []string{"-c", conf}}
+	srv := &process{t: t, name: program(t, "nats-server"), ready: listens(addr), args: []string{"-c", conf}}
 	parts["nats-server"] = srv
 	srv.start()
 	return "nats://" + addr
