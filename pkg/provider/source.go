@@ -37,7 +37,8 @@ type Source struct {
 	// Request bounds what is taken in.
 	Request Request `yaml:"request"`
 	// Accounts are the provider's tenants that may be named in the request's
-	// path, POST /v1/SOURCE/ACCOUNT. Defaults to none: the path has no account.
+	// path, POST /v1/SOURCE/ACCOUNT; then every request must name one. Defaults
+	// to none: the path has no account.
 	Accounts []string `yaml:"accounts"`
 	// Limit bounds the requests taken from this source.
 	Limit Rate `yaml:"limit"`
@@ -58,7 +59,7 @@ type Identity struct {
 	// Type finds the event's type. Required.
 	Type TriggerExpr `yaml:"type"`
 	// Time finds when the event happened: RFC 3339, or Unix seconds or
-	// milliseconds. Defaults to the time of receipt.
+	// milliseconds. Defaults to not saying so.
 	Time TriggerExpr `yaml:"time"`
 }
 

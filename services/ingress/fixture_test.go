@@ -52,8 +52,12 @@ sources:
     verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
     secrets: [env:PLAIN]
     event: {id: header.X-Delivery, type: body.kind, time: [body.at, header.X-At]}
-    accounts: [north, "south.2"]
     request: {max_body: 16KiB}
+  tenants:
+    verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
+    secrets: [env:PLAIN]
+    event: {id: header.X-Delivery, type: body.kind, time: [body.at, header.X-At]}
+    accounts: [north, "south.2"]
   rotating:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:OTHER, env:PLAIN]

@@ -43,7 +43,9 @@ func find(routes map[string]*route, path string) (*route, string, bool) {
 	rest, ok := strings.CutPrefix(path, "/v1/")
 	name, account, named := strings.Cut(rest, "/")
 	r := routes[name]
-	if !ok || r == nil || named && !slices.Contains(r.source.Accounts, account) {
+	// An account that is not reconciled takes nothing in, so a source with
+	// accounts needs one.
+	if !ok || r == nil || named && !slices.Contains(r.source.Accounts, account) || !named && len(r.source.Accounts) > 0 {
 		return nil, "", false
 	}
 	if !named {

@@ -50,12 +50,12 @@ func TestAcceptedDeliveriesAreStoredBeforeTheAnswer(t *testing.T) {
 			subject: "tercel.raw.std._.contact.created",
 		},
 		"a scheme of one's own, with an account": {
-			source: "orders", account: "south.2", id: "d-1", body: ` { "kind" : "order paid", "at": 1760000000123 } ` + "\n",
+			source: "tenants", account: "south.2", id: "d-1", body: ` { "kind" : "order paid", "at": 1760000000123 } ` + "\n",
 			want: event.Event{
 				ID: "d-1~20b4d3b46bce7e93", DeliveryID: "d-1", Account: "south.2", Type: "order paid",
 				Time: time.UnixMilli(1760000000123),
 			},
-			subject: "tercel.raw.orders.south%2E2.order%20paid",
+			subject: "tercel.raw.tenants.south%2E2.order%20paid",
 		},
 		"no id at all": {
 			source: "anonymous", body: `{"action":"x"}`,
@@ -192,13 +192,15 @@ func TestUnsignedIDWithAnotherBodyIsAnotherEvent(t *testing.T) {
 			t.Errorf("%s answered %+v, want accepted", source, r)
 		}
 	}
-	d := f.delivery("orders", "same", `{"kind":"x"}`)
-	d.path += "/north"
-	if r := f.send(d); r.Status != "accepted" {
-		t.Errorf("another account answered %+v, want accepted", r)
+	for _, account := range []string{"/north", "/south.2"} { // and at two accounts
+		d := f.delivery("tenants", "same", `{"kind":"x"}`)
+		d.path += account
+		if r := f.send(d); r.Status != "accepted" {
+			t.Errorf("account %s answered %+v, want accepted", account, r)
+		}
 	}
-	if got := f.stored(); got != 5 {
-		t.Errorf("%d messages stored, want 5", got)
+	if got := f.stored(); got != 6 {
+		t.Errorf("%d messages stored, want 6", got)
 	}
 }
 
