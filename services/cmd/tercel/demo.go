@@ -191,7 +191,7 @@ func (d *demo) run(ctx context.Context) (demoResult, error) {
 		return demoResult{}, errors.New("interrupted")
 	}
 	r, err := d.count(ctx, errors.Join(phaseErr, pipelineErr, providerErr))
-	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
+	r.Seconds = float64(time.Since(started).Milliseconds()) / 1000
 	return r, err
 }
 
