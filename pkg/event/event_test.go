@@ -133,12 +133,13 @@ func TestDeadLettersKeepTheirSubjectsTail(t *testing.T) {
 func TestIdentityBindsWhatTheSignatureDoesNot(t *testing.T) {
 	t.Parallel()
 	a, b := []byte(`{"a":1}`), []byte(`{"a":2}`)
+	repeat := event.Identity("id", false, slices.Clone(a))
 	switch {
 	case event.Identity("id", true, a) != "id":
 		t.Error("a signed id must stay as it is")
 	case event.Identity("id", false, a) == event.Identity("id", false, b):
 		t.Error("two bodies share an unsigned id's identity")
-	case event.Identity("id", false, a) != event.Identity("id", false, a):
+	case event.Identity("id", false, a) != repeat:
 		t.Error("the same delivery has two identities")
 	case event.Identity("", false, a) == event.Identity("", false, b):
 		t.Error("two bodies without an id share an identity")
@@ -168,6 +169,10 @@ func TestMessageIDsAreApartAndBounded(t *testing.T) {
 	}
 	if a, b := event.AgainID("x", event.Replay), event.AgainID("x", event.Replay); a == b || a == "x" {
 		t.Errorf("AgainID() = %q and %q, want two fresh ids", a, b)
+	}
+	once := event.AgainID("x", event.Replay)
+	if twice := event.AgainID(once, event.Replay); len(twice) != len(once) || twice == once {
+		t.Errorf("sent again as %q and then as %q, want a fresh id that is not longer", once, twice)
 	}
 }
 

@@ -3,6 +3,7 @@ package event
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 
 	"github.com/nats-io/nuid"
 )
@@ -35,10 +36,18 @@ func (e Event) MsgID() string {
 }
 
 // AgainID is a fresh Nats-Msg-Id for sending again what was once published
-// under msgID: inside the dedup window the old one would be swallowed.
+// under msgID: inside the dedup window the old one would be swallowed. Sending
+// again what was sent again does not make it longer.
 func AgainID(msgID string, why Origin) string {
-	return msgID + ":" + string(why) + ":" + nuid.Next()
+	mark := ":" + string(why) + ":"
+	if i := strings.LastIndex(msgID, mark); i >= 0 && len(msgID)-i-len(mark) == nuidBytes {
+		msgID = msgID[:i]
+	}
+	return msgID + mark + nuid.Next()
 }
+
+// nuidBytes is the length of what nuid.Next returns.
+const nuidBytes = 22
 
 func boundID(id string) string {
 	if len(id) <= maxIDBytes {

@@ -58,13 +58,13 @@ type stageStatus struct {
 }
 
 type resourceStatus struct {
-	Source   string    `json:"source"`
-	Account  string    `json:"account"`
-	Resource string    `json:"resource"`
-	Through  time.Time `json:"complete_through,omitzero"`
-	LastRun  time.Time `json:"last_run,omitzero"`
-	LastOK   time.Time `json:"last_ok,omitzero"`
-	Running  bool      `json:"unfinished_window"`
+	Source     string    `json:"source"`
+	Account    string    `json:"account"`
+	Resource   string    `json:"resource"`
+	Through    time.Time `json:"complete_through,omitzero"`
+	LastRun    time.Time `json:"last_run,omitzero"`
+	LastOK     time.Time `json:"last_ok,omitzero"`
+	Unfinished bool      `json:"unfinished_window"`
 }
 
 // Run runs the command.
@@ -133,7 +133,7 @@ func readCursors(ctx context.Context, store *cursor.Store) ([]resourceStatus, er
 	for _, e := range entries {
 		all = append(all, resourceStatus{
 			Source: e.Key.Source, Account: e.Key.Account, Resource: e.Key.Resource, Through: e.Through,
-			LastRun: e.StartedAt, LastOK: e.OKAt, Running: e.Window != nil,
+			LastRun: e.StartedAt, LastOK: e.OKAt, Unfinished: e.Window != nil,
 		})
 	}
 	return all, nil
