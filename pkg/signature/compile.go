@@ -114,8 +114,10 @@ func checkFormat(faults *Faults, s Scheme) {
 
 func checkRaw(faults *Faults, s Scheme) {
 	for _, f := range []struct{ key, value string }{
-		{"list_separator", s.ListSeparator}, {"pair_separator", s.PairSeparator},
-		{"signature_key", s.SignatureKey}, {"timestamp_key", s.TimestampKey},
+		{"list_separator", s.ListSeparator},
+		{"pair_separator", s.PairSeparator},
+		{"signature_key", s.SignatureKey},
+		{"timestamp_key", s.TimestampKey},
 	} {
 		if f.value != "" {
 			faults.add(f.key, f.value, "nothing here, or format pairs or tokens")
