@@ -75,10 +75,11 @@ func (c demoCmd) Run(a *app) error {
 	if err == nil {
 		err = c.print(a, r)
 	}
-	if c.Data != "" || failed {
+	keep := failed && a.ctx.Err() == nil // who interrupts it is not curious
+	if c.Data != "" || keep {
 		fmt.Fprintf(a.err, "pipeline file, streams, database and log are kept: %s\n", d.folder.config())
 	}
-	if err := errors.Join(err, d.close(failed)); err != nil {
+	if err := errors.Join(err, d.close(keep)); err != nil {
 		return err
 	}
 	if failed {

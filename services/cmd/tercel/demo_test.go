@@ -229,3 +229,17 @@ func TestDemoTableHasEveryFigure(t *testing.T) {
 		}
 	}
 }
+
+func TestInterruptedDemoLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	code, _, errs := command(ctx, "demo", "--rate=10")
+	if code != 1 || !strings.Contains(errs, "interrupted") {
+		t.Errorf("exit code %d, %q, want 1 and why", code, errs)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
