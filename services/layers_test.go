@@ -79,6 +79,7 @@ var layers = []layer{
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/simulator", []string{"pkg"}},
+	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
 	{"services/enricher", []string{"pkg", "services/internal"}},
@@ -118,9 +119,9 @@ var reservations = []reservation{
 	},
 	{
 		path:  "modernc.org/sqlite",
-		users: []string{"services/sink/internal/sqlite", "services/cmd/tercel"},
-		tests: []string{"services/e2e"},
-		why:   "a database belongs to its destination; the demo and the end-to-end tests read what it wrote",
+		users: []string{"services/sink/internal/sqlite", "services/internal/proof"},
+		tests: []string{"services/e2e", "services/cmd/tercel"},
+		why:   "a database belongs to its destination; proof and tests read what it wrote",
 	},
 	{
 		path:  "github.com/jackc/pgx",
@@ -158,7 +159,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "services/internal/simulator",
-		users: []string{"services/cmd/tercel"},
+		users: []string{"services/cmd/tercel", "services/internal/proof"},
 		tests: []string{""},
 		why:   "it is no part of a service",
 	},

@@ -17,6 +17,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/proof"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
@@ -102,7 +103,7 @@ type demo struct {
 	file     *pipeline.File
 	provider *simulator.Provider
 	listener net.Listener
-	dest     *destination
+	dest     *proof.Destination
 
 	dead, replayed int
 
@@ -134,7 +135,7 @@ func (d *demo) prepare() (err error) {
 	if d.provider, err = simulator.New(d.cmd.provider(source.Secrets[0], source.API.Token)); err != nil {
 		return err
 	}
-	d.dest, err = openDestination(d.folder.database())
+	d.dest, err = proof.Open(d.folder.database(), demoSource, demoResource)
 	return err
 }
 
@@ -280,19 +281,19 @@ func (d *demo) gaveUp(ctx context.Context, last error) error {
 // complete reports whether the destination has everything; without healed,
 // everything but what the source refuses to show.
 func (d *demo) complete(ctx context.Context, healed bool) (bool, error) {
-	far, err := d.dest.read(ctx)
+	far, err := d.dest.Read(ctx)
 	if err != nil {
 		return false, err
 	}
-	v := compare(d.provider.Book(), d.provider.Newest(), far, healed)
-	return len(v.lost) == 0 && len(v.undelivered) == 0, nil
+	v := proof.Compare(d.provider.Book(), d.provider.Newest(), far, healed)
+	return len(v.Lost) == 0 && len(v.Undelivered) == 0, nil
 }
 
 // countDead reports whether every webhook of a poisoned record that was taken
 // has its dead letter.
 func (d *demo) countDead(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	want := map[string]bool{}
-	for _, id := range poisonedWebhooks(d.provider.Book()) {
+	for _, id := range proof.Poisoned(d.provider.Book()) {
 		want[id] = true
 	}
 	letters := 0
@@ -329,12 +330,12 @@ func (d *demo) replay(ctx context.Context, js jetstream.JetStream) error {
 func (d *demo) count(ctx context.Context, phaseErr error) (demoResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	far, err := d.dest.read(ctx)
+	far, err := d.dest.Read(ctx)
 	if err != nil {
 		return demoResult{}, errors.Join(phaseErr, err)
 	}
 	book := d.provider.Book()
-	r := newResult(book, compare(book, d.provider.Newest(), far, true), far)
+	r := newResult(book, proof.Compare(book, d.provider.Newest(), far, true), far)
 	r.DeadLettered, r.Replayed, r.Seed = d.dead, d.replayed, d.cmd.Seed
 	if phaseErr != nil {
 		r.Failures = slices.Insert(r.Failures, 0, phaseErr.Error())

@@ -60,7 +60,7 @@ const maxColumns = 79
 
 func (p *progress) show(ctx context.Context) {
 	c := p.demo.provider.Progress()
-	events, reconciled := p.demo.dest.size(ctx)
+	events, reconciled := p.demo.dest.Size(ctx)
 	line := fmt.Sprintf("%5.1fs %s: %d/%d changes, %d accepted, %d delivered, %d repaired", time.Since(p.started).Seconds(),
 		p.demo.currentPhase(), c.Changes, c.Planned, c.Accepted, events, reconciled)
 	if p.live {

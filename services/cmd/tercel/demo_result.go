@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -9,9 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/services/internal/proof"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
@@ -58,128 +55,19 @@ type demoResult struct {
 	Failures []string `json:"failures,omitempty"`
 }
 
-// verdict is what a comparison of both ends found.
-type verdict struct {
-	lost        []string        // per record, what is wrong with it
-	undelivered []string        // delivery ids
-	doubled     []string        // delivery ids with several events
-	forged      map[string]bool // by delivery id
-	byDelivery  map[string][]farEvent
-}
-
-// compare holds the destination against the provider's book and records.
-// Without healed, records that the source refuses to show are left out.
-func compare(book simulator.Book, newest map[string]simulator.Record, far farEnd, healed bool) verdict {
-	v := verdict{forged: map[string]bool{}, byDelivery: map[string][]farEvent{}}
-	for _, e := range far.events {
-		if e.forged {
-			v.forged[cmp.Or(e.deliveryID, e.id)] = true
-		}
-		if e.deliveryID != "" {
-			v.byDelivery[e.deliveryID] = append(v.byDelivery[e.deliveryID], e)
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(newest)) {
-		want := newest[id]
-		if want.Poisoned && !healed {
-			continue
-		}
-		if got, ok := far.records[id]; !ok {
-			v.lost = append(v.lost, id+" is not in the destination")
-		} else if fault := differs(want, got); fault != "" {
-			v.lost = append(v.lost, id+" "+fault)
-		}
-	}
-	v.checkWebhooks(book, healed)
-	return v
-}
-
-// differs says how a record in the destination isn't the one at the source.
-func differs(want simulator.Record, got farRecord) string {
-	version := string(event.TimeVersion(want.UpdatedAt))
-	switch {
-	case want.Deleted && !got.deleted:
-		return "is not deleted in the destination"
-	case want.Deleted: // nobody could have fetched its last version
-		return ""
-	case got.deleted:
-		return "is deleted in the destination only"
-	case got.version != version:
-		return fmt.Sprintf("has version %s in the destination, %s at the source", got.version, version)
-	case !sameJSON(want.JSON, []byte(got.record)):
-		return "has other content in the destination"
-	}
-	return ""
-}
-
-// sameJSON compares values and not their spelling.
-func sameJSON(a, b []byte) bool {
-	x, y := jsontext.Value(slices.Clone(a)), jsontext.Value(slices.Clone(b))
-	return x.Canonicalize() == nil && y.Canonicalize() == nil && string(x) == string(y)
-}
-
-func (v *verdict) checkWebhooks(book simulator.Book, healed bool) {
-	waits := map[string]bool{}
-	if !healed {
-		for _, id := range poisonedWebhooks(book) {
-			waits[id] = true
-		}
-	}
-	for _, d := range book.Deliveries {
-		switch n := len(v.byDelivery[d.ID]); {
-		case !d.Taken():
-		case d.Kind == simulator.Forged:
-			v.forged[d.ID] = true
-		case d.Kind != simulator.Genuine || waits[d.ID]:
-		case n == 0:
-			v.undelivered = append(v.undelivered, d.ID)
-		case n > 1:
-			v.doubled = append(v.doubled, d.ID)
-		}
-	}
-}
-
-// poisonedWebhooks are the ids of webhooks that were taken and speak of records
-// that can't be fetched.
-func poisonedWebhooks(book simulator.Book) (ids []string) {
-	poisoned := map[string]bool{}
-	for _, c := range book.Changes {
-		if c.Poisoned {
-			poisoned[c.DeliveryID] = true
-		}
-	}
-	for _, d := range book.Deliveries {
-		if d.Kind == simulator.Genuine && d.Taken() && poisoned[d.ID] {
-			ids = append(ids, d.ID)
-		}
-	}
-	return ids
-}
-
-func newResult(book simulator.Book, v verdict, far farEnd) demoResult {
+func newResult(book simulator.Book, v proof.Verdict, far proof.FarEnd) demoResult {
 	c := book.Counts()
 	r := demoResult{
-		Sent: c.Sent, Dropped: c.Dropped, Accepted: c.Accepted, DuplicatesSent: c.DuplicatesSent,
-		Forged: c.Forged, ForgedRefused: c.ForgedRefused, ForgedAccepted: len(v.forged),
-		Delivered: len(far.events), Undelivered: len(v.undelivered), Lost: len(v.lost),
-		MissedRepaired: repaired(book, far),
+		Sent: c.Sent, Dropped: c.Dropped, Accepted: c.Accepted, DuplicatesSent: c.DuplicatesSent, DuplicatesAbsorbed: v.Absorbed,
+		Forged: c.Forged, ForgedRefused: c.ForgedRefused, ForgedAccepted: len(v.Forged),
+		Undelivered: len(v.Undelivered), Lost: len(v.Lost), MissedRepaired: v.Repaired,
 	}
-	for _, e := range far.events {
-		if e.enriched {
-			r.Enriched++
-		}
-	}
-	for _, d := range book.Deliveries {
-		if d.Kind == simulator.Duplicate && d.Taken() && len(v.byDelivery[d.ID]) == 1 {
-			r.DuplicatesAbsorbed++
-		}
-	}
-	took := latencies(book, v)
-	r.P50, r.P99 = milliseconds(percentile(took, 0.5)), milliseconds(percentile(took, 0.99))
-	r.fail(len(v.lost), "lost", v.lost)
-	r.fail(len(v.undelivered), "accepted, but not delivered", v.undelivered)
-	r.fail(len(v.doubled), "delivered more than once", v.doubled)
-	r.fail(len(v.forged), "forged, but accepted", slices.Sorted(maps.Keys(v.forged)))
+	r.Delivered, r.Enriched = far.Delivered()
+	r.P50, r.P99 = milliseconds(percentile(v.Took, 0.5)), milliseconds(percentile(v.Took, 0.99))
+	r.fail(len(v.Lost), "lost", v.Lost)
+	r.fail(len(v.Undelivered), "accepted, but not delivered", v.Undelivered)
+	r.fail(len(v.Doubled), "delivered more than once", v.Doubled)
+	r.fail(len(v.Forged), "forged, but accepted", slices.Sorted(maps.Keys(v.Forged)))
 	return r
 }
 
@@ -190,40 +78,6 @@ func (r *demoResult) fail(n int, what string, all []string) {
 	if n > 0 {
 		r.Failures = append(r.Failures, fmt.Sprintf("%d %s, such as %q", n, what, all[:min(n, maxExamples)]))
 	}
-}
-
-// repaired counts the dropped changes that only a list can have told of.
-func repaired(book simulator.Book, far farEnd) (n int) {
-	type version struct{ record, version string }
-	found := map[version]bool{}
-	for _, e := range far.events {
-		if e.origin == string(event.Reconcile) || e.origin == string(event.Backfill) {
-			found[version{e.recordID, e.version}] = true
-		}
-	}
-	for _, c := range book.Changes {
-		if c.Dropped && found[version{c.RecordID, string(event.TimeVersion(c.At))}] {
-			n++
-		}
-	}
-	return n
-}
-
-// latencies are the times from sending a webhook that was taken at once to its
-// event in the destination, sorted. Replayed ones waited for an operator.
-func latencies(book simulator.Book, v verdict) (took []time.Duration) {
-	for _, d := range book.Deliveries {
-		if d.Kind != simulator.Genuine || !d.Taken() || d.Attempt != 1 {
-			continue
-		}
-		for _, e := range v.byDelivery[d.ID] {
-			if e.origin == string(event.Webhook) {
-				took = append(took, e.writtenAt.Sub(d.SentAt))
-			}
-		}
-	}
-	slices.Sort(took)
-	return took
 }
 
 // percentile is the nearest-rank percentile of sorted durations, 0 of none.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tercelhq/tercel/services/internal/proof"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
@@ -105,7 +106,7 @@ func TestComparisonFindsWhatIsPlanted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			far := plant(t, d, tt.plant, tt.arg)
-			got := newResult(d.provider.Book(), compare(d.provider.Book(), d.provider.Newest(), far, true), far)
+			got := newResult(d.provider.Book(), proof.Compare(d.provider.Book(), d.provider.Newest(), far, true), far)
 			if tt.want != nil && tt.want(got) != 1 {
 				t.Errorf("count is %d, want 1", tt.want(got))
 			}
@@ -134,32 +135,32 @@ func genuine(d *demo) string {
 }
 
 // plant copies the demo's database, changes one row of it, and reads it.
-func plant(t *testing.T, d *demo, statement, arg string) farEnd {
+func plant(t *testing.T, d *demo, statement, arg string) proof.FarEnd {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "planted.db")
-	if _, err := d.dest.db.ExecContext(t.Context(), "VACUUM INTO ?", path); err != nil {
-		t.Fatal(err)
+	exec := func(file, statement, arg string) int64 {
+		db, err := sql.Open("sqlite", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		res, err := db.ExecContext(t.Context(), statement, arg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _ := res.RowsAffected()
+		return n
 	}
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
+	exec(d.folder.database(), "VACUUM INTO ?", path)
+	if n := exec(path, statement, arg); n != 1 {
+		t.Fatalf("%d rows changed, want 1", n)
 	}
-	res, err := db.ExecContext(t.Context(), statement, arg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := res.RowsAffected(); n != 1 || err != nil {
-		t.Fatalf("%d rows changed (%v), want 1", n, err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	planted, err := openDestination(path)
+	planted, err := proof.Open(path, demoSource, demoResource)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = planted.Close() }()
-	far, err := planted.read(t.Context())
+	far, err := planted.Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
