@@ -182,7 +182,7 @@ func (l *Loop) session(ctx context.Context) error {
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler.
-	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*l.cfg.Timeout+l.cfg.AckWait)
+	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*l.cfg.Timeout+l.cfg.AckWait, ctx.Done())
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
 	var workers sync.WaitGroup

@@ -496,6 +496,32 @@ func TestStopLeavesNothingOnTheWay(t *testing.T) {
 	}
 }
 
+// A message that fails while the loop stops doesn't come back to its last pull
+// again and again.
+func TestStopUsesUpNoFurtherAttempts(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.MaxAttempts = 1000
+	begun := make(chan struct{})
+	release := make(chan struct{})
+	var once sync.Once
+	stop := f.start(noting(j, func(context.Context, consume.Message) error {
+		once.Do(func() { close(begun) })
+		<-release
+		return errTest
+	}))
+	f.send("evt_1")
+	<-begun
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	<-time.After(100 * time.Millisecond) // the stop is seen by then, the last pull not over
+	close(release)
+	<-stopped
+	if n := j.count(); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+}
+
 func TestStopOfAnIdleLoopIsPrompt(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

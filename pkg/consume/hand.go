@@ -21,14 +21,16 @@ type hand struct {
 	// patience is how long a message may be in hand. After that its handler
 	// hangs: without heartbeats the server gives it to somebody else.
 	patience time.Duration
+	// stopped is closed when the loop has been told to stop.
+	stopped <-chan struct{}
 
 	mu   sync.Mutex                  // guards msgs
 	msgs map[jetstream.Msg]time.Time // when each was taken
 }
 
-func newHand(room int, patience time.Duration) *hand {
+func newHand(room int, patience time.Duration, stopped <-chan struct{}) *hand {
 	return &hand{
-		feed: make(chan jetstream.Msg, room), freed: make(chan struct{}, 1), patience: patience,
+		feed: make(chan jetstream.Msg, room), freed: make(chan struct{}, 1), patience: patience, stopped: stopped,
 		msgs: make(map[jetstream.Msg]time.Time, room),
 	}
 }
@@ -68,6 +70,18 @@ func (h *hand) drop(batch []jetstream.Msg) {
 	select {
 	case h.freed <- struct{}{}:
 	default:
+	}
+}
+
+// soonest is the shortest delay of a message that is given back. When the loop
+// stops, what it gives back must not come to its own last pull again and use
+// up its attempts there.
+func (h *hand) soonest(retryMin time.Duration) time.Duration {
+	select {
+	case <-h.stopped:
+		return max(retryMin, pullWait)
+	default:
+		return retryMin
 	}
 }
 

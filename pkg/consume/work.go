@@ -31,7 +31,7 @@ func (l *Loop) work(ctx context.Context, h *hand) {
 				break gather
 			}
 		}
-		l.batch(ctx, batch)
+		l.batch(ctx, h, batch)
 		h.drop(batch)
 	}
 }
@@ -48,7 +48,7 @@ type inHand struct {
 }
 
 // batch handles messages and answers each. Handlers get no more than Timeout.
-func (l *Loop) batch(ctx context.Context, raw []jetstream.Msg) {
+func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
@@ -71,8 +71,9 @@ func (l *Loop) batch(ctx context.Context, raw []jetstream.Msg) {
 		held, msgs = append(held, h), append(msgs, h.message)
 	}
 	errs := l.call(ctx, msgs)
+	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
-		outcome := l.settle(ctx, h, errs[i])
+		outcome := l.settle(ctx, h, errs[i], soonest)
 		l.endSpan(h.span, outcome, errs[i])
 		l.metrics.settled(ctx, outcome, time.Since(started))
 	}
@@ -100,7 +101,7 @@ func (l *Loop) call(ctx context.Context, msgs []Message) (errs []error) {
 
 // settle gives JetStream the one answer that err deserves (promise 5: the
 // handler has returned, so its result is acknowledged or there is none).
-func (l *Loop) settle(ctx context.Context, h inHand, err error) Outcome {
+func (l *Loop) settle(ctx context.Context, h inHand, err error, soonest time.Duration) Outcome {
 	var ackErr error
 	outcome := Acked
 	delay, asked := fault.Delay(err)
@@ -112,9 +113,9 @@ func (l *Loop) settle(ctx context.Context, h inHand, err error) Outcome {
 	case h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = Terminated, l.terminate(h, fault.Exhausted, err)
 	case asked:
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, l.cfg.RetryMin))
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
 	default:
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(l.delay(h.message.Attempt))
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(l.delay(h.message.Attempt), soonest))
 	}
 	if err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "message not handled", slog.String("stage", l.stage),
