@@ -75,7 +75,7 @@ func (d *destination) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		wrote, err := d.session(ctx)
 		if ctx.Err() != nil {
-			if err != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
 				d.log.LogAttrs(ctx, slog.LevelWarn, "destination closed badly", slog.Any("err", err))
 			}
 			return
