@@ -71,7 +71,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if len(cfg.Destinations) == 0 {
 		errs = append(errs, errors.New("sink: no destinations"))
 	}
-	return s, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Run delivers to all destinations until ctx ends, then finishes what is in
