@@ -42,7 +42,7 @@ sources:
           since: updated_after
           order: ascending
           items: orders
-          next: next_cursor
+          next: {cursor: next_cursor, param: cursor}
           limit: {param: limit, size: 100}
           every: 2s
           settle: 1s
@@ -164,7 +164,8 @@ func complete(ctx context.Context, p *simulator.Provider, d *proof.Destination, 
 	}
 	v := proof.Compare(p.Book(), p.Newest(), far, healed)
 	if len(v.Lost)+len(v.Undelivered) > 0 {
-		return fmt.Errorf("lost %.5q, accepted but undelivered %.5q", v.Lost, v.Undelivered)
+		return fmt.Errorf("%d lost, such as %q; %d accepted but undelivered, such as %q", len(v.Lost), v.Lost[:min(3, len(v.Lost))],
+			len(v.Undelivered), v.Undelivered[:min(3, len(v.Undelivered))])
 	}
 	return nil
 }

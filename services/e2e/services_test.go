@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -14,7 +15,7 @@ var stages = []string{"ingress", "enricher", "sink", "reconciler"}
 
 // deployment is a running pipeline, in one process or in many.
 type deployment struct {
-	natsURL string
+	natsURL func() string       // the server's address as of now
 	ingress string              // base URL for webhooks
 	parts   map[string]*process // by service name, or "tercel" alone
 }
@@ -24,12 +25,13 @@ type deployment struct {
 func startApart(t *testing.T, config, ingressAddr string, env []string) *deployment {
 	t.Helper()
 	d := &deployment{ingress: "http://" + ingressAddr, parts: map[string]*process{}}
-	d.natsURL = startNATS(t, d.parts)
+	natsURL := startNATS(t, d.parts)
+	d.natsURL = func() string { return natsURL }
 	for _, name := range stages {
 		health := freePort(t)
 		d.parts[name] = &process{
 			t: t, name: program(t, name), ready: answers("http://" + health + "/readyz"), env: env,
-			args: []string{"--config", config, "--nats", d.natsURL, "--health", health},
+			args: []string{"--config", config, "--nats", natsURL, "--health", health},
 		}
 		d.parts[name].start()
 	}
@@ -48,11 +50,13 @@ func startTogether(t *testing.T, config, ingressAddr, healthAddr string, env []s
 	}
 	d.parts["tercel"] = up
 	up.start()
-	url, err := os.ReadFile(filepath.Join(data, "nats.url"))
-	if err != nil {
-		t.Fatal(err)
+	d.natsURL = func() string { // it has a new token at every start
+		url, err := os.ReadFile(filepath.Join(data, "nats.url"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(url))
 	}
-	d.natsURL = string(url[:len(url)-1])
 	return d
 }
 
@@ -77,7 +81,7 @@ jetstream: {store_dir: "` + filepath.Join(t.TempDir(), "jetstream") + `", max_me
 // jetStream connects to the deployment's server.
 func (d *deployment) jetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(d.natsURL, nats.MaxReconnects(-1))
+	nc, err := nats.Connect(d.natsURL(), nats.MaxReconnects(-1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (r *Run) work(ctx context.Context) error {
 	visited := map[string]struct{}{}
 	for range r.list.MaxPages {
 		if _, again := visited[r.w.Position]; again {
-			return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle", r.cfg.Key, r.w.Pages))
+			return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle; does next.param name the right parameter?", r.cfg.Key, r.w.Pages))
 		}
 		visited[r.w.Position] = struct{}{}
 		p, err := r.fetch(ctx, r.w)
