@@ -1,0 +1,248 @@
+package consume_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Stopping ends the intake. What is in hand, with a worker or waiting for one,
+// is finished and acknowledged; nothing is left for the ack wait to bring back.
+func TestStopFinishesTheWorkInHand(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.Workers, f.cfg.AckWait = 2, 30*time.Second
+	release := make(chan struct{})
+	stop := f.start(noting(j, func(ctx context.Context, _ consume.Message) error {
+		<-release
+		return ctx.Err() // an error if stopping has canceled the work
+	}))
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, fmt.Sprint("evt_", i))
+	}
+	f.send(ids...)
+	f.eventually("two in hand", func() bool { return j.count() == 2 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	select {
+	case <-stopped:
+		t.Fatal("Run() returned with work in hand")
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(release)
+	<-stopped
+	c, err := f.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Acknowledgements carry no answer: the server may still be reading them.
+	f.eventually("nothing is unanswered", func() bool {
+		i, err := c.Info(t.Context())
+		return err == nil && i.NumAckPending == 0 && i.AckFloor.Stream == uint64(j.count())
+	})
+	if n := j.count(); n > 2+4 {
+		t.Errorf("%d messages were handled after the stop, want those in hand alone", n)
+	}
+}
+
+// What the server was handing out at the moment of stopping is worked on too,
+// and does not wait for its ack wait to pass.
+func TestStopLeavesNothingOnTheWay(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.Workers, f.cfg.Batch, f.cfg.AckWait = 2, 50, 30*time.Second
+	var ids []string
+	for i := range 5000 {
+		ids = append(ids, fmt.Sprint("evt_", i))
+	}
+	f.send(ids...)
+	for round := range 5 {
+		stop := f.start(func(_ context.Context, msgs []consume.Message) []error {
+			for _, m := range msgs {
+				j.note(m)
+			}
+			return make([]error, len(msgs))
+		})
+		f.eventually("some calls", func() bool { return j.count() >= 500*(round+1) })
+		stop()
+		c, err := f.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.eventually("nothing is unanswered", func() bool {
+			i, err := c.Info(t.Context())
+			return err == nil && i.NumAckPending == 0
+		})
+	}
+}
+
+// A message that fails while the loop stops doesn't come back to its last pull
+// again and again.
+func TestStopUsesUpNoFurtherAttempts(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.MaxAttempts = 1000
+	begun := make(chan struct{})
+	release := make(chan struct{})
+	var once sync.Once
+	stop := f.start(noting(j, func(context.Context, consume.Message) error {
+		once.Do(func() { close(begun) })
+		<-release
+		return errTest
+	}))
+	f.send("evt_1")
+	<-begun
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	<-time.After(100 * time.Millisecond) // the stop is seen by then, the last pull not over
+	close(release)
+	<-stopped
+	if n := j.count(); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+}
+
+func TestStopOfAnIdleLoopIsPrompt(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	stop := f.start(consume.Each(func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_1")
+	f.settled()
+	started := time.Now()
+	stop()
+	if took := time.Since(started); took > 2*time.Second {
+		t.Errorf("an idle loop took %s to stop", took)
+	}
+}
+
+func TestDeletedConsumerIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.start(noting(j, func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_1")
+	f.settled()
+	if err := f.js.DeleteConsumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders")); err != nil {
+		t.Fatal(err)
+	}
+	f.send("evt_2")
+	f.eventually("the second message", func() bool { return len(j.of("evt_2")) > 0 })
+	f.settled()
+}
+
+func TestServerRestartIsSurvived(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.start(noting(j, func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_1")
+	f.settled()
+	f.server.Stop()
+	f.server.Resume()
+	f.eventually("a connection", func() bool { return f.js.Conn().IsConnected() })
+	f.send("evt_2")
+	f.eventually("the second message", func() bool { return len(j.of("evt_2")) > 0 })
+	f.settled()
+}
+
+// A message in hand while the server is away is answered or delivered again.
+func TestServerRestartDuringWorkLosesNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.MaxAttempts = 100
+	var done sync.Map
+	begun, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.start(consume.Each(func(_ context.Context, m consume.Message) error {
+		once.Do(func() { close(begun) })
+		<-release
+		done.Store(string(m.Data), true)
+		return nil
+	}))
+	var ids []string
+	for i := range 50 {
+		ids = append(ids, fmt.Sprint("evt_", i))
+	}
+	f.send(ids...)
+	<-begun
+	f.server.Stop()
+	close(release)
+	f.server.Resume()
+	f.settled()
+	for _, id := range ids {
+		if _, ok := done.Load(id); !ok {
+			t.Errorf("%s was never handled", id)
+		}
+	}
+}
+
+// Two loops share a consumer: between them each message is handled once.
+func TestLoopsShareTheirConsumer(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	var first, second atomic.Int32
+	counting := func(n *atomic.Int32) consume.Handler {
+		return noting(j, func(context.Context, consume.Message) error {
+			n.Add(1)
+			<-time.After(5 * time.Millisecond)
+			return nil
+		})
+	}
+	f.start(counting(&first))
+	f.start(counting(&second))
+	const n = 200
+	for i := range n {
+		f.send(fmt.Sprint("evt_", i))
+	}
+	f.settled()
+	if j.count() != n || first.Load() == 0 || second.Load() == 0 {
+		t.Errorf("%d calls, %d and %d, want %d shared by both", j.count(), first.Load(), second.Load(), n)
+	}
+}
+
+func TestRefusedConsumerEndsTheLoop(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	c := topology.EnrichConsumer("orders", f.cfg.Delivery())
+	c.FilterSubject, c.FilterSubjects = "", []string{"tercel.raw.>", "tercel.raw.orders.>"} // they overlap
+	loop, err := consume.New(f.cfg, topology.StreamRaw, c, consume.Each(nil), consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := loop.Run(ctx); err == nil {
+		t.Error("Run() = nil for a consumer that the server refuses")
+	}
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	good := topology.EnrichConsumer("orders", topology.Delivery{AckWait: time.Second, MaxAttempts: 3})
+	for name, change := range map[string]func(*consume.Config, *jetstream.ConsumerConfig){
+		"no workers":         func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.Workers = 0 },
+		"no batch":           func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.Batch = 0 },
+		"a short ack wait":   func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.AckWait = time.Millisecond },
+		"no timeout":         func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.Timeout = 0 },
+		"no attempts":        func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.MaxAttempts = 0 },
+		"delays upside down": func(c *consume.Config, _ *jetstream.ConsumerConfig) { c.RetryMax = c.RetryMin - 1 },
+		"foreign consumer":   func(_ *consume.Config, j *jetstream.ConsumerConfig) { j.Durable = "theirs" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, consumer := consume.DefaultConfig(), good
+			change(&cfg, &consumer)
+			if _, err := consume.New(cfg, topology.StreamRaw, consumer, consume.Each(nil), consume.Deps{}); err == nil {
+				t.Error("New() took it")
+			}
+		})
+	}
+}
