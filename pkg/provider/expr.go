@@ -108,4 +108,10 @@ func ParsePath(text string) (Path, error) {
 }
 
 // Fill returns the path with every reference replaced and escaped.
-func (p Path) Fill(s field.Scope) (string, error) { return p.Build(s, url.PathEscape) }
+func (p Path) Fill(s field.Scope) (string, error) { return p.Build(s, escape) }
+
+// escape keeps a value in its place wherever a template has it: to what
+// url.PathEscape does it adds the separators of a query.
+func escape(value string) string { return querySeparators.Replace(url.PathEscape(value)) }
+
+var querySeparators = strings.NewReplacer("&", "%26", "=", "%3D", "+", "%2B")
