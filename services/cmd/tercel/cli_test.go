@@ -403,7 +403,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Errorf("reconcile status:\n%s", out)
 	}
 
-	out := ok(t, with("listen", "--since", "1h", "-n", "4", "--json")...)
+	out := ok(t, with("listen", "--since", "1h", "-n", "3", "--json")...)
 	if !strings.Contains(out, `"origin":"ORIGIN_WEBHOOK"`) || !strings.Contains(out, `"origin":"ORIGIN_REPLAY"`) && !strings.Contains(out, "RECONCILE") && !strings.Contains(out, "BACKFILL") {
 		t.Errorf("listen:\n%s", out)
 	}
