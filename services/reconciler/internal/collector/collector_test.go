@@ -319,7 +319,7 @@ func TestOriginalThatIsGoneMakesALetterWithoutPayload(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := f.letters(1)[0]
-			if !got.PayloadMissing || got.Payload != nil && len(got.Payload) > 0 || got.OriginalSequence != remove {
+			if !got.PayloadMissing || len(got.Payload) > 0 || got.OriginalSequence != remove {
 				t.Errorf("letter %+v", got)
 			}
 			if got.Reason.Message != "Unacknowledged message was deleted" || got.Kind != deadletter.Terminated {
