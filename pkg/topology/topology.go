@@ -56,8 +56,8 @@ type Limits struct {
 	// MaxAge is how long messages are kept.
 	MaxAge time.Duration `yaml:"max_age"`
 	// MaxBytes is the most disk space that the stream takes, per replica. A
-	// full stream refuses new messages rather than drop old ones. 0 means no
-	// limit but the disk.
+	// full stream refuses new messages rather than drop old ones; only those of
+	// advisories and reports drop their oldest. 0 means no limit but the disk.
 	MaxBytes config.Bytes `yaml:"max_bytes"`
 }
 
@@ -100,9 +100,9 @@ func Streams(c Config) []jetstream.StreamConfig {
 			"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED."+worked+".>")
 	}
 	return []jetstream.StreamConfig{
-		c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...),
+		rolling(c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...)),
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
-		c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>"),
+		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>"),
 	}
@@ -126,6 +126,15 @@ func (c Config) stream(name, about string, l Limits, subjects ...string) jetstre
 		MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, MaxMsgsPerSubject: -1,
 		AllowDirect: true, AllowAtomicPublish: true,
 	}
+}
+
+// rolling makes a full stream drop its oldest messages. The server tells an
+// advisory once: refused, it is gone, and its dead letter too (promise 3),
+// while the oldest ones have been worked on. A report that is refused would
+// keep its window from ever being finished.
+func rolling(s jetstream.StreamConfig) jetstream.StreamConfig {
+	s.Discard = jetstream.DiscardOld
+	return s
 }
 
 // Buckets returns the wanted key-value buckets.

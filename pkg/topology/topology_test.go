@@ -99,6 +99,39 @@ func TestFullStreamsRefuse(t *testing.T) {
 	}
 }
 
+// Promise 3: nobody repeats an advisory that was refused, so their stream lets
+// go of what has been worked on long ago; and a window that can't be reported
+// could never be finished.
+func TestPromise3FullStreamsOfAdvisoriesAndReportsTakeTheNewest(t *testing.T) {
+	t.Parallel()
+	for stream, subject := range map[string]string{
+		topology.StreamAdvisories: "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED." + topology.StreamRaw + ".enrich_orders",
+		topology.StreamReports:    topology.PrefixReports + ".orders.order",
+	} {
+		t.Run(stream, func(t *testing.T) {
+			t.Parallel()
+			js := natstest.Run(t)
+			c := topology.DefaultConfig()
+			c.DeadLetters.MaxBytes, c.Reports.MaxBytes = 4<<10, 4<<10
+			if err := topology.Ensure(t.Context(), js, c); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				if _, err := js.Publish(t.Context(), subject, make([]byte, 256)); err != nil {
+					t.Fatalf("message %d: %v", i, err)
+				}
+			}
+			s, err := js.Stream(t.Context(), stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if state := s.CachedInfo().State; state.LastSeq != 100 || state.Bytes > 4<<10 {
+				t.Errorf("last sequence %d with %d bytes, want 100 in no more than 4096", state.LastSeq, state.Bytes)
+			}
+		})
+	}
+}
+
 func TestLastForSeesOnlyWhatTheConsumerTakes(t *testing.T) {
 	t.Parallel()
 	js := natstest.Run(t)
