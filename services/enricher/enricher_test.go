@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -32,7 +30,15 @@ const order7 = `{"id":"evt_1","kind":"order.paid","order":{"id":7}}`
 
 func TestTriggerBecomesAnEventWithItsRecords(t *testing.T) {
 	t.Parallel()
-	f := setup(t, oneSource, answers(whole()))
+	var arrived atomic.Int64 // when the API began with the record
+	ok := answers(whole())
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/orders/7" {
+			arrived.Store(time.Now().UnixNano())
+			<-time.After(20 * time.Millisecond)
+		}
+		ok(w, r)
+	})
 	f.start()
 	before := time.Now()
 	seq := f.send(trigger("order.paid", "evt_1"), order7)
@@ -62,8 +68,8 @@ func TestTriggerBecomesAnEventWithItsRecords(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, pair[0], pair[1])
 		}
 	}
-	if e.ObservedAt.Before(before) || e.ObservedAt.After(time.Now()) {
-		t.Errorf("observed at %s, want between %s and now", e.ObservedAt, before)
+	if e.ObservedAt.Before(before) || e.ObservedAt.UnixNano() > arrived.Load() {
+		t.Errorf("observed at %s, want after %s and no later than the API began with it", e.ObservedAt, before)
 	}
 }
 
@@ -150,6 +156,38 @@ func TestManyRecordsInOneTrigger(t *testing.T) {
 	want = slices.Insert(want, 1, "evt_1#b orders:_:evt_1:b")
 	if got := ids(); !slices.Equal(got, want) {
 		t.Errorf("in the end: events %q, want %q", got, want)
+	}
+}
+
+// One record without hope doesn't give up the trigger while another has some,
+// and the reason names those that failed and no other.
+func TestManyRecordsShareTheBestFate(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/plain/a":
+			w.WriteHeader(422)
+		case "/plain/b":
+			if calls.Add(1) == 1 {
+				w.WriteHeader(500)
+				return
+			}
+			fmt.Fprint(w, `{"id":"b"}`) // no version: without hope as well
+		default:
+			fmt.Fprint(w, `{"id":"c","version":1}`)
+		}
+	})
+	f.start()
+	f.send(trigger("batch.done", "evt_1"), `{"orders":[{"id":"a"},{"id":"b"},{"id":"c"}]}`)
+	f.settled("orders")
+	r, _ := f.reason()
+	want := "batch a: GET orders /plain/a: status 422; batch b: version: record.version: no value"
+	if r.Class != fault.Fatal || r.Attempts != 2 || r.Message != want {
+		t.Errorf("reason %+v, want a permanent one in attempt 2: %s", r, want)
+	}
+	if got := f.events(); len(got) != 1 || got[0].RecordID != "c" {
+		t.Errorf("%d events, want that of c alone", len(got))
 	}
 }
 
@@ -261,18 +299,9 @@ func TestWhatCannotBeEnrichedBecomesADeadLetter(t *testing.T) {
 			f.start()
 			seq := f.send(trigger("order.paid", "evt_1"), tt.trigger)
 			f.settled("orders")
-			f.eventually("an advisory", func() bool { return len(f.messages(topology.StreamAdvisories)) == 1 })
-			var advisory struct {
-				Sequence uint64 `json:"stream_seq"`
-				Reason   string `json:"reason"`
-			}
-			m := f.messages(topology.StreamAdvisories)[0]
-			if err := json.Unmarshal(m.Data, &advisory); err != nil {
-				t.Fatal(err)
-			}
-			r := consume.DecodeReason(advisory.Reason)
-			if advisory.Sequence != seq || r.Class != tt.class || r.Attempts != tt.attempts || !strings.HasPrefix(r.Message, tt.reason) {
-				t.Errorf("reason %+v for message %d, want class %s after %d attempts: %s", r, advisory.Sequence, tt.class, tt.attempts, tt.reason)
+			r, at := f.reason()
+			if at != seq || r.Class != tt.class || r.Attempts != tt.attempts || !strings.HasPrefix(r.Message, tt.reason) {
+				t.Errorf("reason %+v for message %d, want class %s after %d attempts: %s", r, at, tt.class, tt.attempts, tt.reason)
 			}
 			if r.TraceID != strings.Split(traceParent, "-")[1] {
 				t.Errorf("trace %q, want the trigger's", r.TraceID)
@@ -363,9 +392,11 @@ const twoSources = oneSource + `
 
 func TestOneDeadAPIHoldsUpNoOtherSource(t *testing.T) {
 	t.Parallel()
+	release := make(chan struct{})
 	f := setup(t, twoSources, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/hub/") {
-			<-r.Context().Done() // hangs
+			<-release // hangs as long as the test looks
+			w.WriteHeader(500)
 			return
 		}
 		fmt.Fprint(w, `{"id":"i","version":1}`)
@@ -383,7 +414,7 @@ func TestOneDeadAPIHoldsUpNoOtherSource(t *testing.T) {
 	if got := f.events(); len(got) != n || got[0].Source != "hub" {
 		t.Errorf("%d events, want %d of the source that lives", len(got), n)
 	}
-	f.api.CloseClientConnections()
+	close(release)
 }
 
 // Stopping ends the intake; the trigger in hand is finished and acknowledged.

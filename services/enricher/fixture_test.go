@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
@@ -213,6 +214,21 @@ func (f *fixture) messages(stream string) []*jetstream.RawStreamMsg {
 		all = append(all, m)
 	}
 	return all
+}
+
+// reason waits for the first advisory and returns why which message was given
+// up.
+func (f *fixture) reason() (consume.Reason, uint64) {
+	f.t.Helper()
+	f.eventually("an advisory", func() bool { return len(f.messages(topology.StreamAdvisories)) == 1 })
+	var advisory struct {
+		Sequence uint64 `json:"stream_seq"`
+		Reason   string `json:"reason"`
+	}
+	if err := json.Unmarshal(f.messages(topology.StreamAdvisories)[0].Data, &advisory); err != nil {
+		f.t.Fatal(err)
+	}
+	return consume.DecodeReason(advisory.Reason), advisory.Sequence
 }
 
 // events reads TERCEL_ENRICHED.
