@@ -43,11 +43,12 @@ func (s state) join(t state) state {
 }
 
 // A block is a part of the ledger as it is stored: big-endian numbers, a
-// header of format (1 byte), created (8) and through (8), then 32 bytes for
-// each entry: id, version, observed, deleted.
+// header of format (1 byte), created, through and at (8 each), then 32 bytes
+// for each entry: id, version, observed, deleted.
 type block struct {
 	created int64  // when the stream was created
 	through uint64 // the sequence up to which it was read
+	at      int64  // when the message of that sequence was stored
 	entries []entry
 }
 
@@ -57,8 +58,8 @@ type entry struct {
 }
 
 const (
-	format      = 1
-	headerBytes = 17
+	format      = 2
+	headerBytes = 25
 	entryBytes  = 32
 	maxEntries  = 4096
 )
@@ -70,6 +71,7 @@ func (b block) encode() []byte {
 	out = append(out, format)
 	out = binary.BigEndian.AppendUint64(out, uint64(b.created))
 	out = binary.BigEndian.AppendUint64(out, b.through)
+	out = binary.BigEndian.AppendUint64(out, uint64(b.at))
 	for _, e := range b.entries {
 		for _, n := range [...]uint64{e.id, e.version, uint64(e.observed), uint64(e.deleted)} {
 			out = binary.BigEndian.AppendUint64(out, n)
@@ -84,7 +86,7 @@ func decode(data []byte) (block, error) {
 		return block{}, errBlock
 	}
 	number := func(at int) uint64 { return binary.BigEndian.Uint64(data[at:]) }
-	b := block{created: int64(number(1)), through: number(9)}
+	b := block{created: int64(number(1)), through: number(9), at: int64(number(17))}
 	b.entries = make([]entry, 0, (len(data)-headerBytes)/entryBytes)
 	for at := headerBytes; at < len(data); at += entryBytes {
 		e := entry{number(at), state{number(at + 8), int64(number(at + 16)), int64(number(at + 24))}}

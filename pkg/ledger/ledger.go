@@ -3,8 +3,9 @@
 //
 // It reads the headers of enriched events only, and keeps 32 bytes for each
 // record in blocks of the bucket tercel_ledger. Nothing in it is precious: what
-// is deleted, unreadable, or was read from a stream that exists no longer is
-// read again from the stream. It outlives the stream's own retention.
+// is deleted, unreadable, or was read from a stream that exists no longer or
+// has lost its tail is read again from the stream. It outlives the stream's own
+// retention.
 //
 // State is a join of events: of a record's live versions the newest counts,
 // and it counts as deleted if that was observed later (promise 7). Reading the
@@ -63,6 +64,7 @@ type Ledger struct {
 
 	index   map[uint64]state
 	through uint64 // the last sequence in index
+	at      int64  // when its message was stored
 	stored  uint64 // the last sequence in the blocks
 
 	full   []ref // blocks that are not written again
@@ -93,7 +95,7 @@ func Open(ctx context.Context, js jetstream.JetStream, source, account, resource
 	if l.kv, err = js.KeyValue(ctx, topology.BucketLedger); err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", topology.BucketLedger, err)
 	}
-	if err := l.load(ctx, info.State.LastSeq); err != nil {
+	if err := l.load(ctx, stream); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", l.prefix, err)
 	}
 	return l, nil
@@ -106,14 +108,22 @@ type loaded struct {
 }
 
 // load reads the blocks in the order in which they were begun. A block that is
-// unreadable, of another stream, or ahead of a stream that was set back means
-// that some of what the ledger would claim is not so.
-func (l *Ledger) load(ctx context.Context, last uint64) error {
+// unreadable, of another stream, or read from a part of the stream that is no
+// longer there means that some of what the ledger would claim is not so.
+func (l *Ledger) load(ctx context.Context, stream jetstream.Stream) error {
 	blocks, err := l.read(ctx)
 	if err != nil {
 		return err
 	}
-	unusable := func(b loaded) bool { return b.err != nil || b.block.created != l.created || b.block.through > last }
+	last, intact := stream.CachedInfo().State.LastSeq, true
+	if end := newest(blocks); end.through > 0 && end.through <= last {
+		if intact, err = holds(ctx, stream, end); err != nil {
+			return err
+		}
+	}
+	unusable := func(b loaded) bool {
+		return !intact || b.err != nil || b.block.created != l.created || b.block.through > last
+	}
 	if slices.ContainsFunc(blocks, unusable) {
 		// The bad ones go last: while one is there, the ledger is not believed.
 		slices.SortStableFunc(blocks, func(a, b loaded) int {
@@ -130,9 +140,10 @@ func (l *Ledger) load(ctx context.Context, last uint64) error {
 		for _, e := range b.block.entries {
 			l.index[e.id] = l.index[e.id].join(e.state)
 		}
-		l.through = max(l.through, b.block.through)
 		l.full = append(l.full, b.ref)
 	}
+	end := newest(blocks)
+	l.through, l.at = end.through, end.at
 	l.stored = l.through
 	l.beginTail(1)
 	if n := len(blocks); n > 0 {
@@ -146,6 +157,32 @@ func (l *Ledger) load(ctx context.Context, last uint64) error {
 		}
 	}
 	return nil
+}
+
+// newest returns the block that was read furthest; all others lie before it.
+func newest(blocks []loaded) block {
+	var end block
+	for _, b := range blocks {
+		if b.block.through >= end.through {
+			end = b.block
+		}
+	}
+	return end
+}
+
+// holds reports whether the stream still has what end was read up to. A stream
+// that lost its tail, as in a power cut, and has grown beyond its old end since
+// has another message there. One that has none let it go by age, and may have
+// all the rest.
+func holds(ctx context.Context, stream jetstream.Stream, end block) (bool, error) {
+	m, err := stream.GetMsg(ctx, end.through)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("message %s %d: %w", topology.StreamEnriched, end.through, err)
+	}
+	return m.Time.UnixNano() == end.at, nil
 }
 
 func b2i(b bool) int {
@@ -196,7 +233,7 @@ func (l *Ledger) CatchUp(ctx context.Context) (through uint64, err error) {
 			return l.through, fmt.Errorf("ledger %s: %w", l.prefix, err)
 		}
 		l.observe(m)
-		l.through = m.Sequence
+		l.through, l.at = m.Sequence, m.StoredAt.UnixNano()
 		if len(l.ids) == maxEntries {
 			if err := l.store(ctx); err != nil {
 				return l.through, err
@@ -292,7 +329,7 @@ func (l *Ledger) store(ctx context.Context) error {
 }
 
 func (l *Ledger) encode(ids []uint64) []byte {
-	b := block{created: l.created, through: l.through, entries: make([]entry, len(ids))}
+	b := block{created: l.created, through: l.through, at: l.at, entries: make([]entry, len(ids))}
 	for i, id := range ids {
 		b.entries[i] = entry{id, l.index[id]}
 	}

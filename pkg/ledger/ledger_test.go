@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -264,6 +266,44 @@ func TestLedgerIsRebuilt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Promise 6: a stream that lost its tail in a power cut, and has grown beyond
+// its old end since, gives its sequences to other events. What was seen in the
+// lost tail must not count as seen.
+func TestPromise6ATailThatWasLostIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, false)
+	js, err := jetstream.New(srv.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ensure(t, js)
+	publish(t, js, live("a", 1, 0))
+	srv.Stop()
+	dir, before := filepath.Join(srv.StoreDir(), "jetstream", "$G", "streams", topology.StreamEnriched), t.TempDir()
+	if err := os.CopyFS(before, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	srv.Resume()
+	publish(t, js, live("b", 1, 0))
+	catchUp(t, open(t, js))
+	srv.Stop()
+	if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(before))); err != nil {
+		t.Fatal(err)
+	}
+	srv.Resume()
+	publish(t, js, live("c", 1, 1), live("d", 1, 1))
+
+	l := open(t, js)
+	catchUp(t, l)
+	for id, want := range map[string]ledger.Verdict{
+		"a": ledger.Matched, "b": ledger.Missed, "c": ledger.Matched, "d": ledger.Matched,
+	} {
+		if got := l.Lookup(id, number(1)); got != want {
+			t.Errorf("Lookup(%s) = %s, want %s", id, got, want)
+		}
 	}
 }
 

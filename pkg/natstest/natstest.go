@@ -35,6 +35,10 @@ func Start(t testing.TB, sync bool) *Server {
 // URL is where clients connect. It stays the same over Stop and Resume.
 func (s *Server) URL() string { return s.srv.ClientURL() }
 
+// StoreDir is where the server keeps its streams. Copied while the server is
+// stopped, and put back, it is what a power cut leaves.
+func (s *Server) StoreDir() string { return s.opts.StoreDir }
+
 // Stop ends the server and waits until it is down. Clients that may reconnect
 // do so after Resume.
 func (s *Server) Stop() {
