@@ -83,7 +83,7 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 		return err
 	}
 	defer srv.Shutdown()
-	tel, err := boot.StartTelemetry(ctx, "up", file.Telemetry)
+	tel, err := boot.StartTelemetry(ctx, "up", file.Telemetry, o.Log)
 	if err != nil {
 		return err
 	}

@@ -13,14 +13,13 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
-	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Exit codes of every program.
@@ -62,16 +61,22 @@ func Main(name string, build func(Env) (Service, error)) int {
 		panic(err) // the flags above are wrong
 	}
 	if _, err := parser.Parse(os.Args[1:]); err != nil {
-		parser.Errorf("%s", err)
+		fmt.Fprintf(os.Stderr, "%s: %s\nRun \"%s --help\" for its flags.\n", name, err, name)
 		return Usage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, name, f, build); err != nil {
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err = run(ctx, name, f, build)
+	switch {
+	case err == nil:
+		return OK
+	case errors.As(err, new(config.Faults)): // each line begins with its place
 		fmt.Fprintln(os.Stderr, err)
-		return Failed
+	default:
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, err)
 	}
-	return OK
+	return Failed
 }
 
 func run(ctx context.Context, name string, f flags, build func(Env) (Service, error)) error {
@@ -86,60 +91,15 @@ func run(ctx context.Context, name string, f flags, build func(Env) (Service, er
 		file.Telemetry.Listen = f.Health
 	}
 	log := NewLogger(os.Stderr, file.Telemetry.LogLevel).With(slog.String("service", name))
-	tel, err := StartTelemetry(ctx, name, file.Telemetry)
+	tel, err := StartTelemetry(ctx, name, file.Telemetry, log)
 	if err != nil {
 		return err
 	}
 	defer tel.Shutdown()
-	nc, err := Connect(file.NATS, name, log)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	env := Env{File: file, Conn: nc, Log: log}
-	if env.JetStream, err = jetstream.New(nc); err != nil {
-		return fmt.Errorf("jetstream: %w", err)
-	}
-	if err := topology.Ensure(ctx, env.JetStream, file.Streams); err != nil {
-		return fmt.Errorf("set up streams: %w", err)
-	}
-	svc, err := build(env)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
 	return Group{
-		Log: log, Metrics: tel.Handler(), Listen: file.Telemetry.Listen, Services: map[string]Service{name: svc},
+		Log: log, Metrics: tel.Handler(), Listen: file.Telemetry.Listen,
+		Services: map[string]Service{name: &starter{name: name, file: file, log: log, build: build}},
 	}.Run(ctx)
-}
-
-// Connect opens the connection that a program keeps for its whole life. It
-// waits for a server that is away and reconnects for ever.
-func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
-	opts := []nats.Option{
-		nats.Name("tercel-" + name), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
-		nats.ReconnectWait(500 * time.Millisecond), nats.Timeout(5 * time.Second),
-		// Refused permissions come here only; requests just time out.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			log.Warn("nats error", slog.Any("err", err))
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				log.Warn("nats disconnected", slog.Any("err", err))
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats connected", slog.String("server", nc.ConnectedServerName())) }),
-	}
-	if cfg.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(cfg.Credentials))
-	}
-	if cfg.CA != "" {
-		opts = append(opts, nats.RootCAs(cfg.CA))
-	}
-	nc, err := nats.Connect(cfg.URL, append(opts, more...)...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to nats: %w", err)
-	}
-	return nc, nil
 }
 
 // NewLogger returns the JSON logger of every program.
@@ -206,8 +166,11 @@ func (g Group) Run(ctx context.Context) error {
 		if e.err == nil && ctx.Err() == nil {
 			e.err = errors.New("ended by itself")
 		}
+		if e.err != nil && len(g.Services) > 1 {
+			e.err = fmt.Errorf("%s: %w", e.name, e.err)
+		}
 		if e.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", e.name, e.err))
+			errs = append(errs, e.err)
 		}
 		cancel()
 	}

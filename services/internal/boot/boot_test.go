@@ -11,11 +11,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel"
 
-	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
@@ -48,7 +46,7 @@ func start(t *testing.T, services map[string]boot.Service) (url string, stop con
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	tel, err := boot.StartTelemetry(ctx, "test", pipeline.Default().Telemetry)
+	tel, err := boot.StartTelemetry(ctx, "test", pipeline.Default().Telemetry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,26 +104,6 @@ func TestOneFailureStopsTheOthersAndIsTold(t *testing.T) {
 	a.end <- errors.New("out of luck")
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "a: out of luck") || !b.stopped.Load() {
 		t.Errorf("Run() = %v, b stopped %t; want a's error and b stopped", err, b.stopped.Load())
-	}
-}
-
-func TestConnectWaitsForAServerThatIsAway(t *testing.T) {
-	t.Parallel()
-	srv := natstest.Start(t, false)
-	url := srv.URL()
-	srv.Stop()
-	nc, err := boot.Connect(pipeline.NATS{URL: url}, "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatalf("Connect() with the server away = %v, want a connection that waits", err)
-	}
-	defer nc.Close()
-	srv.Resume()
-	for deadline := time.After(30 * time.Second); !nc.IsConnected(); {
-		select {
-		case <-deadline:
-			t.Fatal("not connected 30s after the server came back")
-		case <-time.After(20 * time.Millisecond):
-		}
 	}
 }
 

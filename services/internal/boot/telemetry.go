@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -36,10 +37,11 @@ type Telemetry struct {
 // always to be had from [Telemetry.Handler]; with an OTLP endpoint, in cfg or
 // in OTEL_EXPORTER_OTLP_ENDPOINT, traces and metrics are sent there as well.
 // Traces get ids and travel through the pipeline even where nobody takes them.
-func StartTelemetry(ctx context.Context, name string, cfg pipeline.Telemetry) (*Telemetry, error) {
+// What can't be sent is told in log.
+func StartTelemetry(ctx context.Context, name string, cfg pipeline.Telemetry, log *slog.Logger) (*Telemetry, error) {
 	t := &Telemetry{registry: prometheus.NewRegistry()}
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	prom, err := otelprom.New(otelprom.WithRegisterer(t.registry))
+	prom, err := otelprom.New(otelprom.WithRegisterer(t.registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
@@ -57,6 +59,7 @@ func StartTelemetry(ctx context.Context, name string, cfg pipeline.Telemetry) (*
 		meterOpts = append(meterOpts, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(metrics)))
 	}
 	t.meters, t.traces = sdkmetric.NewMeterProvider(meterOpts...), sdktrace.NewTracerProvider(traceOpts...)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry not sent", slog.Any("err", err)) }))
 	otel.SetMeterProvider(t.meters)
 	otel.SetTracerProvider(t.traces)
 	otel.SetTextMapPropagator(propagation.TraceContext{})

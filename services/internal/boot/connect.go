@@ -1,0 +1,70 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+)
+
+// awayEvery is the time between two lines that say that no server is there.
+const awayEvery = 30 * time.Second
+
+// Connect opens the connection that a program keeps for its whole life. It
+// waits for a server that is away or refuses the credentials, says so in log,
+// and tries for ever.
+func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	var told time.Time // the client calls its handlers one after the other
+	connected := func(nc *nats.Conn) {
+		told = time.Time{}
+		log.Info("nats connected", slog.String("server", nc.ConnectedServerName()))
+	}
+	opts := []nats.Option{
+		nats.Name("tercel-" + name), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(500 * time.Millisecond), nats.Timeout(5 * time.Second),
+		// Credentials that are being changed may be refused for a while.
+		nats.IgnoreAuthErrorAbort(),
+		// Refused permissions come here only; requests just time out.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("nats error", slog.Any("err", err))
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("nats disconnected", slog.Any("err", err))
+			}
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if time.Since(told) > awayEvery {
+				told = time.Now()
+				log.Warn("nats not reached; trying on", slog.Any("err", err))
+			}
+		}),
+		nats.ConnectHandler(connected), nats.ReconnectHandler(connected),
+	}
+	if cfg.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Credentials))
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	nc, err := nats.Connect(cfg.URL, append(opts, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", WithoutAddress(err))
+	}
+	return nc, nil
+}
+
+// WithoutAddress replaces an error about an address that is no URL by one that
+// doesn't quote it: there may be a password or a token in it.
+func WithoutAddress(err error) error {
+	if errors.As(err, new(*url.Error)) {
+		return errors.New("the address is no URL; want nats://HOST:PORT, several separated by commas," +
+			" with %XX for special characters in a user, password or token")
+	}
+	return err
+}

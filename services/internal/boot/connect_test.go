@@ -1,0 +1,158 @@
+package boot_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/embednats"
+)
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.After(30 * time.Second); !ok(); {
+		select {
+		case <-deadline:
+			t.Fatalf("not within 30s: %s", what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func TestConnectWaitsForAServerThatIsAwayAndSaysSo(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, false)
+	url := srv.URL()
+	srv.Stop()
+	log := &lines{}
+	nc, err := boot.Connect(pipeline.NATS{URL: url}, "test", boot.NewLogger(log, "info"))
+	if err != nil {
+		t.Fatalf("Connect() with the server away = %v, want a connection that waits", err)
+	}
+	defer nc.Close()
+	eventually(t, "the log says that the server is away", func() bool { return strings.Contains(log.String(), "nats not reached") })
+	srv.Resume()
+	eventually(t, "connected, and the log says so", func() bool {
+		return nc.IsConnected() && strings.Contains(log.String(), "nats connected")
+	})
+	if n := strings.Count(log.String(), "nats not reached"); n != 1 {
+		t.Errorf("%d lines say that the server is away, want one for many attempts:\n%s", n, log)
+	}
+}
+
+// A token that is refused several times may be the right one soon.
+func TestConnectOutlivesRefusedCredentials(t *testing.T) {
+	t.Parallel()
+	srv, err := embednats.Start(embednats.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Durability: topology.Relaxed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Shutdown)
+	token, address, _ := strings.Cut(strings.TrimPrefix(srv.URL(), "nats://"), "@")
+	log := &lines{}
+	var asked atomic.Int32
+	nc, err := boot.Connect(pipeline.NATS{URL: "nats://" + address}, "test", boot.NewLogger(log, "info"), nats.TokenHandler(func() string {
+		if asked.Add(1) < 5 {
+			return "not-" + token
+		}
+		return token
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	eventually(t, "connected with the right token", nc.IsConnected)
+	if !strings.Contains(log.String(), "Authorization") || strings.Contains(log.String(), token) {
+		t.Errorf("want a refusal in the log, and no token:\n%s", log)
+	}
+}
+
+func TestAnAddressThatIsNoURLIsNotQuoted(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"nats://plant ed@127.0.0.1:4222", "nats://u:planted%zz@127.0.0.1:4222", "nats://u:planted/x@127.0.0.1:4222",
+		"nats://127.0.0.1:4222,nats://u:planted^[@x",
+	} {
+		nc, err := boot.Connect(pipeline.NATS{URL: url}, "test", slog.New(slog.DiscardHandler))
+		if err == nil {
+			nc.Close()
+			t.Errorf("Connect(%q) = nil, want an error", url)
+		} else if strings.Contains(err.Error(), "plant") || !strings.Contains(err.Error(), "nats://HOST:PORT") {
+			t.Errorf("Connect(%q) = %v, want what was wanted and nothing of the password", url, err)
+		}
+	}
+}
+
+// Before NATS is there, a service is alive, not ready, and says what it waits
+// for; afterwards it is built.
+func TestAServiceStartsWhenNATSDoes(t *testing.T) {
+	srv := natstest.Start(t, false)
+	file := pipeline.Default()
+	file.NATS.URL = srv.URL()
+	srv.Stop()
+	svc := &fake{}
+	url, stop, ended := start(t, map[string]boot.Service{
+		"test": boot.NewStarter("test", file, slog.New(slog.DiscardHandler), func(boot.Env) (boot.Service, error) { return svc, nil }),
+	})
+	if code, _ := get(t, url+"/livez"); code != http.StatusOK {
+		t.Errorf("/livez without nats = %d, want 200", code)
+	}
+	eventually(t, "/readyz says that nats is away", func() bool {
+		code, body := get(t, url+"/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "nats not reached")
+	})
+	srv.Resume()
+	eventually(t, "/readyz is 200", func() bool { code, _ := get(t, url+"/readyz"); return code == http.StatusOK })
+	stop()
+	if err := <-ended; err != nil || !svc.stopped.Load() {
+		t.Errorf("Run() = %v, stopped %t; want a clean stop", err, svc.stopped.Load())
+	}
+}
+
+func TestAServiceStopsWhileItWaitsForNATS(t *testing.T) {
+	file := pipeline.Default()
+	file.NATS.URL = "nats://127.0.0.1:1"
+	url, stop, ended := start(t, map[string]boot.Service{
+		"test": boot.NewStarter("test", file, slog.New(slog.DiscardHandler), func(boot.Env) (boot.Service, error) {
+			t.Error("built without nats")
+			return &fake{}, nil
+		}),
+	})
+	eventually(t, "/readyz says that nats is away", func() bool {
+		_, body := get(t, url+"/readyz")
+		return strings.Contains(body, "nats not reached")
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v, want nil: it was told to stop", err)
+	}
+}
