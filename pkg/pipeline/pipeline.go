@@ -174,6 +174,9 @@ func (f *File) Validate(c *config.Check) {
 			c.Fault(section+"."+key, "", problems[key])
 		}
 	}
+	if f.Enricher.Batch != 1 {
+		c.Fault("enricher.batch", "", "1: every trigger is worked on by itself")
+	}
 	f.validateStreams(c)
 	f.validateServices(c)
 }

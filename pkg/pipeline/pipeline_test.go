@@ -110,6 +110,7 @@ destinations:
   w: {sqlite: {path: w.db}, files: {dir: d}}
   x: {files: {dir: d}, subscribe: ["a.>", "a.*.b"]}
 streams: {replicas: 2}
+enricher: {batch: 10}
 `)
 	var faults config.Faults
 	if !errors.As(err, &faults) {
@@ -120,7 +121,7 @@ streams: {replicas: 2}
 	for _, want := range []string{
 		`did you mean "stripe"?`, `NO_SUCH`, `did you mean "issue"?`, `did you mean "hmac-sha256"?`, `sources.orders.secrets`,
 		`sources.orders.event.type`, `sources.orders.api.base`, `did you mean "token"?`, `sources.orders.resources.order.get`,
-		`sources.orders.resources.order.version`, `sources.orders.resources.order.reconcile.every`, `did you mean`, `destinations.w`, `destinations.x.subscribe`, `streams.replicas`,
+		`sources.orders.resources.order.version`, `sources.orders.resources.order.reconcile.every`, `did you mean`, `destinations.w`, `destinations.x.subscribe`, `streams.replicas`, `enricher.batch`,
 		`tercel.yaml:4:`,
 	} {
 		if !strings.Contains(text, want) {

@@ -169,6 +169,7 @@ func TestFaultsNameWhatIsWanted(t *testing.T) {
 		"resources without base": {"preset: miniflux\nsecrets: [env:S]\nresources: [entry]", "api.base"},
 		"http to the world":      {"preset: github\nsecrets: [env:S]\napi: {base: \"http://api.example.com\"}", "https"},
 		"password in the base":   {"preset: github\nsecrets: [env:S]\napi: {base: \"https://u:p@api.example.com\"}", "credentials"},
+		"token and basic":        {"preset: github\nsecrets: [env:S]\napi: {token: env:T, basic: {user: u, password: env:P}}", "api.basic"},
 		"bad account":            {"preset: github\nsecrets: [env:S]\naccounts: [\"a/b\"]", "accounts[0]"},
 		"header in a record id":  {"preset: github\nsecrets: [env:S]\nresources:\n  x: {triggers: [x], id: header.X-Id, get: \"/x/{id}\", version: record.v}", "body"},
 	} {

@@ -241,6 +241,9 @@ func (s *Source) validateAPI(c *config.Check) {
 	if a.Basic != nil && (a.Basic.User == "" || a.Basic.Password.IsZero()) {
 		c.Fault("api.basic", "", "{user: NAME, password: env:NAME}")
 	}
+	if a.Basic != nil && !a.Token.IsZero() {
+		c.Fault("api.basic", "basic beside token", "one of them: both are sent in the same header")
+	}
 	if a.Concurrency < 1 || a.Concurrency > 4096 {
 		c.Fault("api.concurrency", "", "1 to 4096")
 	}
