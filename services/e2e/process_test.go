@@ -88,12 +88,17 @@ func (p *process) output() string {
 	return string(b[max(0, len(b)-8_000):])
 }
 
-// logDir keeps the programs' logs of a test.
+// logDir keeps the programs' logs of a test, until it has passed.
 func logDir(t *testing.T) string {
 	dir := filepath.Join(os.TempDir(), "tercel-e2e-logs", t.Name())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			_ = os.RemoveAll(dir)
+		}
+	})
 	return dir
 }
 
