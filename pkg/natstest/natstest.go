@@ -22,15 +22,22 @@ type Server struct {
 // is acknowledged, as production does.
 func Start(t testing.TB, sync bool) *Server {
 	t.Helper()
-	s := &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(), SyncAlways: sync,
-		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 2 << 30,
-	}}
+	s := newServer(t, sync)
 	s.Resume()
 	t.Cleanup(s.Stop)
 	return s
 }
+
+func newServer(t testing.TB, sync bool) *Server {
+	return &Server{t: t, opts: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: t.TempDir(), SyncAlways: sync,
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 2 << 30,
+	}}
+}
+
+// Name is the server's name, as a stream's information gives its leader.
+func (s *Server) Name() string { return s.srv.Name() }
 
 // URL is where clients connect. It stays the same over Stop and Resume.
 func (s *Server) URL() string { return s.srv.ClientURL() }
@@ -65,11 +72,16 @@ func (s *Server) Resume() {
 // meanwhile.
 func (s *Server) Connect() *nats.Conn {
 	s.t.Helper()
-	nc, err := nats.Connect(s.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	return connect(s.t, s.URL())
+}
+
+func connect(t testing.TB, urls string) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
-		s.t.Fatalf("connect: %v", err)
+		t.Fatalf("connect: %v", err)
 	}
-	s.t.Cleanup(nc.Close)
+	t.Cleanup(nc.Close)
 	return nc
 }
 

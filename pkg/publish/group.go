@@ -2,106 +2,162 @@ package publish
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// commitLoop takes what waits and commits it, one group after the other: while
-// one is on its way to disk, the next gathers. After Close it commits what is
-// left and returns.
+// commitLoop takes what waits and commits it. While Config.Batches groups are
+// on their way to disk, the next gathers. After Close it commits what is left,
+// and returns once all is answered.
 func (p *Publisher) commitLoop() {
 	defer close(p.ended)
+	var work sync.WaitGroup
+	defer work.Wait()
+	room := make(chan struct{}, p.cfg.Batches) // one value for each group on its way
 	for {
+		room <- struct{}{}
+		var first *pending
 		select {
-		case w := <-p.queue:
-			p.commit(p.gather(w))
+		case first = <-p.queue:
 		case <-p.done:
-			for {
-				select {
-				case w := <-p.queue:
-					p.commit(p.gather(w))
-				default:
-					return
-				}
+			select {
+			case first = <-p.queue:
+			default:
+				return
 			}
 		}
+		batch, single := p.sort(p.gather(first))
+		p.publishSingly(&work, single)
+		if len(batch) == 0 {
+			<-room
+			continue
+		}
+		work.Go(func() {
+			defer func() { <-room }()
+			p.commit(batch)
+		})
 	}
 }
 
+// gather takes what waits, up to the limits of a group. Who has given up
+// waiting is left out: a provider that was answered 503 sends again anyway.
 func (p *Publisher) gather(first *pending) []*pending {
-	group, size := []*pending{first}, len(first.msg.Data)
-	for len(group) < p.cfg.MaxBatch && size < p.cfg.MaxBatchBytes {
+	group, size := make([]*pending, 0, min(1+len(p.queue), p.cfg.MaxBatch)), 0
+	for w := first; ; {
+		if w.ctx.Err() == nil {
+			group, size = append(group, w), size+w.msg.Size()
+		}
+		if len(group) == p.cfg.MaxBatch || size >= p.cfg.MaxBatchBytes {
+			return group
+		}
 		select {
-		case w := <-p.queue:
-			group, size = append(group, w), size+len(w.msg.Data)
+		case w = <-p.queue:
 		default:
 			return group
 		}
 	}
-	return group
 }
 
-// commit stores one group. The server refuses a whole batch for one id that it
-// knows, without saying which, so repeats inside the group and ids published
-// of late go beside the batch, where the server tells them apart by itself.
-func (p *Publisher) commit(group []*pending) {
-	var batch, single []*pending
-	var followers map[string][]*pending
-	seen := make(map[string]bool, len(group))
+// sort tells apart what may go into a batch. The server refuses a whole batch
+// for one id that it knows, so repeats of what is on its way wait for its
+// outcome, and repeats of what was stored of late go beside the batch, where
+// the server answers them one by one and without writing.
+func (p *Publisher) sort(group []*pending) (batch, single []*pending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	batch = group[:0]
 	for _, w := range group {
-		switch {
-		case seen[w.id]:
-			if followers == nil {
-				followers = map[string][]*pending{}
-			}
-			followers[w.id] = append(followers[w.id], w)
-		case p.known.has(w.id):
+		leader, flying := p.flying[w.id]
+		if flying {
+			leader.followers = append(leader.followers, w)
+			continue
+		}
+		p.flying[w.id] = w
+		if p.known.has(w.id) {
 			single = append(single, w)
-		default:
+		} else {
 			batch = append(batch, w)
 		}
-		seen[w.id] = true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
-	defer cancel()
-	answer := func(w *pending, ack Ack, err error) {
-		if err == nil {
-			p.known.add(w.id)
-		}
-		w.result <- result{ack, err}
-		for _, f := range followers[w.id] {
-			f.result <- result{Ack{Sequence: ack.Sequence, Duplicate: true}, err}
-		}
-	}
-	var wg sync.WaitGroup
-	publishSingly := func(ws []*pending) {
-		for _, w := range ws {
-			wg.Go(func() {
-				ack, err := p.one(ctx, w.msg)
-				answer(w, ack, err)
-			})
-		}
-	}
-	publishSingly(single)
-	if len(batch) < 2 || !p.commitBatch(ctx, batch, answer) {
-		publishSingly(batch)
-	}
-	wg.Wait()
+	return batch, single
 }
 
-// commitBatch stores the batch atomically and answers its members. It reports
-// false when the batch was not acknowledged; its members must then be
-// published one by one, which settles those that had been stored after all as
-// duplicates of themselves.
-func (p *Publisher) commitBatch(ctx context.Context, batch []*pending, answer func(*pending, Ack, error)) bool {
+// settle answers w and the repeats that wait for it.
+func (p *Publisher) settle(w *pending, ack Ack, err error) {
+	p.mu.Lock()
+	delete(p.flying, w.id)
+	if err == nil {
+		p.known.add(w.id)
+	}
+	p.mu.Unlock()
+	w.result <- result{ack, err}
+	for _, f := range w.followers {
+		f.result <- result{Ack{Sequence: ack.Sequence, Duplicate: true}, err}
+	}
+}
+
+// publishSingly publishes messages side by side, each with its own
+// acknowledgement.
+func (p *Publisher) publishSingly(work *sync.WaitGroup, ws []*pending) {
+	for _, w := range ws {
+		work.Go(func() {
+			ack, err := p.one(context.Background(), w.msg)
+			p.settle(w, ack, err)
+		})
+	}
+}
+
+// maxBatchTries bounds how often a batch is tried without the repeats that
+// were found in it. More than one is found in a row only while somebody else
+// publishes the same ids.
+const maxBatchTries = 3
+
+// commit stores a batch. When it is not acknowledged, because the server knows
+// one of its ids or because nothing was heard, the ids are asked for, all at
+// once; those stored are answered, and the others tried again.
+func (p *Publisher) commit(batch []*pending) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+	defer cancel()
+	for range maxBatchTries {
+		if len(batch) < 2 {
+			break
+		}
+		first, err := p.publishBatch(ctx, batch)
+		if err == nil {
+			for i, w := range batch {
+				p.settle(w, Ack{Sequence: first + uint64(i)}, nil)
+			}
+			return
+		}
+		if refused(err) && !isCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
+			break // some message is at fault, or there is no room: each gets its own answer
+		}
+		if batch = p.settleKnown(ctx, batch); ctx.Err() != nil {
+			for _, w := range batch { // their senders have been told so
+				p.settle(w, Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err))
+			}
+			return
+		}
+	}
+	var work sync.WaitGroup
+	p.publishSingly(&work, batch)
+	work.Wait()
+}
+
+// publishBatch stores messages atomically and returns the sequence of the
+// first.
+func (p *Publisher) publishBatch(ctx context.Context, batch []*pending) (uint64, error) {
 	msgs := make([]*nats.Msg, len(batch))
 	for i, w := range batch {
 		msgs[i] = w.msg
 	}
-	// Half of the time is kept for publishing one by one. Nothing is asked of
-	// the server before the commit: its errors come there.
+	// Half of the time is kept for what is done when no answer comes. Nothing
+	// is asked of the server before the commit: its errors come there.
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout/2)
 	defer cancel()
 	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, msgs, jetstreamext.BatchFlowControl{})
@@ -112,38 +168,66 @@ func (p *Publisher) commitBatch(ctx context.Context, batch []*pending, answer fu
 			m.Header.Del(jetstreamext.BatchSeqHeader)
 			m.Header.Del(jetstreamext.BatchCommitHeader)
 		}
-		return false
+		return 0, err
 	}
-	first := ack.Sequence - uint64(len(batch)) + 1
+	return ack.Sequence - uint64(len(batch)) + 1, nil
+}
+
+// noSuchID is a message id that no message has.
+const noSuchID = "tercel.probe"
+
+// settleKnown asks the server which ids of a batch it knows, answers those and
+// returns the others. The question is a message under that id which could only
+// be stored after one with an id that doesn't exist. The server looks for
+// duplicates first (nats-server's processJetStreamMsg), so it answers with the
+// place of the first, or that the condition doesn't hold; it writes nothing.
+func (p *Publisher) settleKnown(ctx context.Context, batch []*pending) (unknown []*pending) {
+	futures := make([]jetstream.PubAckFuture, len(batch))
 	for i, w := range batch {
-		answer(w, Ack{Sequence: first + uint64(i)}, nil)
+		probe := nats.NewMsg(w.msg.Subject)
+		probe.Header.Set(jetstream.MsgIDHeader, w.id)
+		probe.Header.Set(jetstream.ExpectedLastMsgIDHeader, noSuchID)
+		futures[i], _ = p.js.PublishMsgAsync(probe, jetstream.WithStallWait(p.cfg.Timeout/4))
 	}
-	return true
+	for i, w := range batch {
+		if futures[i] != nil {
+			select {
+			case ack := <-futures[i].Ok():
+				p.settle(w, Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil)
+				continue
+			case <-futures[i].Err(): // unknown
+			case <-ctx.Done():
+			}
+		}
+		unknown = append(unknown, w)
+	}
+	return unknown
+}
+
+// refused reports whether the server has answered, and said no.
+func refused(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api)
 }
 
 // recent remembers the last ids that were stored, to keep probable duplicates
 // out of a batch. It decides nothing: the server does.
 type recent struct {
-	mu   sync.Mutex // guards all below: members of a group are answered side by side
 	ids  map[string]struct{}
 	ring []string
 	next int
 }
 
 func newRecent(size int) *recent {
-	return &recent{ids: make(map[string]struct{}, size), ring: make([]string, size)}
+	return &recent{ids: make(map[string]struct{}), ring: make([]string, size)}
 }
 
 func (r *recent) has(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	_, ok := r.ids[id]
 	return ok
 }
 
 func (r *recent) add(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if _, ok := r.ids[id]; ok {
 		return
 	}

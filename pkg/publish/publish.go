@@ -4,7 +4,10 @@
 // so a few hundred times a second, however many publishers there are. At the
 // synced level on one node a [Publisher] therefore commits in groups: whatever
 // has queued up while the last group was on its way becomes one atomic batch,
-// which the server syncs once. A lone message waits for nobody. At the relaxed
+// which the server syncs once. A lone message waits for nobody. A repeat costs
+// its neighbours nothing: one that is known to the publisher goes beside the
+// batch; one that only the server knows is found by a single round of
+// questions that store nothing. At the relaxed
 // level, and on a replicated stream (whose servers group by themselves),
 // messages go out one by one without waiting for each other.
 package publish
@@ -35,11 +38,13 @@ var ErrClosed = errors.New("publisher is closed")
 type Config struct {
 	// Group makes the publisher commit in groups by atomic batches.
 	Group bool
-	// MaxBatch is the most messages in a group. Defaults to 256; the server's
+	// MaxBatch is the most messages in a group. Defaults to 512; the server's
 	// limit is 1000.
 	MaxBatch int
-	// MaxBatchBytes is the most payload bytes in a group. Defaults to 4 MiB.
+	// MaxBatchBytes is how many bytes of messages end a group. Defaults to 4 MiB.
 	MaxBatchBytes int
+	// Batches is how many groups may be on their way at once. Defaults to 1.
+	Batches int
 	// Queue is how many messages may wait. Defaults to 4096.
 	Queue int
 	// Timeout bounds one message's whole way. Defaults to 5s.
@@ -52,8 +57,9 @@ func (c Config) withDefaults() Config {
 			*v = d
 		}
 	}
-	set(&c.MaxBatch, 256)
+	set(&c.MaxBatch, 512)
 	set(&c.MaxBatchBytes, 4<<20)
+	set(&c.Batches, 1)
 	set(&c.Queue, 4096)
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
@@ -75,16 +81,21 @@ type Publisher struct {
 	cfg    Config
 	js     jetstream.JetStream
 	queue  chan *pending // never closed; done ends its reader
-	known  *recent
 	done   chan struct{} // closed by Close
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
+
+	mu     sync.Mutex          // guards those below
+	flying map[string]*pending // what is on its way, by id
+	known  *recent
 }
 
 type pending struct {
-	msg    *nats.Msg
-	id     string
-	result chan result // buffered, one value
+	ctx       context.Context // ends when nobody waits any more
+	msg       *nats.Msg
+	id        string
+	result    chan result // buffered, one value
+	followers []*pending  // repeats that share its outcome, guarded by Publisher.mu until it is settled
 }
 
 type result struct {
@@ -100,7 +111,7 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
 	p := &Publisher{
-		cfg: cfg, js: js, known: newRecent(2 * cfg.Queue),
+		cfg: cfg, js: js, known: newRecent(2 * cfg.Queue), flying: map[string]*pending{},
 		queue: make(chan *pending, cfg.Queue), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if cfg.Group {
@@ -131,12 +142,12 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 		return Ack{}, ErrClosed
 	default:
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
-	defer cancel()
 	if !p.cfg.Group {
 		return p.one(ctx, msg)
 	}
-	w := &pending{msg: msg, id: id, result: make(chan result, 1)}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	w := &pending{ctx: ctx, msg: msg, id: id, result: make(chan result, 1)}
 	select {
 	case p.queue <- w:
 	default:
@@ -157,8 +168,10 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	}
 }
 
-// one publishes a single message and waits for its own acknowledgement.
+// one publishes a single message and waits for its own acknowledgement, at
+// most for Timeout, which the JetStream context counts.
 func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
+	began := time.Now()
 	for {
 		future, err := p.js.PublishMsgAsync(msg, jetstream.WithStallWait(p.cfg.Timeout))
 		if err != nil {
@@ -169,9 +182,9 @@ func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
 			return Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 		case err = <-future.Err():
 		case <-ctx.Done():
-			return Ack{}, fmt.Errorf("%w within %s: %w", ErrUnavailable, p.cfg.Timeout, ctx.Err())
+			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 		}
-		if !inProcess(err) {
+		if !isCode(err, codeInProcess) || time.Since(began) > p.cfg.Timeout {
 			return Ack{}, storeError(err)
 		}
 		// The first copy of this id is on its way through the replicas: neither
@@ -184,14 +197,13 @@ func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	}
 }
 
-// Server error codes, from nats-server's jetstream_errors_generated.go.
-const (
-	codeInProcess jetstream.ErrorCode = 10158 // duplicate message id is in process
-)
+// codeInProcess is the server's answer to a repeat of what its replicas have
+// not agreed on yet, from nats-server's jetstream_errors_generated.go.
+const codeInProcess jetstream.ErrorCode = 10158
 
-func inProcess(err error) bool {
+func isCode(err error, code jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeInProcess
+	return errors.As(err, &api) && api.ErrorCode == code
 }
 
 // storeError tells a server's refusal of the message from a server that could
