@@ -18,7 +18,7 @@ import (
 // by how many are in flight, and with repeats that only the server knows, as
 // after a restart of the publisher. "each" is one publish per message.
 func BenchmarkSynced(b *testing.B) {
-	for _, inFlight := range []int{1, 128, 512} {
+	for _, inFlight := range []int{1, 4, 8, 16, 32, 128, 512} {
 		for _, foreign := range []int{0, 2} { // percent
 			b.Run(fmt.Sprintf("flight=%d/foreign=%d%%", inFlight, foreign), func(b *testing.B) {
 				for _, m := range []struct {

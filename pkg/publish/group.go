@@ -124,7 +124,7 @@ func (p *Publisher) commit(batch []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
 	defer cancel()
 	for range maxBatchTries {
-		if len(batch) < 2 {
+		if len(batch) < max(p.cfg.MinBatch, 2) {
 			break
 		}
 		first, err := p.publishBatch(ctx, batch)

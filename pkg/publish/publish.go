@@ -41,6 +41,11 @@ type Config struct {
 	// MaxBatch is the most messages in a group. Defaults to 512; the server's
 	// limit is 1000.
 	MaxBatch int
+	// MinBatch is how many messages make a batch worth it: fewer go one by one,
+	// side by side. For a batch the server makes and syncs files of its own,
+	// which took as long as 20 single syncs where a sync takes 0.2 ms, and as 7
+	// where it takes 2 ms. Defaults to 16.
+	MinBatch int
 	// MaxBatchBytes is how many bytes of messages end a group. Defaults to 4 MiB.
 	MaxBatchBytes int
 	// Batches is how many groups may be on their way at once. Defaults to 1.
@@ -58,6 +63,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.MaxBatch, 512)
+	set(&c.MinBatch, 16)
 	set(&c.MaxBatchBytes, 4<<20)
 	set(&c.Batches, 1)
 	set(&c.Queue, 4096)
