@@ -43,8 +43,8 @@ var layers = []layer{
 	{"proto", nil},
 
 	{"pkg/fault", nil},
-	{"pkg/signature", nil},
 	{"pkg/field", nil},
+	{"pkg/signature", []string{"pkg/field"}},
 	{"pkg/config", nil},
 	// Only here, so that the wire format has a single reader and writer.
 	{"pkg/event", []string{"proto", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config"}},

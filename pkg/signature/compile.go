@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 )
 
 // Fault is one thing wrong with a [Scheme].
@@ -46,21 +46,37 @@ func (fs *Faults) add(key, value, want string) { *fs = append(*fs, Fault{key, va
 func Compile(s Scheme) (*Verifier, error) {
 	var faults Faults
 	checkEnums(&faults, s)
+	checkUnused(&faults, s)
 	s = s.withDefaults()
+	v := &Verifier{scheme: s, size: s.Algorithm.size()}
+	v.sources = signatureSources(&faults, s)
 	checkHeaders(&faults, s)
-	checkFormat(&faults, s)
-	checkTime(&faults, s)
-	segments := parseSigned(&faults, s)
+	if s.Algorithm.jwt() && s.BodyHashClaim == "" {
+		faults.add("body_hash_claim", "", "the claim that holds the body's hash: a token that doesn't cover the body proves nothing of it")
+	}
+	if p, ok := jsonPlace(s.BodyHashClaim); ok {
+		v.claim = p.path
+	} else if s.BodyHashClaim != "" {
+		faults.add("body_hash_claim", s.BodyHashClaim, "the name of a claim")
+	}
+	if s.Algorithm == None && !s.Insecure {
+		faults.add("insecure", "", "true, to say that whatever comes is taken")
+	}
+	if s.Algorithm.signs() {
+		checkFormat(&faults, s)
+		checkTime(&faults, s)
+		v.timestamp = parsePlace(&faults, "timestamp", s.Timestamp)
+		v.id = parsePlace(&faults, "id", s.ID)
+		v.segments = parseSigned(&faults, s)
+	}
+	if s.Tolerance < 0 {
+		faults.add("tolerance", s.Tolerance.String(), "a positive duration")
+	}
+	if s.Key.MinBytes < minMinKeyBytes {
+		faults.add("key.min_bytes", strconv.Itoa(s.Key.MinBytes), "at least 8")
+	}
 	if len(faults) > 0 {
 		return nil, faults
-	}
-	v := &Verifier{
-		scheme:   s,
-		header:   http.CanonicalHeaderKey(s.Header),
-		idHeader: http.CanonicalHeaderKey(s.ID),
-		tsHeader: http.CanonicalHeaderKey(s.Timestamp),
-		size:     s.Algorithm.hash()().Size(),
-		segments: segments,
 	}
 	v.steps = v.listSteps()
 	return v, nil
@@ -81,14 +97,112 @@ func checkEnums(faults *Faults, s Scheme) {
 	enum("timestamp_unit", string(s.TimestampUnit), false, s.TimestampUnit.Values())
 }
 
+// written lists the fields that only some algorithms have, with what s has in
+// them.
+func (s Scheme) written() []Fault {
+	fields := []Fault{
+		{Key: "header", Value: s.Header},
+		{Key: "signature", Value: s.Signature},
+		{Key: "prefix", Value: s.Prefix},
+		{Key: "second_header", Value: s.SecondHeader},
+		{Key: "header_series", Value: s.HeaderSeries},
+		{Key: "format", Value: string(s.Format)},
+		{Key: "list_separator", Value: s.ListSeparator},
+		{Key: "pair_separator", Value: s.PairSeparator},
+		{Key: "signature_key", Value: s.SignatureKey},
+		{Key: "timestamp_key", Value: s.TimestampKey},
+		{Key: "encoding", Value: string(s.Encoding)},
+		{Key: "signed", Value: s.Signed},
+		{Key: "id", Value: s.ID},
+		{Key: "timestamp", Value: s.Timestamp},
+		{Key: "timestamp_unit", Value: string(s.TimestampUnit)},
+		{Key: "body_hash_claim", Value: s.BodyHashClaim},
+		{Key: "key.encoding", Value: string(s.Key.Encoding)},
+	}
+	if s.Tolerance != 0 {
+		fields = append(fields, Fault{Key: "tolerance", Value: s.Tolerance.String()})
+	}
+	if s.PartialBody {
+		fields = append(fields, Fault{Key: "partial_body", Value: "true"})
+	}
+	if s.Insecure {
+		fields = append(fields, Fault{Key: "insecure", Value: "true"})
+	}
+	return fields
+}
+
+// checkUnused finds what s says that its algorithm doesn't look at: whoever
+// wrote it believes in a check that isn't made.
+func checkUnused(faults *Faults, s Scheme) {
+	var used []string
+	switch a := s.Algorithm; {
+	case a == None:
+		used = []string{"insecure"}
+	case a == Basic || a == Bearer:
+		used = []string{"header"}
+	case a == Token:
+		used = []string{"header", "signature", "prefix"}
+	case a.jwt():
+		used = []string{"header", "prefix", "body_hash_claim", "tolerance", "key.encoding"}
+	}
+	for _, f := range s.written() {
+		switch {
+		case f.Value == "":
+			continue
+		case s.Algorithm.signs() && f.Key != "insecure" && f.Key != "body_hash_claim", slices.Contains(used, f.Key):
+			continue
+		}
+		faults.add(f.Key, f.Value, "nothing here with scheme "+string(s.Algorithm))
+	}
+}
+
+// signatureSources lists the places that may hold the signature.
+func signatureSources(faults *Faults, s Scheme) []place {
+	if s.Algorithm == None {
+		return nil
+	}
+	var sources []place
+	given := 0
+	if s.Header != "" {
+		given++
+		sources = append(sources, place{kind: inHeader, name: http.CanonicalHeaderKey(s.Header)})
+	}
+	if s.Signature != "" {
+		given++
+		p := parsePlace(faults, "signature", s.Signature)
+		if p.kind == inHeader {
+			faults.add("signature", s.Signature, "a place in the body, such as body.signature or form.signature")
+		}
+		sources = append(sources, p)
+	}
+	if s.HeaderSeries != "" {
+		given++
+		for i := range maxCandidates {
+			sources = append(sources, place{kind: inHeader, name: http.CanonicalHeaderKey(s.HeaderSeries + strconv.Itoa(i+1))})
+		}
+	}
+	switch {
+	case given == 0:
+		faults.add("header", "", "the name of the request header that carries the signature")
+	case given > 1:
+		faults.add("header", s.Header, "one of header, header_series and signature")
+	}
+	if s.SecondHeader != "" {
+		if s.Header == "" || s.Format != Raw {
+			faults.add("second_header", s.SecondHeader, "nothing here, or header as well and format raw")
+		}
+		sources = append(sources, place{kind: inHeader, name: http.CanonicalHeaderKey(s.SecondHeader)})
+	}
+	return sources
+}
+
 // checkHeaders looks at the header names, which must differ from each other.
 func checkHeaders(faults *Faults, s Scheme) {
-	if s.Header == "" {
-		faults.add("header", "", "the name of the request header that carries the signature")
-	}
 	seen := map[string]string{}
-	for _, h := range []struct{ key, name string }{{"header", s.Header}, {"id", s.ID}, {"timestamp", s.Timestamp}} {
-		if h.name == "" {
+	for _, h := range []struct{ key, name string }{
+		{"header", s.Header}, {"second_header", s.SecondHeader}, {"header_series", s.HeaderSeries}, {"id", s.ID}, {"timestamp", s.Timestamp},
+	} {
+		if h.name == "" || isBodyPlace(h.name) && h.key == "timestamp" {
 			continue
 		}
 		if !validHeader(h.name) {
@@ -158,101 +272,14 @@ func checkTime(faults *Faults, s Scheme) {
 		if s.Timestamp != "" && s.TimestampKey != "" {
 			faults.add("timestamp_key", s.TimestampKey, "nothing here, or no timestamp header")
 		}
-		if s.Tolerance < 0 {
-			faults.add("tolerance", s.Tolerance.String(), "a positive duration")
-		}
 		return
 	}
 	if s.TimestampUnit != "" {
 		faults.add("timestamp_unit", string(s.TimestampUnit), "nothing here, or timestamp or timestamp_key as well")
 	}
-	if s.Tolerance != 0 {
+	if s.Tolerance > 0 {
 		faults.add("tolerance", s.Tolerance.String(), "nothing here, or timestamp or timestamp_key as well")
 	}
-}
-
-// segment is a part of the signed string. Text is the literal, or the canonical
-// name of the header for a segment of kind header.
-type segment struct {
-	kind segmentKind
-	text string
-}
-
-type segmentKind uint8
-
-const (
-	literal segmentKind = iota
-	body
-	timestamp
-	id
-	header
-)
-
-// parseSigned splits the template of the signed string into its segments.
-func parseSigned(faults *Faults, s Scheme) []segment {
-	var segments []segment
-	count := map[segmentKind]int{}
-	fault := func(want string) { faults.add("signed", s.Signed, want) }
-	for rest := s.Signed; rest != ""; {
-		i := strings.IndexAny(rest, "{}")
-		if i != 0 {
-			if i < 0 {
-				i = len(rest)
-			}
-			segments = append(segments, segment{literal, rest[:i]})
-			rest = rest[i:]
-			continue
-		}
-		end := strings.IndexByte(rest, '}')
-		seg, ok := placeholder(rest[:max(end+1, 0)])
-		if !ok {
-			fault("only {body}, {timestamp}, {id}, {header:Name} between braces")
-			return nil
-		}
-		segments = append(segments, seg)
-		count[seg.kind]++
-		rest = rest[end+1:]
-	}
-	for _, seg := range segments {
-		if seg.kind == header && s.owns(seg.text) {
-			fault("{header:Name} of none of the scheme's own headers")
-		}
-	}
-	if count[body] != 1 {
-		fault("{body} exactly once: a body that isn't signed can be anyone's")
-	}
-	if timed := s.timed(); timed && count[timestamp] == 0 {
-		fault("{timestamp}: a time that isn't signed proves nothing")
-	} else if !timed && count[timestamp] > 0 {
-		fault("no {timestamp}, or timestamp or timestamp_key as well")
-	}
-	if s.ID != "" && count[id] == 0 {
-		fault("{id}: an id that isn't signed proves nothing")
-	} else if s.ID == "" && count[id] > 0 {
-		fault("no {id}, or id as well")
-	}
-	return segments
-}
-
-// owns tells whether name is a header that the scheme itself reads: a signature
-// can't cover itself, and id and timestamp have placeholders.
-func (s Scheme) owns(name string) bool {
-	return strings.EqualFold(name, s.Header) || strings.EqualFold(name, s.ID) || strings.EqualFold(name, s.Timestamp)
-}
-
-// placeholder reads a text such as "{body}".
-func placeholder(text string) (segment, bool) {
-	switch text {
-	case "{body}":
-		return segment{kind: body}, true
-	case "{timestamp}":
-		return segment{kind: timestamp}, true
-	case "{id}":
-		return segment{kind: id}, true
-	}
-	name, ok := strings.CutPrefix(text, "{header:")
-	name = strings.TrimSuffix(name, "}")
-	return segment{header, http.CanonicalHeaderKey(name)}, ok && validHeader(name)
 }
 
 const wantHeader = "a header name, and not Host, which Go's server keeps elsewhere"
@@ -270,24 +297,4 @@ func validHeader(name string) bool {
 
 func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-}
-
-// at reads a timestamp: at most 13 digits without a leading zero, sign, point
-// or space, so that there is one way to write a time and no overflow.
-func (u Unit) at(text string) (time.Time, bool) {
-	if len(text) == 0 || len(text) > 13 || text[0] == '0' {
-		return time.Time{}, false
-	}
-	var n int64
-	for i := range len(text) {
-		c := text[i]
-		if c < '0' || c > '9' {
-			return time.Time{}, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	if u == Milliseconds {
-		return time.UnixMilli(n), true
-	}
-	return time.Unix(n, 0), true
 }

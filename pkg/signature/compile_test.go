@@ -40,7 +40,25 @@ func TestCompileFaults(t *testing.T) {
 		"id not signed":                {`{scheme: hmac-sha256, header: S, id: I}`, []string{"signed"}},
 		"timestamp from nowhere":       {`{scheme: hmac-sha256, header: S, signed: "{timestamp}.{body}"}`, []string{"signed"}},
 		"id from nowhere":              {`{scheme: hmac-sha256, header: S, signed: "{id}.{body}"}`, []string{"signed"}},
-		"unknown placeholder":          {`{scheme: hmac-sha256, header: S, signed: "{url}{body}"}`, []string{"signed"}},
+		"unknown placeholder":          {`{scheme: hmac-sha256, header: S, signed: "{uri}{body}"}`, []string{"signed"}},
+		"nothing about the body":       {`{scheme: hmac-sha256, header: S, signed: "{json:a}"}`, []string{"signed"}},
+		"a part, and the whole":        {`{scheme: hmac-sha256, header: S, signed: "{json:a}{body}", partial_body: true}`, []string{"partial_body"}},
+		"no part":                      {`{scheme: hmac-sha256, header: S, signed: "x", partial_body: true}`, []string{"partial_body"}},
+		"two ways to sign the body":    {`{scheme: hmac-sha256, header: S, signed: "{body}{body_sha256}"}`, []string{"signed"}},
+		"many values":                  {`{scheme: hmac-sha256, header: S, signed: "{json:a[].b}", partial_body: true}`, []string{"signed"}},
+		"time that isn't signed":       {`{scheme: hmac-sha256, header: S, signed: "{json:a}", timestamp: body.t, partial_body: true}`, []string{"signed"}},
+		"signature in three places":    {`{scheme: hmac-sha256, header: S, header_series: S-, signature: body.s}`, []string{"header"}},
+		"signature in a header's name": {`{scheme: hmac-sha256, signature: S}`, []string{"signature"}},
+		"second header without first":  {`{scheme: hmac-sha256, signature: body.s, second_header: T}`, []string{"second_header"}},
+		"signature of the series":      {`{scheme: hmac-sha256, header_series: S-, signed: "{header:s-1}{body}"}`, []string{"signed"}},
+		"none, by accident":            {`{scheme: none}`, []string{"insecure"}},
+		"none with a header":           {`{scheme: none, insecure: true, header: S}`, []string{"header"}},
+		"insecure with a signature":    {`{scheme: hmac-sha256, header: S, insecure: true}`, []string{"insecure"}},
+		"token that signs":             {`{scheme: token, header: S, signed: "{body}"}`, []string{"signed"}},
+		"bearer with a time":           {`{scheme: bearer, timestamp: T, tolerance: 1m}`, []string{"timestamp", "tolerance"}},
+		"token without a header":       {`{scheme: token}`, []string{"header"}},
+		"jwt without a body":           {`{scheme: jwt-es256, header: S}`, []string{"body_hash_claim"}},
+		"short keys":                   {`{scheme: hmac-sha256, header: S, key: {min_bytes: 4}}`, []string{"key.min_bytes"}},
 		"placeholder in upper case":    {`{scheme: hmac-sha256, header: S, signed: "{Body}"}`, []string{"signed"}},
 		"open brace":                   {`{scheme: hmac-sha256, header: S, signed: "{body}{"}`, []string{"signed"}},
 		"closing brace":                {`{scheme: hmac-sha256, header: S, signed: "}{body}"}`, []string{"signed"}},
@@ -76,11 +94,11 @@ func TestCompileFaults(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	t.Parallel()
-	for _, algorithm := range signature.Algorithm("").Values() {
+	for _, algorithm := range []signature.Algorithm{signature.HMACSHA256, signature.HMACSHA512, signature.HMACSHA1, signature.SHA256} {
 		for _, encoding := range signature.Encoding("").Values() {
 			for _, format := range signature.Format("").Values() {
 				s := signature.Scheme{
-					Algorithm: signature.Algorithm(algorithm), Header: "S",
+					Algorithm: algorithm, Header: "S",
 					Format: signature.Format(format), Encoding: signature.Encoding(encoding),
 				}
 				if s.Format != signature.Raw {

@@ -30,7 +30,9 @@ const (
 	StepTimestampHeader = "timestamp header"
 	StepTimestamp       = "timestamp format"
 	StepSigned          = "signed headers"
+	StepNone            = "no signature" // of scheme none, which can't fail
 	StepMatch           = "signature match"
+	StepBody            = "body hash"
 	StepWindow          = "timestamp window"
 )
 
@@ -52,15 +54,23 @@ func (e *Error) Unwrap() error { return e.Err }
 func (v *Verifier) Steps() []string { return append([]string(nil), v.steps...) }
 
 func (v *Verifier) listSteps() []string {
+	switch a := v.scheme.Algorithm; {
+	case a == None:
+		return []string{StepNone}
+	case a.credential():
+		return []string{StepHeader, StepFormat, StepMatch}
+	case a.jwt():
+		return []string{StepHeader, StepFormat, StepTimestamp, StepMatch, StepBody, StepWindow}
+	}
 	steps := []string{StepHeader, StepFormat}
-	if v.tsHeader != "" {
+	if v.timestamp.kind != nowhere {
 		steps = append(steps, StepTimestampHeader)
 	}
 	if v.scheme.timed() {
 		steps = append(steps, StepTimestamp)
 	}
 	for _, s := range v.segments {
-		if s.kind == id || s.kind == header {
+		if s.kind != literal && s.kind != body && s.kind != timestamp && s.kind != method {
 			steps = append(steps, StepSigned)
 			break
 		}

@@ -46,9 +46,9 @@ func trim(value string) string { return strings.Trim(value, whitespace) }
 func (v *Verifier) parseRaw(value string, m *message) *Error {
 	encoded, ok := strings.CutPrefix(value, v.scheme.Prefix)
 	if !ok {
-		return &Error{StepFormat, fmt.Sprintf("%s doesn't begin with %q", v.header, v.scheme.Prefix), ErrMalformed}
+		return &Error{StepFormat, fmt.Sprintf("%s doesn't begin with %q", v.where(), v.scheme.Prefix), ErrMalformed}
 	}
-	if !v.decode(&m.found, encoded) {
+	if !v.decode(m, encoded) {
 		return v.undecodable()
 	}
 	return nil
@@ -67,12 +67,12 @@ func (v *Verifier) parseList(value string, m *message) *Error {
 		name, text, ok := strings.Cut(item, s.PairSeparator)
 		switch {
 		case !ok:
-			return &Error{StepFormat, fmt.Sprintf("an item of %s has no %q", v.header, s.PairSeparator), ErrMalformed}
-		case name == s.SignatureKey:
+			return &Error{StepFormat, fmt.Sprintf("an item of %s has no %q", v.where(), s.PairSeparator), ErrMalformed}
+		case name == s.SignatureKey || s.SignatureKey == anyKey:
 			if signatures++; signatures > maxCandidates {
 				return &Error{StepFormat, fmt.Sprintf("more than %d signatures", maxCandidates), ErrMalformed}
 			}
-			v.decode(&m.found, text)
+			v.decode(m, text)
 		case name == s.TimestampKey && name != "":
 			times++
 			m.timestamp = text
@@ -80,11 +80,11 @@ func (v *Verifier) parseList(value string, m *message) *Error {
 	}
 	switch {
 	case times > 1:
-		return &Error{StepFormat, fmt.Sprintf("%d items %q in %s", times, s.TimestampKey, v.header), ErrRepeated}
+		return &Error{StepFormat, fmt.Sprintf("%d items %q in %s", times, s.TimestampKey, v.where()), ErrRepeated}
 	case times == 0 && s.TimestampKey != "":
-		return &Error{StepFormat, fmt.Sprintf("no item %q in %s", s.TimestampKey, v.header), ErrMissing}
+		return &Error{StepFormat, fmt.Sprintf("no item %q in %s", s.TimestampKey, v.where()), ErrMissing}
 	case signatures == 0:
-		return &Error{StepFormat, fmt.Sprintf("no item %q in %s", s.SignatureKey, v.header), ErrMissing}
+		return &Error{StepFormat, fmt.Sprintf("no item %q in %s", s.SignatureKey, v.where()), ErrMissing}
 	case m.found.n == 0:
 		return v.undecodable()
 	}
@@ -92,27 +92,51 @@ func (v *Verifier) parseList(value string, m *message) *Error {
 }
 
 func (v *Verifier) undecodable() *Error {
-	return &Error{StepFormat, fmt.Sprintf("no %s of %d bytes in %s", v.scheme.Encoding, v.size, v.header), ErrMalformed}
+	if v.size == 0 {
+		return &Error{StepFormat, fmt.Sprintf("no %s of a signature in %s", v.scheme.Encoding, v.where()), ErrMalformed}
+	}
+	return &Error{StepFormat, fmt.Sprintf("no %s of %d bytes in %s", v.scheme.Encoding, v.size, v.where()), ErrMalformed}
 }
 
-// decode adds one signature to c, if it is written as the scheme demands. The
+// where names the place of the signature for people.
+func (v *Verifier) where() string {
+	switch s := &v.scheme; {
+	case s.Signature != "":
+		return s.Signature
+	case s.HeaderSeries != "":
+		return canonical(s.HeaderSeries) + "…"
+	default:
+		return canonical(s.Header)
+	}
+}
+
+// anyKey as SignatureKey takes items of every name.
+const anyKey = "*"
+
+// decode adds one signature to m, if it is written as the scheme demands. The
 // length is checked on the text, since Go's base64 skips line ends.
-func (v *Verifier) decode(c *candidates, encoded string) bool {
+func (v *Verifier) decode(m *message, encoded string) bool {
+	if v.size == 0 {
+		return v.decodeDER(m, encoded)
+	}
+	c := &m.found
+	if c.n == maxCandidates {
+		return false
+	}
 	var text [maxEncoded]byte
 	var n int
 	var err error
 	sum := c.sums[c.n][:]
+	if len(encoded) != v.encodedLen() {
+		return false
+	}
 	switch v.scheme.Encoding {
 	case Hex:
-		if len(encoded) != hex.EncodedLen(v.size) {
-			return false
-		}
 		n, err = hex.Decode(sum, text[:copy(text[:], encoded)])
 	case Base64:
-		if len(encoded) != base64.StdEncoding.EncodedLen(v.size) {
-			return false
-		}
 		n, err = strictBase64.Decode(sum, text[:copy(text[:], encoded)])
+	case Base64URL:
+		n, err = strictBase64URL.Decode(sum, text[:copy(text[:], encoded)])
 	}
 	if err != nil || n != v.size {
 		return false
@@ -121,4 +145,43 @@ func (v *Verifier) decode(c *candidates, encoded string) bool {
 	return true
 }
 
-var strictBase64 = base64.StdEncoding.Strict()
+// encodedLen is how long the text of a signature of fixed size is.
+func (v *Verifier) encodedLen() int {
+	switch v.scheme.Encoding {
+	case Base64:
+		return strictBase64.EncodedLen(v.size)
+	case Base64URL:
+		return strictBase64URL.EncodedLen(v.size)
+	default:
+		return hex.EncodedLen(v.size)
+	}
+}
+
+// decodeText decodes a signature of varying length.
+func (v *Verifier) decodeText(encoded string) ([]byte, error) {
+	switch v.scheme.Encoding {
+	case Base64:
+		return strictBase64.DecodeString(encoded)
+	case Base64URL:
+		return strictBase64URL.DecodeString(encoded)
+	default:
+		return hex.DecodeString(encoded)
+	}
+}
+
+// encode is the inverse of decode.
+func (v *Verifier) encode(sum []byte) string {
+	switch v.scheme.Encoding {
+	case Base64:
+		return base64.StdEncoding.EncodeToString(sum)
+	case Base64URL:
+		return base64.RawURLEncoding.EncodeToString(sum)
+	default:
+		return hex.EncodeToString(sum)
+	}
+}
+
+var (
+	strictBase64    = base64.StdEncoding.Strict()
+	strictBase64URL = base64.RawURLEncoding.Strict()
+)

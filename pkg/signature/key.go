@@ -2,12 +2,15 @@ package signature
 
 import (
 	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // for KeySHA1 only
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -16,6 +19,9 @@ import (
 // reach for guessing when random, and shorter than what providers hand out
 // (20 bytes and more); a word that someone made up is refused.
 const MinKeyBytes = 16
+
+// minMinKeyBytes is the least that key.min_bytes may be.
+const minMinKeyBytes = 8
 
 // Key is a signing key, made by [ParseKey]. It prints as [redacted] in every
 // way, also inside another value, and is safe for concurrent use. The zero Key
@@ -29,6 +35,10 @@ type Key struct {
 type keyState struct {
 	algorithm Algorithm
 	macs      sync.Pool // of *mac, keyed
+	public    any       // the public key, where the algorithm has one
+	// secret is a function, since reflection and spewing printers can't look
+	// into one.
+	secret func() []byte
 }
 
 // mac is one HMAC computation with the buffers it needs.
@@ -39,11 +49,12 @@ type mac struct {
 }
 
 // ParseKey decodes a secret after s.Key. A secret that is empty, has whitespace
-// around it, doesn't decode, or gives fewer than [MinKeyBytes] is an error; no
-// error repeats any part of the secret. Only s.Algorithm and s.Key matter.
+// around it, doesn't decode, or gives fewer than [MinKeyBytes] or s.Key.MinBytes
+// is an error; no error repeats any part of the secret. Only s.Algorithm and
+// s.Key matter. For an algorithm with public keys, the secret is the sender's
+// public key.
 func ParseKey(s Scheme, secret string) (Key, error) {
-	newHash := s.Algorithm.hash()
-	if newHash == nil {
+	if !slices.Contains(s.Algorithm.Values(), string(s.Algorithm)) || s.Algorithm == None {
 		return Key{}, fmt.Errorf("signing secret: unknown scheme %q", s.Algorithm)
 	}
 	// Mostly the newline of a file. Trimmed silently, it would hide that the
@@ -51,16 +62,50 @@ func ParseKey(s Scheme, secret string) (Key, error) {
 	if strings.TrimSpace(secret) != secret {
 		return Key{}, errors.New("signing secret: whitespace at its begin or end, want none")
 	}
+	state := &keyState{algorithm: s.Algorithm}
+	if s.Algorithm.public() || s.Algorithm == JWTES256 {
+		var err error
+		state.public, err = parsePublic(s, secret)
+		if err != nil {
+			return Key{}, err
+		}
+		return Key{state}, nil
+	}
 	key, err := s.Key.decode(secret)
 	if err != nil {
 		return Key{}, err
 	}
-	if len(key) < MinKeyBytes {
-		return Key{}, fmt.Errorf("signing secret: %d bytes, want at least %d", len(key), MinKeyBytes)
+	least := s.Key.MinBytes
+	if least == 0 {
+		least = MinKeyBytes
 	}
-	state := &keyState{algorithm: s.Algorithm}
-	state.macs.New = func() any { return &mac{hash: hmac.New(newHash, key)} }
+	if len(key) < least {
+		return Key{}, fmt.Errorf("signing secret: %d bytes, want at least %d", len(key), least)
+	}
+	if s.Algorithm == Basic && !strings.Contains(secret, ":") {
+		return Key{}, errors.New("signing secret: no colon, want user:password")
+	}
+	state.secret = func() []byte { return key }
+	newHash := s.Algorithm.hash()
+	state.macs.New = func() any {
+		if s.Algorithm == SHA256 {
+			return &mac{hash: &prefixed{sha256.New(), key}}
+		}
+		return &mac{hash: hmac.New(newHash, key)}
+	}
 	return Key{state}, nil
+}
+
+// prefixed is a hash that begins with a secret.
+type prefixed struct {
+	hash.Hash
+	secret []byte
+}
+
+// Reset begins anew, with the secret.
+func (p *prefixed) Reset() {
+	p.Hash.Reset()
+	_, _ = p.Hash.Write(p.secret) // a hash takes all
 }
 
 // decode leaves the decoders' own errors out: they quote their input.
@@ -81,6 +126,12 @@ func (f KeyFormat) decode(secret string) ([]byte, error) {
 			return nil, errors.New("signing secret: not hex")
 		}
 		return key, nil
+	case KeySHA1:
+		if len(secret) < MinKeyBytes { // the digest hides how short it is
+			return nil, fmt.Errorf("signing secret: %d bytes, want at least %d", len(secret), MinKeyBytes)
+		}
+		sum := sha1.Sum([]byte(secret)) //nolint:gosec // see KeySHA1: a key derivation that the sender prescribes
+		return sum[:], nil
 	}
 	return nil, fmt.Errorf("signing secret: unknown key.encoding %q", f.Encoding)
 }
@@ -102,21 +153,14 @@ func (k Key) sum(segments []segment, m *message) *mac {
 	c := k.state.macs.Get().(*mac) //nolint:forcetypeassert // the pool's New makes nothing else
 	c.hash.Reset()
 	c.text = c.text[:0]
-	for _, s := range segments {
-		switch s.kind {
-		case literal:
-			c.text = append(c.text, s.text...)
-		case timestamp:
-			c.text = append(c.text, m.timestamp...)
-		case id:
-			c.text = append(c.text, m.id...)
-		case header:
-			c.text = append(c.text, trim(m.request.Header[s.text][0])...)
-		case body:
+	for i := range segments {
+		if segments[i].kind == body {
 			c.hash.Write(c.text)
 			c.text = c.text[:0]
 			c.hash.Write(m.request.Body)
+			continue
 		}
+		c.text = m.appendSegment(c.text, &segments[i])
 	}
 	c.hash.Write(c.text)
 	c.sum = c.hash.Sum(c.sum[:0])

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"crypto/ed25519"
 	"crypto/sha1" //nolint:gosec // some providers sign with HMAC-SHA1 only; never a fallback, see [Algorithm]
 	"crypto/sha256"
 	"crypto/sha512"
@@ -16,9 +17,26 @@ type Scheme struct {
 	// A sender can't choose another one. Required.
 	Algorithm Algorithm `yaml:"scheme"`
 
-	// Header is the request header that carries the signature. Case doesn't
-	// matter. A request that has it more than once is refused. Required.
+	// Header is the request header that carries the signature, the token or the
+	// credentials. Case doesn't matter. A request that has it more than once is
+	// refused. Required, unless HeaderSeries or Signature says where else the
+	// signature is. Defaults to Authorization for bearer and basic.
 	Header string `yaml:"header"`
+
+	// SecondHeader is one more header that may carry a signature, such as the
+	// one under a second key. One of the two must be there and match.
+	// Defaults to none.
+	SecondHeader string `yaml:"second_header"`
+
+	// HeaderSeries is the beginning of the names of headers that each carry a
+	// signature, such as "X-DocuSign-Signature-", which the numbers 1 to 16
+	// follow. One must be there and match. Excludes Header. Defaults to none.
+	HeaderSeries string `yaml:"header_series"`
+
+	// Signature is where in the body the signature is, for senders that put it
+	// there: body.path.to.it in JSON, or form.name. Excludes Header.
+	// Defaults to none.
+	Signature string `yaml:"signature"`
 
 	// Prefix is the text in front of the signature in a raw header, such as
 	// "sha256=". It has to be there exactly as written. Defaults to none.
@@ -38,7 +56,8 @@ type Scheme struct {
 
 	// SignatureKey is the name of the items that hold a signature, such as
 	// "v1". There may be several, up to 16: senders sign with the old and the
-	// new secret while they rotate. Items of other names are ignored.
+	// new secret while they rotate. Items of other names are ignored. "*" takes
+	// items of every name: where the name is the sender's key id.
 	// Required for pairs and tokens. Defaults to none.
 	SignatureKey string `yaml:"signature_key"`
 
@@ -53,21 +72,43 @@ type Scheme struct {
 	// Defaults to the text itself.
 	Key KeyFormat `yaml:"key"`
 
-	// Signed is the string that the sender signs, byte for byte. {body} is the
-	// request body and stands in it exactly once; {timestamp} and {id} are the
-	// values as sent; {header:Name} is the value of that header; the rest is
-	// literal, braces excepted. A timestamp or id that the scheme reads has to
-	// be in it, since what isn't signed proves nothing. In a scheme of one's own,
-	// part the values by a literal that they can't hold: "{id}{body}" reads the
-	// same for the id a1 before {} as for the id a before 1{}.
-	// Defaults to "{body}".
+	// Signed is the string that the sender signs, byte for byte: literal text,
+	// braces excepted, and these placeholders.
+	//
+	//	{body}             the request's body
+	//	{body_sha256}      its SHA-256, in lower-case hex
+	//	{body_crc32}       its CRC-32 (IEEE), in decimal
+	//	{timestamp} {id}   the values of the fields below, as sent
+	//	{header:Name}      that header
+	//	{signed_headers:Name}  "name:value" of each header that the list in header
+	//	                   Name has, in lower case and joined by semicolons
+	//	{method}           the request's method
+	//	{url} {path}       the public URL with its query, or its path with its query
+	//	{json:a.b}         the text at that path of a JSON body, "" where none is
+	//	{json_lines:a b}   name and value of each of these members that is there, on a
+	//	                   line of its own
+	//	{form:name}        the value of that field of a form
+	//	{form_sorted}      names and values of a form, sorted; for another body its
+	//	                   SHA-256 is wanted in the query, as bodySHA256
+	//
+	// The body stands in it exactly once, in one of its forms. What stands in
+	// parts, as {json:…} or {form:…}, needs PartialBody. A timestamp or id that
+	// the scheme reads has to be in it, since what isn't signed proves nothing. In
+	// a scheme of one's own, part the values by a literal that they can't hold:
+	// "{id}{body}" reads the same for the id a1 before {} as for the id a before
+	// 1{}. Defaults to "{body}".
 	Signed string `yaml:"signed"`
+
+	// PartialBody says that the sender signs only a part of the body. Anyone who
+	// has seen one request can then make others that differ in the rest.
+	// Defaults to false.
+	PartialBody bool `yaml:"partial_body"`
 
 	// ID is the header that carries the id for {id}. Defaults to none.
 	ID string `yaml:"id"`
 
-	// Timestamp is the header that carries the time of signing.
-	// Excludes TimestampKey. Defaults to none.
+	// Timestamp is the header that carries the time of signing, or body.path or
+	// form.name where the body does. Excludes TimestampKey. Defaults to none.
 	Timestamp string `yaml:"timestamp"`
 
 	// TimestampUnit is what the timestamp counts since 1970, UTC. It is never
@@ -78,6 +119,14 @@ type Scheme struct {
 	// either side, the bound included: room for the way, for retries that
 	// aren't signed anew, and for clocks that differ. Defaults to 5m.
 	Tolerance time.Duration `yaml:"tolerance"`
+
+	// BodyHashClaim is the claim of a JSON Web Token that holds the SHA-256 of
+	// the body in hex. Required for jwt-hs256 and jwt-es256.
+	BodyHashClaim string `yaml:"body_hash_claim"`
+
+	// Insecure has to be true for scheme none, and for nothing else: whoever
+	// knows the address can then send events. Defaults to false.
+	Insecure bool `yaml:"insecure"`
 }
 
 // KeyFormat says how the text of a secret becomes the bytes of a key.
@@ -88,6 +137,10 @@ type KeyFormat struct {
 	// StripPrefix is removed from the front of the secret where it's present,
 	// before decoding, such as "whsec_". Defaults to none.
 	StripPrefix string `yaml:"strip_prefix"`
+
+	// MinBytes is how long a key has to be after decoding, at least 8. Lower it
+	// only for a sender that hands out shorter ones. Defaults to [MinKeyBytes].
+	MinBytes int `yaml:"min_bytes"`
 }
 
 // Algorithm names what computes signatures.
@@ -99,17 +152,30 @@ const (
 	HMACSHA256 Algorithm = "hmac-sha256"
 	HMACSHA512 Algorithm = "hmac-sha512"
 	HMACSHA1   Algorithm = "hmac-sha1"
+	SHA256     Algorithm = "sha256"            // a plain hash over the secret and then the signed string
+	Ed25519    Algorithm = "ed25519"           // the secret is the sender's public key
+	ECDSAP256  Algorithm = "ecdsa-p256-sha256" // likewise; signatures are DER
+	JWTHS256   Algorithm = "jwt-hs256"         // a token over the body's hash, under a shared secret
+	JWTES256   Algorithm = "jwt-es256"         // likewise, under the sender's public key
+	Token      Algorithm = "token"             // the secret itself, in a header or the body
+	Bearer     Algorithm = "bearer"            // the secret itself, after "Bearer "
+	Basic      Algorithm = "basic"             // the secret is user:password
+	None       Algorithm = "none"              // whatever comes is taken; needs Insecure
 )
 
 // Values lists what an Algorithm can be.
 func (Algorithm) Values() []string {
-	return []string{string(HMACSHA256), string(HMACSHA512), string(HMACSHA1)}
+	return []string{
+		string(HMACSHA256), string(HMACSHA512), string(HMACSHA1), string(SHA256), string(Ed25519), string(ECDSAP256),
+		string(JWTHS256), string(JWTES256), string(Token), string(Bearer), string(Basic), string(None),
+	}
 }
 
-// hash returns what makes the hash under the HMAC, or nil for an unknown name.
+// hash returns what makes the hash under a MAC, or nil for an algorithm that
+// isn't one.
 func (a Algorithm) hash() func() hash.Hash {
 	switch a {
-	case HMACSHA256:
+	case HMACSHA256, SHA256:
 		return sha256.New
 	case HMACSHA512:
 		return sha512.New
@@ -117,6 +183,29 @@ func (a Algorithm) hash() func() hash.Hash {
 		return sha1.New
 	}
 	return nil
+}
+
+// public tells whether signatures of a are checked with a public key.
+func (a Algorithm) public() bool { return a == Ed25519 || a == ECDSAP256 }
+
+// jwt tells whether a's signatures are JSON Web Tokens.
+func (a Algorithm) jwt() bool { return a == JWTHS256 || a == JWTES256 }
+
+// credential tells whether a sends its secret instead of a signature.
+func (a Algorithm) credential() bool { return a == Token || a == Bearer || a == Basic }
+
+// signs tells whether a makes signatures over the string that Signed says.
+func (a Algorithm) signs() bool { return !a.jwt() && !a.credential() && a != None }
+
+// size returns the bytes of a's signatures, or 0 where they vary.
+func (a Algorithm) size() int {
+	if newHash := a.hash(); newHash != nil {
+		return newHash().Size()
+	}
+	if a == Ed25519 {
+		return ed25519.SignatureSize
+	}
+	return 0
 }
 
 // Format names the grammar of a signature header.
@@ -135,15 +224,16 @@ func (Format) Values() []string { return []string{string(Raw), string(Pairs), st
 // Encoding names how the bytes of a signature are written.
 type Encoding string
 
-// The encodings of a signature. Both are strict: a signature has exactly the
+// The encodings of a signature. All are strict: a signature has exactly the
 // length that its algorithm gives it.
 const (
-	Hex    Encoding = "hex"    // either case
-	Base64 Encoding = "base64" // the standard alphabet, padded, canonical
+	Hex       Encoding = "hex"       // either case
+	Base64    Encoding = "base64"    // the standard alphabet, padded, canonical
+	Base64URL Encoding = "base64url" // the URL's alphabet, unpadded, canonical
 )
 
 // Values lists what an Encoding can be.
-func (Encoding) Values() []string { return []string{string(Hex), string(Base64)} }
+func (Encoding) Values() []string { return []string{string(Hex), string(Base64), string(Base64URL)} }
 
 // KeyEncoding names how a secret is written.
 type KeyEncoding string
@@ -153,11 +243,12 @@ const (
 	KeyText   KeyEncoding = "text"   // the key is the text itself, whatever it looks like
 	KeyBase64 KeyEncoding = "base64" // the standard alphabet, padded, canonical
 	KeyHex    KeyEncoding = "hex"    // either case
+	KeySHA1   KeyEncoding = "sha1"   // the key is the SHA-1 of the text
 )
 
 // Values lists what a KeyEncoding can be.
 func (KeyEncoding) Values() []string {
-	return []string{string(KeyText), string(KeyBase64), string(KeyHex)}
+	return []string{string(KeyText), string(KeyBase64), string(KeyHex), string(KeySHA1)}
 }
 
 // Unit names what a timestamp counts.
@@ -167,17 +258,26 @@ type Unit string
 const (
 	Seconds      Unit = "s"
 	Milliseconds Unit = "ms"
+	RFC3339      Unit = "rfc3339" // a written time, such as 2025-10-09T08:53:20Z
 )
 
 // Values lists what a Unit can be.
-func (Unit) Values() []string { return []string{string(Seconds), string(Milliseconds)} }
+func (Unit) Values() []string {
+	return []string{string(Seconds), string(Milliseconds), string(RFC3339)}
+}
 
 // withDefaults returns s with each unset optional field at its default.
 func (s Scheme) withDefaults() Scheme {
 	orDefault(&s.Format, Raw)
 	orDefault(&s.Encoding, Hex)
 	orDefault(&s.Key.Encoding, KeyText)
-	orDefault(&s.Signed, "{body}")
+	orDefault(&s.Key.MinBytes, MinKeyBytes)
+	if s.Algorithm == Bearer || s.Algorithm == Basic {
+		orDefault(&s.Header, "Authorization")
+	}
+	if s.Algorithm.signs() {
+		orDefault(&s.Signed, "{body}")
+	}
 	switch s.Format {
 	case Pairs:
 		orDefault(&s.ListSeparator, ",")
@@ -194,7 +294,7 @@ func (s Scheme) withDefaults() Scheme {
 }
 
 // timed tells whether requests of s carry a signed time.
-func (s Scheme) timed() bool { return s.Timestamp != "" || s.TimestampKey != "" }
+func (s Scheme) timed() bool { return s.Timestamp != "" || s.TimestampKey != "" || s.Algorithm.jwt() }
 
 // orDefault sets *field to value where it is unset.
 func orDefault[T comparable](field *T, value T) {

@@ -1,8 +1,7 @@
 package signature
 
 import (
-	"encoding/base64"
-	"encoding/hex"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,40 +12,54 @@ import (
 // The id has to be one that an HTTP header carries unchanged. A scheme with
 // {header:Name} needs [Verifier.SignRequest].
 //
-// It returns nil for a Key that [ParseKey] didn't make for this algorithm.
+// It returns nil for a Key that [ParseKey] didn't make for this algorithm, and
+// for a scheme that has its signature in the body, that needs a private key, or
+// whose signatures are tokens.
 func (v *Verifier) Sign(k Key, body []byte, id string, at time.Time) http.Header {
 	return v.SignRequest(k, Request{Body: body}, id, at)
 }
 
 // SignRequest is [Verifier.Sign] for a request that already has headers, which
-// {header:Name} stands for. It returns the headers to add and doesn't change r.
+// {header:Name} stands for, or a URL. It returns the headers to add and doesn't change r.
 // It also returns nil when one of the named headers is absent, empty or
 // repeated.
 func (v *Verifier) SignRequest(k Key, r Request, id string, at time.Time) http.Header {
-	if !k.fits(v.scheme.Algorithm) {
+	if !k.fits(v.scheme.Algorithm) || v.sources[0].kind != inHeader {
+		return nil
+	}
+	if v.scheme.Algorithm.credential() {
+		return v.present(k)
+	}
+	if v.scheme.Algorithm.hash() == nil {
 		return nil
 	}
 	m := message{request: r, id: id}
 	added := make(http.Header, 3)
-	if v.idHeader != "" {
-		added[v.idHeader] = []string{id}
+	if v.id.kind == inHeader {
+		added[v.id.name] = []string{id}
 	}
 	if v.scheme.timed() {
 		m.timestamp = v.scheme.TimestampUnit.text(at)
 	}
-	if v.tsHeader != "" {
-		added[v.tsHeader] = []string{m.timestamp}
+	if v.timestamp.kind == inHeader {
+		added[v.timestamp.name] = []string{m.timestamp}
 	}
-	for _, s := range v.segments {
-		if s.kind != header {
-			continue
-		}
-		if _, err := r.single(StepSigned, s.text); err != nil {
+	m.request.Header = maps.Clone(r.Header)
+	if m.request.Header == nil {
+		m.request.Header = http.Header{}
+	}
+	maps.Copy(m.request.Header, added)
+	if v.timestamp.kind > inHeader { // it is in the body, whatever at says
+		var err *Error
+		if m.timestamp, err = m.read(StepTimestampHeader, v.timestamp); err != nil {
 			return nil
 		}
 	}
+	if err := v.readSigned(&m); err != nil {
+		return nil
+	}
 	c := k.sum(v.segments, &m)
-	added[v.header] = []string{v.headerValue(m.timestamp, c.sum)}
+	added[v.sources[0].name] = []string{v.headerValue(m.timestamp, c.sum)}
 	k.release(c)
 	return added
 }
@@ -54,14 +67,15 @@ func (v *Verifier) SignRequest(k Key, r Request, id string, at time.Time) http.H
 // headerValue is the inverse of parseRaw and parseList.
 func (v *Verifier) headerValue(timestamp string, sum []byte) string {
 	s := &v.scheme
-	encoded := hex.EncodeToString(sum)
-	if s.Encoding == Base64 {
-		encoded = base64.StdEncoding.EncodeToString(sum)
-	}
+	encoded := v.encode(sum)
 	if s.Format == Raw {
 		return s.Prefix + encoded
 	}
-	value := s.SignatureKey + s.PairSeparator + encoded
+	name := s.SignatureKey
+	if name == anyKey {
+		name = "key"
+	}
+	value := name + s.PairSeparator + encoded
 	if s.TimestampKey != "" {
 		value = s.TimestampKey + s.PairSeparator + timestamp + s.ListSeparator + value
 	}
@@ -70,8 +84,25 @@ func (v *Verifier) headerValue(timestamp string, sum []byte) string {
 
 // text is the inverse of at.
 func (u Unit) text(t time.Time) string {
-	if u == Milliseconds {
+	switch u {
+	case RFC3339:
+		return t.UTC().Format(time.RFC3339Nano)
+	case Milliseconds:
 		return strconv.FormatInt(t.UnixMilli(), 10)
 	}
 	return strconv.FormatInt(t.Unix(), 10)
+}
+
+// present returns the header of a sender that shows the secret itself.
+func (v *Verifier) present(k Key) http.Header {
+	text := v.scheme.credentialText(string(k.state.secret()))
+	switch v.scheme.Algorithm {
+	case Bearer:
+		text = "Bearer " + text
+	case Basic:
+		text = "Basic " + text
+	default:
+		text = v.scheme.Prefix + text
+	}
+	return http.Header{v.sources[0].name: {text}}
 }

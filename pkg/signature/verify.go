@@ -1,15 +1,17 @@
 // Package signature verifies and makes webhook signatures.
 //
-// A [Scheme] is data: which header, which grammar, which string is signed. It
-// covers the HMAC family of providers, from a bare digest over the body to
-// signed ids, timestamps and several signatures at once. [Compile] checks it
-// once; [Verifier.Verify] is then a pure function of the request's raw bytes,
-// the keys and the time.
+// A [Scheme] is data: which algorithm, which header, which grammar, which string
+// is signed. It covers HMACs, from a bare digest over the body to signed ids,
+// timestamps and several signatures at once; Ed25519 and ECDSA; JSON Web Tokens
+// over the body's hash; and the senders that only show a secret. [Compile]
+// checks it once; [Verifier.Verify] is then a pure function of the request's raw
+// bytes, the keys and the time.
 //
 // What holds for every scheme, since forgers pick the weakest:
 //
 //   - Bytes are verified as received. Nothing is parsed, decoded or normalised
-//     in the body, and a timestamp is signed as sent.
+//     in the body unless the signature or what it covers is inside it, and a
+//     timestamp is signed as sent.
 //   - Decoded signatures are compared in constant time, each with each key.
 //   - The signature is checked before the clock, so that a forger learns
 //     nothing about the clock, and who sees [ErrStale] knows that the request
@@ -24,10 +26,14 @@
 package signature
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/field"
 )
 
 // maxHeader is the most bytes of a header value that are looked at. Sixteen
@@ -38,18 +44,24 @@ const maxHeader = 4 << 10
 type Request struct {
 	Header http.Header // with canonical names, as net/http gives it
 	Body   []byte      // as received; only read
+	Method string      // such as POST; needed where the signed string has it
+	// URL is the address that the sender called, with its query as received. It
+	// comes from the receiver's configuration: what a request says of its host
+	// is the sender's word. Needed where [Verifier.NeedsURL] says so.
+	URL string
 }
 
 // Verifier checks requests against one [Scheme]. It holds no keys, doesn't
 // change, and is safe for concurrent use. Use [Compile].
 type Verifier struct {
-	scheme   Scheme // with defaults
-	header   string // canonical names; "" where the scheme has none
-	idHeader string
-	tsHeader string
-	size     int // of a signature, in bytes
-	segments []segment
-	steps    []string
+	scheme    Scheme  // with defaults
+	sources   []place // of the signature; one at least must be there
+	id        place   // nowhere where the scheme has none
+	timestamp place
+	size      int // of a signature, in bytes; 0 where it varies
+	segments  []segment
+	claim     field.Path // of the body's hash, in a token
+	steps     []string
 }
 
 // message is what Verify has found in a request so far.
@@ -59,6 +71,10 @@ type message struct {
 	timestamp string
 	at        time.Time
 	found     candidates
+	der       [][]byte // the signatures, where their length varies
+	values    []string // of the computed segments
+	form      url.Values
+	validJSON bool
 }
 
 // Verify returns nil if r was signed under one of keys and, where the scheme
@@ -72,15 +88,16 @@ type message struct {
 // number of keys, not on the keys or on which one matches.
 func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
 	m := message{request: r} // passed down by direct calls only, so that it stays on the stack
-	err := v.readSignatures(&m)
-	if err == nil {
-		err = v.readTimestamp(&m)
-	}
-	if err == nil {
-		err = v.readSigned(&m)
-	}
-	if err == nil {
-		err = v.match(&m, keys)
+	var err *Error
+	switch a := v.scheme.Algorithm; {
+	case a == None:
+		return nil
+	case a.credential():
+		err = v.verifyCredential(&m, keys)
+	case a.jwt():
+		err = v.verifyJWT(&m, keys)
+	default:
+		err = v.verifySigned(&m, keys)
 	}
 	if err == nil {
 		err = v.checkWindow(&m, now)
@@ -91,9 +108,47 @@ func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
 	return err
 }
 
+// NeedsKey reports whether requests are genuine only under a key, as they are
+// with every scheme but none.
+func (v *Verifier) NeedsKey() bool { return v.scheme.Algorithm != None }
+
+func (v *Verifier) verifySigned(m *message, keys []Key) *Error {
+	err := v.readSignatures(m)
+	if err == nil {
+		err = v.readTimestamp(m)
+	}
+	if err == nil {
+		err = v.readSigned(m)
+	}
+	if err == nil {
+		err = v.match(m, keys)
+	}
+	return err
+}
+
 // readSignatures finds the signatures, and the timestamp where it is beside them.
 func (v *Verifier) readSignatures(m *message) *Error {
-	value, err := m.request.single(StepHeader, v.header)
+	if len(v.sources) == 1 {
+		return v.readSignature(m, v.sources[0])
+	}
+	present := 0
+	for _, p := range v.sources {
+		if len(m.request.Header[p.name]) == 0 {
+			continue
+		}
+		present++
+		if err := v.readSignature(m, p); err != nil {
+			return err
+		}
+	}
+	if present == 0 {
+		return &Error{StepHeader, "no " + v.where(), ErrMissing}
+	}
+	return nil
+}
+
+func (v *Verifier) readSignature(m *message, p place) *Error {
+	value, err := m.read(StepHeader, p)
 	if err != nil {
 		return err
 	}
@@ -107,37 +162,37 @@ func (v *Verifier) readTimestamp(m *message) (err *Error) {
 	if !v.scheme.timed() {
 		return nil
 	}
-	if v.tsHeader != "" {
-		if m.timestamp, err = m.request.single(StepTimestampHeader, v.tsHeader); err != nil {
+	if v.timestamp.kind != nowhere {
+		if m.timestamp, err = m.read(StepTimestampHeader, v.timestamp); err != nil {
 			return err
 		}
 	}
 	var ok bool
 	if m.at, ok = v.scheme.TimestampUnit.at(m.timestamp); !ok {
-		return &Error{StepTimestamp, "not a whole number of 1 to 13 digits without a leading zero", ErrMalformed}
-	}
-	return nil
-}
-
-// readSigned finds the id and the other headers that are part of the signed
-// string.
-func (v *Verifier) readSigned(m *message) (err *Error) {
-	for _, s := range v.segments {
-		switch s.kind {
-		case id:
-			m.id, err = m.request.single(StepSigned, v.idHeader)
-		case header:
-			_, err = m.request.single(StepSigned, s.text)
+		want := "not a whole number of 1 to 13 digits without a leading zero"
+		if v.scheme.TimestampUnit == RFC3339 {
+			want = "not a time as RFC 3339 writes it"
 		}
-		if err != nil {
-			return err
-		}
+		return &Error{StepTimestamp, want, ErrMalformed}
 	}
 	return nil
 }
 
 // match compares every candidate with every key, also after a match.
 func (v *Verifier) match(m *message, keys []Key) *Error {
+	matched := false
+	if v.scheme.Algorithm.public() {
+		matched = v.matchPublic(m, keys)
+	} else {
+		matched = v.matchMAC(m, keys)
+	}
+	if !matched {
+		return &Error{StepMatch, fmt.Sprintf("none of the signatures (%d) was made with one of the keys (%d)", m.found.n, len(keys)), ErrMismatch}
+	}
+	return nil
+}
+
+func (v *Verifier) matchMAC(m *message, keys []Key) bool {
 	matched := false
 	for _, k := range keys {
 		if !k.fits(v.scheme.Algorithm) {
@@ -151,10 +206,29 @@ func (v *Verifier) match(m *message, keys []Key) *Error {
 		}
 		k.release(want)
 	}
-	if !matched {
-		return &Error{StepMatch, fmt.Sprintf("none of the signatures (%d) was made with one of the keys (%d)", m.found.n, len(keys)), ErrMismatch}
+	return matched
+}
+
+func (v *Verifier) matchPublic(m *message, keys []Key) bool {
+	matched := false
+	text := m.signedString(v.segments)
+	for _, k := range keys {
+		if !k.fits(v.scheme.Algorithm) {
+			continue
+		}
+		for i := range m.found.n {
+			var sum []byte
+			if v.size == 0 {
+				sum = m.der[i]
+			} else {
+				sum = bytes.Clone(m.found.sums[i][:v.size]) // a reference would move every message to the heap
+			}
+			if k.verifyPublic(text, sum) {
+				matched = true
+			}
+		}
 	}
-	return nil
+	return matched
 }
 
 // checkWindow comes after the signature: the timestamp is genuine here.

@@ -1,0 +1,381 @@
+package signature
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// segment is a part of the signed string.
+type segment struct {
+	kind  segmentKind
+	text  string  // the literal, or the canonical name of the header
+	value place   // of a json or form segment
+	lines []place // of jsonLines
+	names []string
+	index int // in message.values, of a computed segment
+}
+
+type segmentKind uint8
+
+const (
+	literal segmentKind = iota
+	body
+	timestamp
+	id
+	header
+	method
+	publicURL
+	publicPath
+	// The rest is computed for each request and kept in message.values.
+	bodySHA256
+	bodyCRC32
+	jsonText
+	jsonLines
+	formField
+	formSorted
+	signedHeaders
+)
+
+// computed tells whether a segment's text is found once for each request.
+func (k segmentKind) computed() bool { return k >= bodySHA256 }
+
+// covers tells whether a segment covers the whole body, or a part of it.
+func (k segmentKind) covers() (whole, part bool) {
+	switch k {
+	case body, bodySHA256, bodyCRC32, formSorted:
+		return true, false
+	case jsonText, jsonLines, formField:
+		return false, true
+	}
+	return false, false
+}
+
+const placeholders = "{body}, {timestamp}, {id}, {header:Name} and the others that the documentation of signed lists"
+
+// parseSigned splits the template of the signed string into its segments.
+func parseSigned(faults *Faults, s Scheme) []segment {
+	var segments []segment
+	computed := 0
+	for rest := s.Signed; rest != ""; {
+		i := strings.IndexAny(rest, "{}")
+		if i != 0 {
+			if i < 0 {
+				i = len(rest)
+			}
+			segments = append(segments, segment{kind: literal, text: rest[:i]})
+			rest = rest[i:]
+			continue
+		}
+		end := strings.IndexByte(rest, '}')
+		seg, ok := placeholder(rest[:max(end+1, 0)])
+		if !ok {
+			faults.add("signed", s.Signed, "only "+placeholders+" between braces")
+			return nil
+		}
+		if seg.kind.computed() {
+			seg.index = computed
+			computed++
+		}
+		segments = append(segments, seg)
+		rest = rest[end+1:]
+	}
+	checkSigned(faults, s, segments)
+	return segments
+}
+
+// checkSigned looks at what the signed string covers.
+func checkSigned(faults *Faults, s Scheme, segments []segment) {
+	fault := func(want string) { faults.add("signed", s.Signed, want) }
+	count := map[segmentKind]int{}
+	wholes, parts := 0, 0
+	for _, seg := range segments {
+		count[seg.kind]++
+		whole, part := seg.kind.covers()
+		if whole {
+			wholes++
+		}
+		if part {
+			parts++
+		}
+		if (seg.kind == header || seg.kind == signedHeaders) && s.owns(seg.text) {
+			fault("{header:Name} of none of the scheme's own headers")
+		}
+	}
+	if s.PartialBody {
+		if wholes > 0 || parts == 0 {
+			faults.add("partial_body", "true", "nothing here, or a signed string with {json:…} or {form:…} and without the whole body")
+		}
+	} else if wholes != 1 {
+		fault("{body} exactly once: a body that isn't signed can be anyone's")
+	}
+	// A time in the body is signed with it.
+	inBody := isBodyPlace(s.Timestamp) && (!s.PartialBody || slices.ContainsFunc(segments, func(seg segment) bool {
+		return slices.Contains(seg.names, strings.TrimPrefix(s.Timestamp, jsonPrefix))
+	}))
+	if timed := s.timed(); timed && count[timestamp] == 0 && !inBody && (count[signedHeaders] == 0 || s.TimestampKey != "") {
+		fault("{timestamp}: a time that isn't signed proves nothing")
+	} else if !timed && count[timestamp] > 0 {
+		fault("no {timestamp}, or timestamp or timestamp_key as well")
+	}
+	if s.ID != "" && count[id] == 0 {
+		fault("{id}: an id that isn't signed proves nothing")
+	} else if s.ID == "" && count[id] > 0 {
+		fault("no {id}, or id as well")
+	}
+}
+
+// owns tells whether name is a header that the scheme itself reads: a signature
+// can't cover itself, and id and timestamp have placeholders.
+func (s Scheme) owns(name string) bool {
+	series := s.HeaderSeries != "" && len(name) >= len(s.HeaderSeries) && strings.EqualFold(name[:len(s.HeaderSeries)], s.HeaderSeries)
+	return series || strings.EqualFold(name, s.Header) || strings.EqualFold(name, s.SecondHeader) ||
+		strings.EqualFold(name, s.ID) || strings.EqualFold(name, s.Timestamp)
+}
+
+// plainPlaceholders are those without an argument.
+var plainPlaceholders = map[string]segmentKind{
+	"{body}": body, "{timestamp}": timestamp, "{id}": id, "{method}": method, "{url}": publicURL, "{path}": publicPath,
+	"{body_sha256}": bodySHA256, "{body_crc32}": bodyCRC32, "{form_sorted}": formSorted,
+}
+
+// placeholder reads a text such as "{body}" or "{header:Name}".
+func placeholder(text string) (segment, bool) {
+	if kind, ok := plainPlaceholders[text]; ok {
+		return segment{kind: kind}, true
+	}
+	name, arg, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(text, "{"), "}"), ":")
+	if !ok || arg == "" {
+		return segment{}, false
+	}
+	switch name {
+	case "header":
+		return segment{kind: header, text: canonical(arg)}, validHeader(arg)
+	case "signed_headers":
+		return segment{kind: signedHeaders, text: canonical(arg)}, validHeader(arg)
+	case "form":
+		return segment{kind: formField, value: place{kind: inForm, name: arg}}, true
+	case "json":
+		p, ok := jsonPlace(arg)
+		return segment{kind: jsonText, value: p}, ok
+	case "json_lines":
+		seg := segment{kind: jsonLines, names: strings.Fields(arg)}
+		for _, member := range seg.names {
+			p, ok := jsonPlace(member)
+			if !ok {
+				return segment{}, false
+			}
+			seg.lines = append(seg.lines, p)
+		}
+		return seg, len(seg.lines) > 0
+	}
+	return segment{}, false
+}
+
+func canonical(name string) string { return http.CanonicalHeaderKey(name) }
+
+// NeedsURL reports whether the signed string has the URL that the sender
+// called, so that [Request] must have it.
+func (v *Verifier) NeedsURL() bool {
+	return slices.ContainsFunc(v.segments, func(s segment) bool { return s.kind == publicURL || s.kind == publicPath })
+}
+
+// Covers reports whether a valid signature vouches for the whole body, rather
+// than for none or a part of it.
+func (v *Verifier) Covers() bool {
+	return v.scheme.Algorithm != None && !v.scheme.PartialBody
+}
+
+// CoversJSON reports whether a valid signature vouches for the value at that
+// path of a JSON body.
+func (v *Verifier) CoversJSON(path string) bool {
+	return v.Covers() || slices.ContainsFunc(v.segments, func(s segment) bool {
+		return slices.Contains(s.names, path) || s.kind == jsonText && s.value.path.String() == path ||
+			s.kind == timestamp && v.scheme.Timestamp == jsonPrefix+path
+	})
+}
+
+// readSigned finds the id, the other headers and all else that is part of the
+// signed string beside body and timestamp.
+func (v *Verifier) readSigned(m *message) (err *Error) {
+	for i := range v.segments {
+		s := &v.segments[i]
+		switch s.kind {
+		case id:
+			m.id, err = m.read(StepSigned, v.id)
+		case header:
+			_, err = m.request.single(StepSigned, s.text)
+		case publicURL, publicPath:
+			if m.request.URL == "" {
+				err = &Error{StepSigned, "the public URL isn't known", ErrMissing}
+			}
+		default:
+			if s.kind.computed() {
+				var text string
+				text, err = v.compute(m, s)
+				m.values = append(m.values, text)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compute returns the text of a computed segment.
+func (v *Verifier) compute(m *message, s *segment) (string, *Error) {
+	switch s.kind {
+	case bodySHA256:
+		return sha256Hex(m.request.Body), nil
+	case bodyCRC32:
+		return strconv.FormatUint(uint64(crc32.ChecksumIEEE(m.request.Body)), 10), nil
+	case jsonText:
+		return m.json(StepSigned, s.value)
+	case jsonLines:
+		return m.jsonLines(s)
+	case formField:
+		return m.formValue(StepSigned, s.value.name)
+	case formSorted:
+		return m.sortedForm()
+	default:
+		return v.signedHeaders(m, s.text)
+	}
+}
+
+func sha256Hex(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (m *message) jsonLines(s *segment) (string, *Error) {
+	var b strings.Builder
+	for i, p := range s.lines {
+		text, err := m.json(StepSigned, p)
+		if err != nil {
+			return "", err
+		}
+		if text != "" {
+			b.WriteString(s.names[i] + "\n" + text + "\n")
+		}
+	}
+	return b.String(), nil
+}
+
+// sortedForm follows Twilio: names in order, each with its values in order and
+// each value once. What isn't a form has its hash in the query, which the URL in
+// the signed string covers.
+// https://www.twilio.com/docs/usage/webhooks/webhooks-security
+func (m *message) sortedForm() (string, *Error) {
+	if !m.isForm() {
+		called, err := url.Parse(m.request.URL)
+		if err != nil {
+			return "", &Error{StepSigned, "the public URL can't be read", ErrMalformed}
+		}
+		if hashes := called.Query()["bodySHA256"]; len(hashes) != 1 || !strings.EqualFold(hashes[0], sha256Hex(m.request.Body)) {
+			return "", &Error{StepSigned, "the query's bodySHA256 isn't the body's", ErrMismatch}
+		}
+		return "", nil
+	}
+	if err := m.readForm(StepSigned); err != nil {
+		return "", err
+	}
+	names := make([]string, 0, len(m.form))
+	for name := range m.form {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range names {
+		values := slices.Clone(m.form[name])
+		slices.Sort(values)
+		for _, value := range slices.Compact(values) {
+			b.WriteString(name + value)
+		}
+	}
+	return b.String(), nil
+}
+
+// maxSignedHeaders bounds the list of headers that a sender signs.
+const maxSignedHeaders = 32
+
+// signedHeaders gives the headers that the list in the header of that name has.
+// The list has to have itself, and the timestamp where there is one: without
+// them, anyone could take headers off it.
+func (v *Verifier) signedHeaders(m *message, list string) (string, *Error) {
+	value, err := m.request.single(StepSigned, list)
+	if err != nil {
+		return "", err
+	}
+	names := strings.Split(strings.ToLower(value), ",")
+	if len(names) > maxSignedHeaders {
+		return "", &Error{StepSigned, fmt.Sprintf("more than %d headers in %s", maxSignedHeaders, list), ErrMalformed}
+	}
+	for _, must := range []string{list, v.timestamp.name} {
+		if must != "" && !slices.Contains(names, strings.ToLower(must)) {
+			return "", &Error{StepSigned, fmt.Sprintf("%s isn't in %s", must, list), ErrMissing}
+		}
+	}
+	lines := make([]string, len(names))
+	for i, name := range names {
+		if !validHeader(name) {
+			return "", &Error{StepSigned, list + " isn't a list of header names", ErrMalformed}
+		}
+		text, err := m.request.single(StepSigned, canonical(name))
+		if err != nil {
+			return "", err
+		}
+		lines[i] = name + ":" + text
+	}
+	return strings.Join(lines, ";"), nil
+}
+
+// appendSegment appends the text of a segment other than body.
+func (m *message) appendSegment(text []byte, s *segment) []byte {
+	switch s.kind {
+	case literal:
+		return append(text, s.text...)
+	case timestamp:
+		return append(text, m.timestamp...)
+	case id:
+		return append(text, m.id...)
+	case header:
+		return append(text, trim(m.request.Header[s.text][0])...)
+	case method:
+		return append(text, m.request.Method...)
+	case publicURL:
+		return append(text, m.request.URL...)
+	case publicPath:
+		return append(text, pathOf(m.request.URL)...)
+	default:
+		return append(text, m.values[s.index]...)
+	}
+}
+
+// pathOf returns the path of a URL with its query.
+func pathOf(called string) string {
+	_, rest, _ := strings.Cut(called, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return "/"
+}
+
+// signedString returns the whole signed string.
+func (m *message) signedString(segments []segment) []byte {
+	text := make([]byte, 0, len(m.request.Body)+256)
+	for i := range segments {
+		if segments[i].kind == body {
+			text = append(text, m.request.Body...)
+			continue
+		}
+		text = m.appendSegment(text, &segments[i])
+	}
+	return text
+}
