@@ -46,6 +46,10 @@ func (s *Server) URL() string { return s.srv.ClientURL() }
 // stopped, and put back, it is what a power cut leaves.
 func (s *Server) StoreDir() string { return s.opts.StoreDir }
 
+// RequireToken makes the server refuse, from the next Resume on, whoever
+// connects without token; Connect is among them.
+func (s *Server) RequireToken(token string) { s.opts.Authorization = token }
+
 // Stop ends the server and waits until it is down. Clients that may reconnect
 // do so after Resume.
 func (s *Server) Stop() {

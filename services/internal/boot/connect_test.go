@@ -14,9 +14,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
-	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/boot"
-	"github.com/tercelhq/tercel/services/internal/embednats"
 )
 
 // lines is a log that may be read while it is written.
@@ -72,17 +70,16 @@ func TestConnectWaitsForAServerThatIsAwayAndSaysSo(t *testing.T) {
 // A token that is refused several times may be the right one soon.
 func TestConnectOutlivesRefusedCredentials(t *testing.T) {
 	t.Parallel()
-	srv, err := embednats.Start(embednats.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Durability: topology.Relaxed})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Shutdown)
-	token, address, _ := strings.Cut(strings.TrimPrefix(srv.URL(), "nats://"), "@")
+	const token = "the right token"
+	srv := natstest.Start(t, false)
+	srv.Stop()
+	srv.RequireToken(token)
+	srv.Resume()
 	log := &lines{}
 	var asked atomic.Int32
-	nc, err := boot.Connect(pipeline.NATS{URL: "nats://" + address}, "test", boot.NewLogger(log, "info"), nats.TokenHandler(func() string {
+	nc, err := boot.Connect(pipeline.NATS{URL: srv.URL()}, "test", boot.NewLogger(log, "info"), nats.TokenHandler(func() string {
 		if asked.Add(1) < 5 {
-			return "not-" + token
+			return "another"
 		}
 		return token
 	}))
