@@ -6,6 +6,7 @@ package pipeline
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -213,6 +214,31 @@ func (f *File) validateServices(c *config.Check) {
 	}
 	if s := f.Telemetry.Sample; s < 0 || s > 1 {
 		c.Fault("telemetry.sample", "", "0 to 1")
+	}
+	f.validateAddresses(c)
+}
+
+// validateAddresses doesn't quote what it finds: a password may be part of it.
+func (f *File) validateAddresses(c *config.Check) {
+	for address := range strings.SplitSeq(f.NATS.URL, ",") {
+		if address = strings.TrimSpace(address); !strings.Contains(address, "://") {
+			address = "nats://" + address
+		}
+		if u, err := url.Parse(address); err != nil || u.Hostname() == "" {
+			c.Fault("nats.url", "no address of a server",
+				"nats://HOST:PORT, several separated by commas, with %XX for special characters in a user, password or token")
+			break
+		}
+	}
+	if f.Telemetry.OTLP == "" {
+		return
+	}
+	u, err := url.Parse(f.Telemetry.OTLP)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		c.Fault("telemetry.otlp", "no URL", "a URL such as http://127.0.0.1:4318")
+	case u.User != nil:
+		c.Fault("telemetry.otlp", "a URL with a user", "the URL alone; credentials are headers, in OTEL_EXPORTER_OTLP_HEADERS")
 	}
 }
 

@@ -136,6 +136,37 @@ enricher: {batch: 10}
 	}
 }
 
+// What is wrong with an address is said without the address: a password may be
+// part of it (promise 9).
+func TestAddressesAreCheckedAndNotQuoted(t *testing.T) {
+	t.Parallel()
+	const source = "sources: {hub: {preset: github, secrets: [env:GITHUB_SECRET], api: {base: %q}}}\nnats: {url: %q}\ntelemetry: {otlp: %q}\n"
+	const base, nats, otlp = "https://api.example.com", "nats://127.0.0.1:4222", "http://127.0.0.1:4318"
+	for name, tt := range map[string]struct{ base, nats, otlp, want string }{
+		"all good":                    {base, nats, otlp, ""},
+		"several servers, and a user": {base, "nats://u:planted@a:4222, tls://b,c:4222", otlp, ""},
+		"a bad escape in a server":    {base, "nats://u:planted%zz@h:4222", otlp, "nats.url"},
+		"a slash in a password":       {base, "nats://u:planted/x@h:4222", otlp, "nats.url"},
+		"a bad second server":         {base, "nats://a:4222,nats://", otlp, "nats.url"},
+		"no collector":                {base, nats, "planted:4318/x", "telemetry.otlp"},
+		"a collector with a user":     {base, nats, "http://u:planted@h:4318", "OTEL_EXPORTER_OTLP_HEADERS"},
+		"a collector with a bad port": {base, nats, "http://u:planted@h:4318%zz", "telemetry.otlp"},
+		"an API with a bad escape":    {"https://u:planted%zz@h", nats, otlp, "api.base"},
+		"an API with a user":          {"https://u:planted@h", nats, otlp, "api.base"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := decode(fmt.Sprintf(source, tt.base, tt.nats, tt.otlp))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("Decode() = %v, want an error about %q", err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "planted") {
+				t.Errorf("the fault quotes the address: %v", err)
+			}
+		})
+	}
+}
+
 func ExampleDecode() {
 	_, err := pipeline.Decode("tercel.yaml", []byte("sources:\n  hub:\n    preset: githup\n    secrets: [env:S]\n"),
 		config.WithLookupEnv(func(string) (string, bool) { return "a secret, long enough", true }))

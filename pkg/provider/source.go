@@ -231,7 +231,7 @@ func (s *Source) validateAPI(c *config.Check) {
 		u, err := url.Parse(a.Base)
 		switch {
 		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-			c.Fault("api.base", "", "a URL such as https://api.example.com")
+			c.Fault("api.base", "no URL", "a URL such as https://api.example.com") // a password may be part of it
 		case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 			c.Fault("api.base", "a URL with more than host and path", "credentials under token, basic or headers")
 		case u.Scheme == "http" && !a.AllowPrivate:
