@@ -36,6 +36,9 @@ type Preset struct {
 type PresetAPI struct {
 	// Base is the API's public address.
 	Base string `yaml:"base"`
+	// TokenHeader is the header that takes a user's token, for tercel init to
+	// write down. Defaults to a bearer token.
+	TokenHeader string `yaml:"token_header"`
 }
 
 func (p *Preset) fill(s *Source) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,8 +43,9 @@ func (c checkCmd) Run(a *app) error {
 	} else if len(faults) > 0 {
 		fmt.Fprintln(a.err, faults)
 	} else {
-		fmt.Fprintf(a.out, "%s is good: %d sources (%s), %d destinations\n", c.Config, len(file.Sources),
-			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "), len(file.Destinations))
+		fmt.Fprintf(a.out, "%s is good\nsources: %s\ndestinations: %s\n", c.Config,
+			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "),
+			cmp.Or(strings.Join(slices.Sorted(maps.Keys(file.Destinations)), ", "), "none; tercel up writes to a SQLite file in its data folder"))
 	}
 	if len(faults) > 0 {
 		return failed()

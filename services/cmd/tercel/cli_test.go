@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -76,7 +78,9 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ args, want string }{
-		"unknown command":    {"fly", "fly"},
+		"unknown command":    {"fly", `Run "tercel --help"`},
+		"flags' help":        {"verify --source s", `Run "tercel verify --help"`},
+		"part of a command":  {"dlq", `Run "tercel dlq --help"`},
 		"unknown flag":       {"check --colour", "--colour"},
 		"missing argument":   {"dlq show", "<n>"},
 		"no number":          {"dlq show x", "x"},
@@ -86,6 +90,7 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 		"bad age":            {"listen --since yesterday", "--since"},
 		"verify needs where": {"verify -", "--source"},
 		"bad demo shares":    {"demo --drop 2", "drop"},
+		"a demo of nothing":  {"demo --events 0", "at least 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,6 +99,53 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 				t.Errorf("exit %d, out %q, err %q; want exit 2 and a message about %q", o.code, o.out, o.err, tt.want)
 			}
 		})
+	}
+}
+
+func TestHelpIsACommandToo(t *testing.T) {
+	t.Parallel()
+	if got, want := ok(t, "help"), ok(t, "--help"); got != want {
+		t.Errorf("tercel help prints\n%s", got)
+	}
+	if got, want := ok(t, "help", "dlq", "list"), ok(t, "dlq", "list", "--help"); got != want {
+		t.Errorf("tercel help dlq list prints\n%s", got)
+	}
+}
+
+// Whoever can't be asked gets no question but what to say instead.
+func TestReplayOfSeveralNeedsATerminalOrYes(t *testing.T) {
+	t.Parallel()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = null.Close() })
+	for name, in := range map[string]io.Reader{"a pipe": strings.NewReader("y\n"), "/dev/null": null} {
+		var e exitCode
+		err := confirm(&app{in: in, err: io.Discard}, "Replay 2 dead letters?")
+		if !errors.As(err, &e) || e.code != boot.Usage || !strings.Contains(e.message, "--yes") {
+			t.Errorf("from %s: %v, want a usage error that names --yes", name, err)
+		}
+	}
+}
+
+func TestAddressesAreShownWithoutTheirCredentials(t *testing.T) {
+	t.Parallel()
+	for urls, want := range map[string]string{
+		"nats://127.0.0.1:4222":                        "nats://127.0.0.1:4222",
+		"nats://planted@a:4222":                        "nats://a:4222",
+		"nats://u:planted@a:4222, tls://u:planted@b:1": "nats://a:4222,tls://b:1",
+		"u:planted@a:4222":                             "nats://a:4222",
+		"nats://u:planted%zz@a":                        "[not a URL]",
+		"nats://u:planted/x@a":                         "[not a URL]",
+	} {
+		if got := withoutToken(urls); got != want {
+			t.Errorf("withoutToken(%q) = %q, want %q", urls, got, want)
+		}
+	}
+	o := tercel(t, "", "status", "--nats", "nats://u:planted%zz@127.0.0.1:1")
+	if o.code != boot.Failed || strings.Contains(o.err, "planted") || !strings.Contains(o.err, "nats://HOST:PORT") {
+		t.Errorf("status of an address that is no URL: exit %d, %q", o.code, o.err)
 	}
 }
 
@@ -107,8 +159,14 @@ func TestNoPipelineIsSaidSo(t *testing.T) {
 	}
 }
 
-// What init writes is what check takes.
+// What init writes is what check takes, also once its proposals are taken up.
 func TestInitWritesAFileThatChecks(t *testing.T) {
+	for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX"} {
+		t.Setenv(name+"_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
+		t.Setenv(name+"_API_TOKEN", "token")
+	}
+	proposal := regexp.MustCompile(`(?m)^( *)# ((api|resources|destinations|warehouse|archive|order|triggers|id|get|version|reconcile):.*)$`)
+	deeper := regexp.MustCompile(`(?m)^( *)# ( +[a-z]+:.*)$`)
 	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux"} {
 		path := filepath.Join(t.TempDir(), "tercel.yaml")
 		args := []string{"init", "-o", path}
@@ -116,12 +174,30 @@ func TestInitWritesAFileThatChecks(t *testing.T) {
 			args = append(args, "--preset", preset)
 		}
 		ok(t, args...)
-		for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX"} {
-			t.Setenv(name+"_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
-		}
 		ok(t, "check", "-c", path)
 		if o := tercel(t, "", args...); o.code != boot.Failed || !strings.Contains(o.err, "--force") {
 			t.Errorf("init over a file: exit %d, %q; want a refusal that names --force", o.code, o.err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = deeper.ReplaceAll(proposal.ReplaceAll(text, []byte("$1$2")), []byte("$1$2"))
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := pipeline.Load(path)
+		if err != nil {
+			t.Errorf("preset %q with its proposals:\n%v\n%s", preset, err, text)
+			continue
+		}
+		if len(file.Destinations) != 2 {
+			t.Errorf("preset %q: %d destinations of the proposals were read, want 2:\n%s", preset, len(file.Destinations), text)
+		}
+		for name, src := range file.Sources {
+			if src.API.Base == "" || src.API.Token.IsZero() == (len(src.API.Headers) == 0) {
+				t.Errorf("preset %q: source %s has no API of the proposals:\n%s", preset, name, text)
+			}
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/services/internal/boot"
 	"github.com/tercelhq/tercel/services/internal/embednats"
 )
 
@@ -26,11 +29,11 @@ type connection struct {
 
 // connect opens the connection; the error says where it looked and what to do.
 func (p pipelineFlags) connect() (*connection, error) {
-	url, hint := p.NATS, ""
-	if url == "" {
+	servers, hint := p.NATS, ""
+	if servers == "" {
 		found, ok := embednats.FindURL(p.Data)
-		if url = found; !ok {
-			url = nats.DefaultURL
+		if servers = found; !ok {
+			servers = nats.DefaultURL
 			hint = fmt.Sprintf(" (no tercel up runs on %s; start one, or name the server with --nats or the folder with --data)", p.Data)
 		}
 	}
@@ -38,9 +41,12 @@ func (p pipelineFlags) connect() (*connection, error) {
 	if p.Creds != "" {
 		opts = append(opts, nats.UserCredentials(p.Creds))
 	}
-	nc, err := nats.Connect(url, opts...)
+	nc, err := nats.Connect(servers, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w%s", withoutToken(url), err, hint)
+		if errors.Is(err, nats.ErrAuthorization) {
+			hint = " (--data FOLDER of the running tercel up has its token; else give --creds, or --nats with a user and password or a token)"
+		}
+		return nil, fmt.Errorf("connect to %s: %w%s", withoutToken(servers), boot.WithoutAddress(err), hint)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -50,11 +56,18 @@ func (p pipelineFlags) connect() (*connection, error) {
 	return &connection{nc, js}, nil
 }
 
-// withoutToken keeps the credentials of an address out of messages.
-func withoutToken(url string) string {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if _, host, has := strings.Cut(rest, "@"); ok && has {
-		return scheme + "://" + host
+// withoutToken keeps the credentials of addresses out of messages.
+func withoutToken(urls string) string {
+	var shown []string
+	for address := range strings.SplitSeq(urls, ",") {
+		if address = strings.TrimSpace(address); !strings.Contains(address, "://") {
+			address = "nats://" + address
+		}
+		if u, err := url.Parse(address); err == nil {
+			shown = append(shown, u.Scheme+"://"+u.Host)
+		} else {
+			shown = append(shown, "[not a URL]")
+		}
 	}
-	return url
+	return strings.Join(shown, ",")
 }

@@ -48,6 +48,9 @@ Example:
 
 // Validate reports every fault of the flags, before anything is started.
 func (c demoCmd) Validate() error {
+	if c.Events < 1 { // the simulator would take its default
+		return fmt.Errorf("events: %d, want at least 1", c.Events)
+	}
 	if c.Timeout <= 0 {
 		return fmt.Errorf("timeout: %s, want more than 0s", c.Timeout)
 	}

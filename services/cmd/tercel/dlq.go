@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -253,12 +254,16 @@ func forceHint(err error) string {
 // confirm asks before something that changes more than one event. Without a
 // terminal to ask at it refuses.
 func confirm(a *app, question string) error {
+	nobody := exitCode{boot.Usage, question + " There is no terminal to ask at; say --yes"}
 	if !isTerminal(a.in) {
-		return exitCode{boot.Usage, question + " There is no terminal to ask at; say --yes"}
+		return nobody
 	}
 	fmt.Fprintf(a.err, "%s [y/N] ", question)
 	var answer string
-	_, _ = fmt.Fscanln(a.in, &answer)
+	if _, err := fmt.Fscanln(a.in, &answer); errors.Is(err, io.EOF) { // /dev/null looks like a terminal
+		fmt.Fprintln(a.err)
+		return nobody
+	}
 	if a := strings.ToLower(answer); a != "y" && a != "yes" {
 		return exitCode{boot.Failed, "nothing was done"}
 	}

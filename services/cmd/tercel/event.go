@@ -237,12 +237,21 @@ func (t *tracer) outcome(ctx context.Context, m consume.Message, stream, durable
 		}
 	case m.Sequence > info.Delivered.Stream:
 		t.waiting++
-		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: fmt.Sprintf("waiting behind %d others", info.NumPending)})
+		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: fmt.Sprintf("waiting, as one of %d", info.NumPending) + paused(info)})
 	default:
 		t.waiting++
-		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: "in hand, or between two attempts, or done behind one that is"})
+		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: "in hand, or between two attempts, or done behind one that is" + paused(info)})
 	}
 	return nil
+}
+
+// paused says until when a consumer gets nothing, if it is paused: the source's
+// API has asked for it, or refuses the credentials.
+func paused(info *jetstream.ConsumerInfo) string {
+	if !info.Paused {
+		return ""
+	}
+	return ", paused until " + stamp(time.Now().Add(info.PauseRemaining))
 }
 
 // takes reports whether a consumer's filters let a subject through.

@@ -103,14 +103,25 @@ func presetFile(name string, p *provider.Preset) string {
 	fmt.Fprintf(&b, "    preset: %s  # %s\n", name, p.Docs)
 	fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
 	fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
-	b.WriteString("    # To enrich events with the full record, and to find what webhooks missed:\n")
+	api := fmt.Sprintf("token: env:%s_API_TOKEN", env)
+	if p.API.TokenHeader != "" {
+		api = fmt.Sprintf("headers: {%s: env:%s_API_TOKEN}", p.API.TokenHeader, env)
+	}
 	if p.API.Base == "" {
-		fmt.Fprintf(&b, "    # api: {base: \"https://api.example.com\", token: env:%s_API_TOKEN}\n", env)
-	} else {
-		fmt.Fprintf(&b, "    # api: {token: env:%s_API_TOKEN}\n", env)
+		api = "base: \"https://api.example.com\", " + api
 	}
-	if names := slices.Sorted(maps.Keys(p.Resources)); len(names) > 0 {
-		fmt.Fprintf(&b, "    # resources: [%s]\n", strings.Join(names, ", "))
+	names := slices.Sorted(maps.Keys(p.Resources))
+	if len(names) == 0 {
+		b.WriteString("    # To enrich events with the full record; \"tercel init\" without a preset shows a resource:\n")
+		fmt.Fprintf(&b, "    # api: {%s}\n", api)
+		return b.String() + fileTail
 	}
+	purpose := "To enrich events with the full record"
+	for _, r := range p.Resources {
+		if r.Reconcile != nil {
+			purpose = "To enrich events with the full record, and to find what webhooks missed"
+		}
+	}
+	fmt.Fprintf(&b, "    # %s:\n    # api: {%s}\n    # resources: [%s]\n", purpose, api, strings.Join(names, ", "))
 	return b.String() + fileTail
 }

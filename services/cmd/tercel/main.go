@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
@@ -56,6 +57,7 @@ func failed() error { return exitCode{code: boot.Failed} }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	os.Exit(run(&app{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Args[1:]))
 }
 
@@ -79,27 +81,51 @@ func run(a *app, args []string) (code int) {
 			code = e.code
 		}
 	}()
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help": // as many programs take it
+		args = append(args[1:], "--help")
 	}
 	k, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(a.err, "tercel: %s\n", err)
-		var p *kong.ParseError
-		if errors.As(err, &p) && p.Context != nil && p.Context.Command() != "" {
-			fmt.Fprintf(a.err, "Run \"tercel %s --help\" for its flags.\n", p.Context.Command())
-		}
+		fmt.Fprintf(a.err, "tercel: %s\n%s\n", err, usageHint(err))
 		return boot.Usage
 	}
-	if err := k.Run(a); err != nil {
-		var e exitCode
-		if !errors.As(err, &e) {
-			e = exitCode{boot.Failed, err.Error()}
+	return a.end(k.Run(a))
+}
+
+// usageHint says where the right command line is to be found.
+func usageHint(err error) string {
+	command := "tercel"
+	var p *kong.ParseError
+	if errors.As(err, &p) && p.Context != nil {
+		for _, word := range strings.Fields(p.Context.Command()) {
+			if !strings.ContainsAny(word, "<[") { // an argument
+				command += " " + word
+			}
 		}
-		if e.message != "" {
-			fmt.Fprintf(a.err, "tercel: %s\n", e.message)
-		}
-		return e.code
 	}
-	return boot.OK
+	if command == "tercel" {
+		return `Run "tercel --help" for its commands.`
+	}
+	return fmt.Sprintf("Run %q for its flags.", command+" --help")
+}
+
+// end tells how a command failed, if it did, and returns the exit code.
+func (a *app) end(err error) int {
+	var e exitCode
+	switch {
+	case err == nil:
+		return boot.OK
+	case errors.As(err, new(config.Faults)): // each line begins with its place
+		fmt.Fprintln(a.err, err)
+		return boot.Failed
+	case !errors.As(err, &e):
+		e = exitCode{boot.Failed, err.Error()}
+	}
+	if e.message != "" {
+		fmt.Fprintf(a.err, "tercel: %s\n", e.message)
+	}
+	return e.code
 }

@@ -5,9 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -63,4 +66,14 @@ func TestOneTraceFromWebhookToDestination(t *testing.T) {
 		names := store.names[w.Steps[0].TraceID]
 		return names["receive orders"] && names["enrich orders"] && names["deliver local"]
 	})
+}
+
+func TestTraceSaysUntilWhenAStageIsPaused(t *testing.T) {
+	t.Parallel()
+	if got := paused(&jetstream.ConsumerInfo{Paused: true, PauseRemaining: time.Hour}); !strings.HasPrefix(got, ", paused until 20") {
+		t.Errorf("paused() = %q, want a time", got)
+	}
+	if got := paused(&jetstream.ConsumerInfo{}); got != "" {
+		t.Errorf("paused() of a running stage = %q, want nothing", got)
+	}
 }
