@@ -122,6 +122,17 @@ func (e Expr) Headers() iter.Seq[string] {
 	}
 }
 
+// Paths yields the paths below root that e refers to.
+func (e Expr) Paths(root string) iter.Seq[Path] {
+	return func(yield func(Path) bool) {
+		for _, p := range e.parts {
+			if p.root == root && root != "header" && !yield(p.path) {
+				return
+			}
+		}
+	}
+}
+
 // PathIn returns the path of an expression that is one bare reference below
 // root, and whether it is that.
 func (e Expr) PathIn(root string) (Path, bool) {

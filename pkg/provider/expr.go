@@ -11,8 +11,10 @@ import (
 )
 
 // TriggerExpr finds one value in a trigger. It is written as one expression
-// over body and header, such as body.id or "{header.X-Event}.{body.action}", or
-// as a list of them of which the first that finds something counts.
+// over body, form and header, such as body.id, form.MessageSid or
+// "{header.X-Event}.{body.action}", or as a list of them of which the first that
+// finds something counts. After "=" stands a fixed text, for senders that say
+// nothing.
 type TriggerExpr []field.Expr
 
 // DecodeNode reads the short and the list form.
@@ -25,13 +27,20 @@ func (t *TriggerExpr) DecodeNode(n config.Node) {
 	}
 	*t = nil
 	for _, text := range texts {
-		e, err := field.Parse(text, "body", "header")
+		e, err := parseTrigger(text)
 		if err != nil {
 			n.Fault("an expression such as body.id or header.X-Delivery (" + err.Error() + ")")
 			return
 		}
 		*t = append(*t, e)
 	}
+}
+
+func parseTrigger(text string) (field.Expr, error) {
+	if fixed, ok := strings.CutPrefix(text, "="); ok && fixed != "" {
+		return field.ParseTemplate(fixed)
+	}
+	return field.Parse(text, "body", "form", "header")
 }
 
 // First returns the first value that is there, or an error that names every

@@ -26,6 +26,10 @@ type Preset struct {
 	Verify  signature.Scheme `yaml:"verify"`
 	Event   Identity         `yaml:"event"`
 	Request Request          `yaml:"request"`
+	// Reply is the default of the source's reply.
+	Reply Reply `yaml:"reply"`
+	// Delivery is how the provider delivers, for people.
+	Delivery Delivery `yaml:"delivery"`
 	// API has the parts that are the same for every user.
 	API PresetAPI `yaml:"api"`
 	// Resources are ready kinds of records that a source may name.
@@ -42,7 +46,7 @@ type PresetAPI struct {
 }
 
 func (p *Preset) fill(s *Source) {
-	s.Verify, s.Event = p.Verify, p.Event
+	s.Verify, s.Event, s.Reply = p.Verify, p.Event, p.Reply
 	if len(p.Request.ContentTypes) > 0 {
 		s.Request.ContentTypes = p.Request.ContentTypes
 	}

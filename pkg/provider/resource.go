@@ -64,8 +64,8 @@ func (r *Resource) Validate(c *config.Check) {
 	if len(r.ID) == 0 {
 		c.Missing("id", "where the record's id is in a trigger, such as body.order.id")
 	}
-	if r.ID.Uses("header") {
-		c.Fault("id", "", "an expression over body: a request's headers are not kept with its trigger")
+	if r.ID.Uses("header") || r.ID.Uses("form") {
+		c.Fault("id", "", "an expression over body: a request's headers and form are not kept with its trigger")
 	}
 	if r.Get.IsZero() {
 		c.Missing("get", "the path of one record, such as /orders/{id}")

@@ -28,14 +28,22 @@ type Source struct {
 	// Preset is the provider whose settings apply where the file has none.
 	Preset string `yaml:"preset"`
 	// Secrets verify its webhooks: references such as env:NAME or file:/path,
-	// several while rotating. Required.
+	// several while rotating. Required, except with scheme none.
 	Secrets []config.Secret `yaml:"secrets"`
 	// Verify says how it signs. From the preset, or required.
 	Verify signature.Scheme `yaml:"verify"`
+	// PublicURL is the address that the source was told to call, such as
+	// https://hooks.example.com/v1/orders, without a query; with accounts, each
+	// one's name follows. Required where the source signs it, since what a
+	// request says of its host is the sender's word.
+	PublicURL string `yaml:"public_url"`
 	// Event says where a request has its identity. From the preset, or required.
 	Event Identity `yaml:"event"`
 	// Request bounds what is taken in.
 	Request Request `yaml:"request"`
+	// Reply is what the source wants to be answered. From the preset, or as
+	// documented there.
+	Reply Reply `yaml:"reply"`
 	// Accounts are the provider's tenants that may be named in the request's
 	// path, POST /v1/SOURCE/ACCOUNT; then every request must name one. Defaults
 	// to none: the path has no account.
@@ -186,8 +194,23 @@ func (s *Source) Validate(c *config.Check) {
 	if s.Request.MaxBody < 1 || s.Request.MaxBody > 64<<20 {
 		c.Fault("request.max_body", "", "1B to 64MiB")
 	}
+	s.validateURL(c)
+	s.Reply.validate(c)
 	s.validateAPI(c)
 	s.validateResources(c)
+}
+
+func (s *Source) validateURL(c *config.Check) {
+	if s.PublicURL == "" {
+		if s.verifier != nil && s.verifier.NeedsURL() {
+			c.Missing("public_url", "the address that the source was told to call, which it signs, such as https://hooks.example.com/v1/orders")
+		}
+		return
+	}
+	u, err := url.Parse(s.PublicURL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || strings.ContainsAny(s.PublicURL, "?#") {
+		c.Fault("public_url", "", "a URL such as https://hooks.example.com/v1/orders, without credentials and query")
+	}
 }
 
 func (s *Source) compile(c *config.Check) {
@@ -208,17 +231,27 @@ func (s *Source) compile(c *config.Check) {
 	if len(s.Event.Type) == 0 {
 		c.Missing("event.type", "where the event's type is, such as body.type")
 	}
+	s.parseKeys(c)
+}
+
+func (s *Source) parseKeys(c *config.Check) {
+	s.keys = nil
+	if s.Verify.Algorithm == signature.None {
+		if len(s.Secrets) > 0 {
+			c.Fault("secrets", "", "nothing here with scheme none, which looks at no secret")
+		}
+		return
+	}
 	if len(s.Secrets) == 0 {
 		c.Missing("secrets", "the signing secret, such as [env:WEBHOOK_SECRET]")
 	}
-	s.keys = nil
 	for i, secret := range s.Secrets {
-		if secret.IsZero() || err != nil {
+		if secret.IsZero() || s.verifier == nil {
 			continue // already a fault
 		}
-		k, kerr := signature.ParseKey(s.Verify, secret.Reveal())
-		if kerr != nil {
-			c.Fault(fmt.Sprintf("secrets[%d]", i), "", "a secret that the scheme can use: "+kerr.Error())
+		k, err := signature.ParseKey(s.Verify, secret.Reveal())
+		if err != nil {
+			c.Fault(fmt.Sprintf("secrets[%d]", i), "", "a secret that the scheme can use: "+err.Error())
 			continue
 		}
 		s.keys = append(s.keys, k)
@@ -285,9 +318,25 @@ func (s *Source) Verifier() *signature.Verifier { return s.verifier }
 // Keys returns the keys that a signature may be made with.
 func (s *Source) Keys() []signature.Key { return s.keys }
 
-// IDSigned reports whether the signature covers the delivery id: it is in the
-// body, which every scheme covers, or in a header that is part of the signed
-// string.
+// CalledURL returns the address that a request called which names that account,
+// or [event.NoAccount], with its query as received. It is "" where the source
+// has no public URL.
+func (s *Source) CalledURL(account, query string) string {
+	called := s.PublicURL
+	if called == "" {
+		return ""
+	}
+	if account != event.NoAccount {
+		called = strings.TrimSuffix(called, "/") + "/" + account
+	}
+	if query != "" {
+		called += "?" + query
+	}
+	return called
+}
+
+// IDSigned reports whether the signature covers the delivery id: it is in a part
+// of the body that is signed, or in a header that is part of the signed string.
 func (s *Source) IDSigned() bool {
 	for _, e := range s.Event.ID {
 		for name := range e.Headers() {
@@ -296,8 +345,27 @@ func (s *Source) IDSigned() bool {
 				return false
 			}
 		}
+		if !s.covers(e) {
+			return false
+		}
 	}
 	return len(s.Event.ID) > 0
+}
+
+// covers tells whether the signature covers the parts of the body that e uses.
+func (s *Source) covers(e field.Expr) bool {
+	if s.verifier == nil {
+		return false
+	}
+	if s.verifier.Covers() || !e.Uses("body") && !e.Uses("form") {
+		return true
+	}
+	for path := range e.Paths("body") {
+		if !s.verifier.CoversJSON(path.String()) {
+			return false
+		}
+	}
+	return !e.Uses("form")
 }
 
 // NeedsJSON reports whether the source's triggers must be JSON: an expression

@@ -2,9 +2,12 @@ package ingress
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/provider"
 )
 
 // outcome is what became of a request, a closed set.
@@ -44,18 +47,27 @@ type refusal struct {
 // result is what became of a request.
 type result struct {
 	outcome outcome
-	eventID string   // of an accepted or duplicate event
-	refused *refusal // else
+	eventID string          // of an accepted or duplicate event
+	refused *refusal        // else
+	reply   provider.Answer // what the source wants instead of our own answer to an accepted event
 }
 
 func (r result) status() int {
 	if r.refused != nil {
 		return r.refused.status
 	}
+	return okStatus(r.reply)
+}
+
+// okStatus is the status that answers an accepted event.
+func okStatus(reply provider.Answer) int {
+	if reply.Status != 0 {
+		return reply.Status
+	}
 	return http.StatusOK
 }
 
-// answer is the body of every answer.
+// answer is the body of every answer but those that a source prescribes.
 type answer struct {
 	Status    string `json:"status,omitempty"`
 	ID        string `json:"id,omitempty"`
@@ -65,10 +77,14 @@ type answer struct {
 
 func (r result) write(w http.ResponseWriter, requestID string) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Request-Id", requestID)
+	if r.refused == nil && r.reply.Status != 0 {
+		r.prescribed(w)
+		return
+	}
+	h.Set("Content-Type", "application/json")
 	a := answer{RequestID: requestID, Status: string(r.outcome), ID: r.eventID}
 	if no := r.refused; no != nil {
 		a.Status, a.Error = "", no.text
@@ -86,6 +102,21 @@ func (r result) write(w http.ResponseWriter, requestID string) {
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(r.status())
 	_, _ = w.Write(append(body, '\n')) // a sender that has gone can't be told so
+}
+
+// prescribed writes the answer that the source wants.
+func (r result) prescribed(w http.ResponseWriter) {
+	h := w.Header()
+	if r.reply.Body == "" {
+		h["Content-Type"] = nil // nor shall net/http guess one
+	} else {
+		h.Set("Content-Type", r.reply.ContentType)
+	}
+	if r.reply.Status != http.StatusNoContent {
+		h.Set("Content-Length", strconv.Itoa(len(r.reply.Body)))
+	}
+	w.WriteHeader(r.reply.Status)
+	_, _ = io.WriteString(w, r.reply.Body) // as above
 }
 
 // seconds rounds up to whole seconds, at least one.

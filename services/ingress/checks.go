@@ -191,13 +191,19 @@ func (in *inspection) readBody() *refusal {
 
 // checkSignature upholds promise 2. The sender isn't told what was wrong.
 func (in *inspection) checkSignature() *refusal {
-	r := signature.Request{Header: in.request.Header, Body: in.body}
+	r := signature.Request{
+		Header: in.request.Header, Body: in.body, Method: in.request.Method,
+		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery),
+	}
 	err := in.route.source.Verifier().Verify(r, in.route.source.Keys(), in.now)
 	if err == nil {
 		return nil
 	}
 	no := &refusal{
 		status: http.StatusUnauthorized, outcome: refusedSignature, text: "signature not accepted", reason: err.Error(),
+	}
+	if status := in.route.source.Reply.Refused; status != 0 {
+		no.status = status
 	}
 	var failed *signature.Error
 	if errors.As(err, &failed) {

@@ -70,7 +70,7 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 		return Explanation{}, fmt.Errorf("read request: not HTTP/1.1: %w", err)
 	}
 	in := &inspection{request: request, routes: map[string]*route{name: r}, now: at}
-	ex := explainer{Explanation: Explanation{Source: name, Status: http.StatusOK}, in: in, route: r}
+	ex := explainer{Explanation: Explanation{Source: name, Status: okStatus(src.Reply.OK)}, in: in, route: r}
 	if no := in.inspect(doorChecks, ex.passed); no != nil {
 		ex.failed(no)
 	} else if no := in.inspect(roomyChecks, ex.passed); no != nil {

@@ -125,7 +125,7 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	if err != nil {
 		return result{}, storeRefusal(err)
 	}
-	res := result{outcome: accepted, eventID: in.event.ID}
+	res := result{outcome: accepted, eventID: in.event.ID, reply: in.route.source.Reply.OK}
 	if ack.Duplicate {
 		res.outcome = duplicate
 	}

@@ -1,8 +1,10 @@
 package ingress
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -84,9 +86,11 @@ func (in *inspection) attribute(expr provider.TriggerExpr) (string, error) {
 			}
 		}
 	}
-	v, err := expr.First(field.Scope{
-		Header: in.request.Header.Get, Docs: map[string][]byte{"body": in.body},
-	})
+	docs := map[string][]byte{"body": in.body}
+	if expr.Uses("form") {
+		docs["form"] = in.form()
+	}
+	v, err := expr.First(field.Scope{Header: in.request.Header.Get, Docs: docs})
 	switch {
 	case err != nil:
 		return "", err
@@ -96,6 +100,30 @@ func (in *inspection) attribute(expr provider.TriggerExpr) (string, error) {
 		return "", fmt.Errorf("not UTF-8")
 	}
 	return v, nil
+}
+
+// form returns the fields of a form as a JSON document. Those that are there
+// more than once or aren't UTF-8 are left out, so that whoever needs one finds
+// none.
+func (in *inspection) form() []byte {
+	if in.mediaType != "application/x-www-form-urlencoded" {
+		return nil
+	}
+	values, err := url.ParseQuery(string(in.body))
+	if err != nil {
+		return nil
+	}
+	fields := map[string]string{}
+	for name, v := range values {
+		if len(v) == 1 && utf8.ValidString(name) && utf8.ValidString(v[0]) {
+			fields[name] = v[0]
+		}
+	}
+	doc, err := json.Marshal(fields)
+	if err != nil { // strings always can be
+		return nil
+	}
+	return doc
 }
 
 // Magnitudes of Unix times. A number below firstMillisecond is in seconds, up

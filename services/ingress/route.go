@@ -26,7 +26,7 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	}
 	// Without a key nothing could be told genuine. That must never mean that
 	// everything is.
-	if source.Verifier() == nil || len(source.Keys()) == 0 {
+	if source.Verifier() == nil || source.Verifier().NeedsKey() && len(source.Keys()) == 0 {
 		return nil, fmt.Errorf("source %s: no signature scheme or no secret", name)
 	}
 	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned()}
