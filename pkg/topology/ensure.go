@@ -148,6 +148,7 @@ func diffStream(have, want jetstream.StreamConfig) []Change {
 	add("max_bytes", have.MaxBytes != want.MaxBytes, less(want.MaxBytes, have.MaxBytes), have.MaxBytes, want.MaxBytes)
 	add("dedup_window", have.Duplicates != want.Duplicates, false, have.Duplicates, want.Duplicates)
 	add("atomic publish", have.AllowAtomicPublish != want.AllowAtomicPublish, false, have.AllowAtomicPublish, want.AllowAtomicPublish)
+	add("direct reads", have.AllowDirect != want.AllowDirect, false, have.AllowDirect, want.AllowDirect)
 	add("discard", have.Discard != want.Discard, false, have.Discard, want.Discard)
 	return changes
 }

@@ -22,6 +22,7 @@ const (
 	StreamAdvisories = "TERCEL_ADVISORIES"
 	StreamDLQ        = "TERCEL_DLQ"
 	StreamReports    = "TERCEL_REPORTS"
+	StreamSeen       = "TERCEL_SEEN"
 )
 
 // Bucket names.
@@ -31,6 +32,9 @@ const (
 	BucketLedger      = "tercel_ledger"
 	BucketDeadLetters = "tercel_dead_letters" // what became of each dead letter
 )
+
+// SubjectSeen takes the marks of what was stored in TERCEL_RAW.
+const SubjectSeen = "tercel.seen"
 
 // PrefixReports begins the subject of every reconciliation report.
 const PrefixReports = "tercel.reports"
@@ -99,10 +103,15 @@ func Streams(c Config) []jetstream.StreamConfig {
 		advisories = append(advisories, "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."+worked+".>",
 			"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED."+worked+".>")
 	}
+	// A mark is of use as long as its message is there. Losing some, or hearing
+	// of them late from a replica, only means that a late repeat is stored.
+	seen := rolling(c.stream(StreamSeen, "Where messages are stored, by hash of their id.", Limits{MaxAge: c.Raw.MaxAge}, SubjectSeen))
+	seen.AllowDirect, seen.AllowAtomicPublish = true, false
 	return []jetstream.StreamConfig{
 		rolling(c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...)),
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
+		seen,
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>"),
 	}
@@ -124,7 +133,9 @@ func (c Config) stream(name, about string, l Limits, subjects ...string) jetstre
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
 		Replicas: c.Replicas, MaxAge: l.MaxAge, MaxBytes: maxBytes, Duplicates: window,
 		MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, MaxMsgsPerSubject: -1,
-		AllowDirect: true, AllowAtomicPublish: true,
+		// A message is read from the stream's leader. A replica that is a moment
+		// behind would say that what was acknowledged is not there.
+		AllowDirect: false, AllowAtomicPublish: true,
 	}
 }
 
