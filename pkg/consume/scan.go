@@ -41,28 +41,17 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 	if err != nil {
 		return err
 	}
-	last := stream.CachedInfo().State.LastSeq
-	if last == 0 || o.FromSequence > last {
-		return nil
+	end, err := lastOf(ctx, stream, o.Subjects)
+	if err != nil || end.Sequence == 0 || end.Sequence < o.FromSequence || end.Time.Before(o.FromTime) {
+		return err
 	}
-	cfg := jetstream.OrderedConsumerConfig{
-		FilterSubjects: o.Subjects, HeadersOnly: o.HeadersOnly, DeliverPolicy: jetstream.DeliverAllPolicy,
-		InactiveThreshold: time.Minute,
-	}
-	switch {
-	case o.FromSequence > 0:
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, o.FromSequence
-	case !o.FromTime.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &o.FromTime
-	}
-	cons, err := stream.OrderedConsumer(ctx, cfg)
+	cons, err := stream.OrderedConsumer(ctx, o.consumer())
 	if err != nil {
 		return err
 	}
-	if cons.CachedInfo().NumPending == 0 {
-		return nil
-	}
-	messages, err := cons.Messages()
+	// In a cluster, the first pull may go out before the consumer's server hears
+	// of it, and be lost; missing heartbeats tell the client.
+	messages, err := cons.Messages(jetstream.PullHeartbeat(scanHeartbeat))
 	if err != nil {
 		return err
 	}
@@ -71,7 +60,7 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 		m, err := scanNext(ctx, messages)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			// What was still to come may have been removed meanwhile.
-			if info, infoErr := cons.Info(ctx); infoErr == nil && info.NumPending == 0 {
+			if info, infoErr := cons.Info(ctx); infoErr == nil && info.NumPending == 0 && removed(ctx, stream, end.Sequence) {
 				return nil
 			}
 		}
@@ -82,22 +71,73 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 		if err != nil {
 			return err
 		}
-		if meta.Sequence.Stream > last {
+		if meta.Sequence.Stream > end.Sequence {
 			return nil
 		}
 		more := yield(Message{
 			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Stream: meta.Stream,
 			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Attempt: 1,
 		}, nil)
-		if !more || meta.NumPending == 0 || meta.Sequence.Stream == last {
+		if !more || meta.Sequence.Stream == end.Sequence {
+			return nil
+		}
+		// The replica that is read from may only be a moment behind the others.
+		if meta.NumPending == 0 && removed(ctx, stream, end.Sequence) {
 			return nil
 		}
 	}
 }
 
+func (o ScanOptions) consumer() jetstream.OrderedConsumerConfig {
+	cfg := jetstream.OrderedConsumerConfig{
+		FilterSubjects: o.Subjects, HeadersOnly: o.HeadersOnly, DeliverPolicy: jetstream.DeliverAllPolicy,
+		InactiveThreshold: time.Minute,
+	}
+	switch {
+	case o.FromSequence > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, o.FromSequence
+	case !o.FromTime.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &o.FromTime
+	}
+	return cfg
+}
+
+// lastOf returns the last message of the given subjects by the word of the
+// stream's leader, which has all that was acknowledged; its sequence is 0 if
+// there is none. A replica, which the messages themselves may be read from, can
+// be behind, and would end a scan too early.
+func lastOf(ctx context.Context, stream jetstream.Stream, subjects []string) (last jetstream.RawStreamMsg, err error) {
+	if len(subjects) == 0 {
+		subjects = []string{">"}
+	}
+	for _, subject := range subjects {
+		m, err := stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return last, fmt.Errorf("last message of %s: %w", subject, err)
+		}
+		if m.Sequence > last.Sequence {
+			last = *m
+		}
+	}
+	return last, nil
+}
+
+// removed reports whether a message has left its stream.
+func removed(ctx context.Context, stream jetstream.Stream, sequence uint64) bool {
+	_, err := stream.GetMsg(ctx, sequence)
+	return errors.Is(err, jetstream.ErrMsgNotFound)
+}
+
 // scanWait bounds the wait for the next message of a scan. The stream is known
 // to hold it, so it is the server that is waited for.
 const scanWait = 10 * time.Second
+
+// scanHeartbeat is a small part of scanWait: after two that are missing the
+// client begins again where it was.
+const scanHeartbeat = time.Second
 
 func scanNext(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, scanWait)

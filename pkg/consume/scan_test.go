@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/natstest"
@@ -44,5 +45,41 @@ func TestScanEndsWhenItsMessagesAreRemoved(t *testing.T) {
 	}
 	if read == 0 || read >= n {
 		t.Errorf("read %d messages, want some of %d: the case is not the one meant", read, n)
+	}
+}
+
+// Promise 6: a scan reads up to what the cluster has acknowledged, whichever
+// replica it reads from.
+func TestPromise6ScanOfAClusterReadsWhatWasStored(t *testing.T) {
+	t.Parallel()
+	js, err := jetstream.New(natstest.ConnectAll(t, natstest.Cluster(t, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := topology.DefaultConfig()
+	cfg.Replicas = 3
+	if err := topology.Ensure(t.Context(), js, cfg); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 60 {
+		ack, err := js.Publish(t.Context(), "tercel.raw.orders._.paid", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "tercel.raw.other._.paid", nil); err != nil {
+			t.Fatal(err)
+		}
+		var last uint64
+		for m, err := range consume.Scan(t.Context(), js, consume.ScanOptions{
+			Stream: topology.StreamRaw, Subjects: []string{"tercel.raw.orders.>"},
+		}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = m.Sequence
+		}
+		if last != ack.Sequence {
+			t.Fatalf("scan %d ended at %d, want %d, which was acknowledged", i, last, ack.Sequence)
+		}
 	}
 }
