@@ -7,14 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -224,172 +220,6 @@ func TestCheckListsEveryFault(t *testing.T) {
 	}
 }
 
-// shop is a source with an API, whose orders can be broken.
-type shop struct {
-	srv *httptest.Server
-
-	mu     sync.Mutex
-	orders map[string]string // id -> JSON
-	broken map[string]bool
-}
-
-func startShop(t *testing.T) *shop {
-	t.Helper()
-	s := &shop{orders: map[string]string{}, broken: map[string]bool{}}
-	s.srv = httptest.NewServer(s)
-	t.Cleanup(s.srv.Close)
-	return s
-}
-
-func (s *shop) put(id string, version int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := time.Now().UTC().Add(-time.Minute).Format(time.RFC3339Nano)
-	s.orders[id] = fmt.Sprintf(`{"id":%q,"version":%d,"updated_at":%q}`, id, version, at)
-}
-
-func (s *shop) breakDown(id string, broken bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken[id] = broken
-}
-
-func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id, one := strings.CutPrefix(r.URL.Path, "/orders/")
-	switch {
-	case one && s.broken[id]:
-		http.Error(w, "broken", http.StatusUnprocessableEntity)
-	case one && s.orders[id] == "":
-		http.NotFound(w, r)
-	case one:
-		_, _ = io.WriteString(w, s.orders[id])
-	default:
-		all := []string{}
-		for _, o := range s.orders {
-			all = append(all, o)
-		}
-		fmt.Fprintf(w, `{"orders":[%s]}`, strings.Join(all, ","))
-	}
-}
-
-// livePipeline is a whole pipeline in this process, as tercel up runs it.
-type livePipeline struct {
-	t      *testing.T
-	config string
-	data   string
-	source *pipeline.File
-	url    string
-}
-
-const liveSecret = "a webhook secret of enough length"
-
-func startLive(t *testing.T, shop *shop, more string) *livePipeline {
-	t.Helper()
-	dir := t.TempDir()
-	p := &livePipeline{t: t, config: filepath.Join(dir, "tercel.yaml"), data: filepath.Join(dir, "data")}
-	secret := filepath.Join(dir, "secret")
-	text := fmt.Sprintf(`
-sources:
-  orders:
-    verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
-    secrets: ["file:%s"]
-    event: {id: header.X-Delivery, type: body.type}
-    api: {base: %q, allow_private: true}
-    resources:
-      order:
-        triggers: [order.*]
-        id: body.id
-        get: /orders/{id}
-        version: record.version
-        reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
-ingress: {listen: "127.0.0.1:0"}
-enricher: {retry_min: 50ms, retry_max: 200ms}
-reconciler: {catch_up: 5s}
-telemetry: {listen: "127.0.0.1:0"%s}
-`, secret, shop.srv.URL, more)
-	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var err error
-	if p.source, err = pipeline.Load(p.config); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan running, 1), make(chan error, 1)
-	go func() {
-		ended <- runAll(ctx, p.source, allOptions{
-			DataDir: p.data, NATSListen: "127.0.0.1:0", Log: slog.New(slog.NewJSONHandler(t.Output(), nil)),
-			Ready: func(r running) { ready <- r },
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the pipeline ended with %v", err)
-		}
-	})
-	select {
-	case r := <-ready:
-		p.url = r.IngressURL
-	case err := <-ended:
-		ended <- err
-		t.Fatalf("the pipeline did not start: %v", err)
-	case <-time.After(time.Minute):
-		t.Fatal("the pipeline did not start within a minute")
-	}
-	return p
-}
-
-// request is a signed webhook.
-func (p *livePipeline) request(delivery, body string) *http.Request {
-	p.t.Helper()
-	src := p.source.Sources["orders"]
-	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, p.url+"/v1/orders", strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	req.Header = src.Verifier().Sign(src.Keys()[0], []byte(body), "", time.Now())
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Delivery", delivery)
-	return req
-}
-
-// send sends a webhook and returns the event's id.
-func (p *livePipeline) send(delivery, body string) string {
-	p.t.Helper()
-	resp, err := http.DefaultClient.Do(p.request(delivery, body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		ID string `json:"id"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("webhook %s: %s, %v", delivery, resp.Status, err)
-	}
-	return answer.ID
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}
-
 type letterView struct {
 	Sequence uint64 `json:"sequence"`
 	State    string `json:"state"`
@@ -408,7 +238,7 @@ type letterView struct {
 func TestOperatorsDay(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
-	p := startLive(t, s, "")
+	p := startLive(t, s, liveOptions{})
 	at := []string{"--data", p.data}
 	with := func(args ...string) []string { return append(args, at...) }
 
@@ -496,7 +326,7 @@ func TestOperatorsDay(t *testing.T) {
 func TestVerifyExplainsACapturedRequest(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
-	p := startLive(t, s, "")
+	p := startLive(t, s, liveOptions{})
 	req := p.request("d-1", `{"type":"order.paid","id":"1"}`)
 	var raw bytes.Buffer
 	if err := req.Write(&raw); err != nil {

@@ -50,7 +50,7 @@ func TestOneTraceFromWebhookToDestination(t *testing.T) {
 	t.Cleanup(srv.Close)
 	s := startShop(t)
 	s.put("1", 1)
-	p := startLive(t, s, `, otlp: "`+srv.URL+`"`)
+	p := startLive(t, s, liveOptions{telemetry: `, otlp: "` + srv.URL + `"`})
 	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
 	var w way
 	until(t, "the event is delivered", func() bool {
