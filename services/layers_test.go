@@ -63,6 +63,7 @@ var layers = []layer{
 		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/pipeline",
 	}},
+	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/cursor", []string{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",

@@ -68,6 +68,11 @@ type Ingress struct {
 	StoreTimeout time.Duration `yaml:"store_timeout"`
 	// DrainTimeout bounds finishing requests at the end. Defaults to 20s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// DedupMemory bounds the table of stored ids by which late repeats are
+	// told: about 11 bytes for each id within the sources' dedup.horizon, at
+	// least 2MiB. When it is full, the oldest are forgotten early, which is
+	// logged. Defaults to 32MiB, for 3 million ids.
+	DedupMemory config.Bytes `yaml:"dedup_memory"`
 }
 
 // Reconciler is how gaps are found.
@@ -124,7 +129,7 @@ func Default() *File {
 		Sink:     sink,
 		Ingress: Ingress{
 			Listen: "127.0.0.1:8080", MaxInFlight: 1024, ReadTimeout: 10 * time.Second,
-			StoreTimeout: 5 * time.Second, DrainTimeout: 20 * time.Second,
+			StoreTimeout: 5 * time.Second, DrainTimeout: 20 * time.Second, DedupMemory: 32 << 20,
 		},
 		Reconciler: Reconciler{
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
@@ -202,6 +207,9 @@ func (f *File) validateServices(c *config.Check) {
 		if d <= 0 {
 			c.Fault("ingress."+key, "", "more than 0s")
 		}
+	}
+	if in.DedupMemory < 2<<20 {
+		c.Fault("ingress.dedup_memory", "", "at least 2MiB")
 	}
 	if r.LeaseTTL < time.Second || r.LeaseTTL%time.Second != 0 {
 		c.Fault("reconciler.lease_ttl", "", "whole seconds, at least 1s")

@@ -48,6 +48,8 @@ type Source struct {
 	// path, POST /v1/SOURCE/ACCOUNT; then every request must name one. Defaults
 	// to none: the path has no account.
 	Accounts []string `yaml:"accounts"`
+	// Dedup says for how long repeats are absorbed.
+	Dedup Dedup `yaml:"dedup"`
 	// Limit bounds the requests taken from this source.
 	Limit Rate `yaml:"limit"`
 	// API is how to call the source.
@@ -69,6 +71,32 @@ type Identity struct {
 	// Time finds when the event happened: RFC 3339, or Unix seconds or
 	// milliseconds. Defaults to not saying so.
 	Time TriggerExpr `yaml:"time"`
+	// Repeats is identical where deliveries with the same body and different
+	// ids are different events. Defaults to none: where the signature doesn't
+	// cover the id, the same body is the same event.
+	Repeats Repeats `yaml:"repeats"`
+}
+
+// Repeats is what a delivery is that has the bytes of an earlier one and
+// another id.
+type Repeats string
+
+// RepeatsIdentical says that such a delivery is an event of its own: the
+// provider sends distinct events that are the same to the byte, and only their
+// ids tell them apart. Where the signature doesn't cover the id, a captured
+// request can then be sent again as a new event, for as long as its signature
+// is valid.
+const RepeatsIdentical Repeats = "identical"
+
+// Values lists what can be said, for configuration errors.
+func (Repeats) Values() []string { return []string{string(RepeatsIdentical)} }
+
+// Dedup says for how long repeats are absorbed.
+type Dedup struct {
+	// Horizon is how late a repeat may come and still be told to be one, 0s to
+	// 720h. It reaches no further than streams.raw.max_age, and with 0s no
+	// further than streams.dedup_window. Defaults to 72h.
+	Horizon time.Duration `yaml:"horizon"`
 }
 
 // Request bounds what is taken in.
@@ -162,6 +190,7 @@ func (r *Resources) DecodeNode(n config.Node) {
 // DecodeNode fills s from its preset, then reads the mapping over it.
 func (s *Source) DecodeNode(n config.Node) {
 	s.Request = Request{ContentTypes: []string{"application/json", "+json"}, MaxBody: 512 << 10}
+	s.Dedup.Horizon = 72 * time.Hour
 	s.API.Concurrency, s.API.Timeout, s.API.MaxBody = 8, 20*time.Second, 4<<20
 	preset := ""
 	if child, ok := n.Child("preset"); ok {
@@ -196,6 +225,9 @@ func (s *Source) Validate(c *config.Check) {
 	}
 	s.validateURL(c)
 	s.Reply.validate(c)
+	if h := s.Dedup.Horizon; h < 0 || h > 720*time.Hour {
+		c.Fault("dedup.horizon", "", "0s to 720h")
+	}
 	s.validateAPI(c)
 	s.validateResources(c)
 }
@@ -366,6 +398,13 @@ func (s *Source) covers(e field.Expr) bool {
 		}
 	}
 	return !e.Uses("form")
+}
+
+// SameBodySameEvent reports whether a delivery's body alone tells which event
+// it is: nothing else that does is signed, so that a captured request could
+// come back under any id.
+func (s *Source) SameBodySameEvent() bool {
+	return !s.IDSigned() && s.Event.Repeats != RepeatsIdentical
 }
 
 // NeedsJSON reports whether the source's triggers must be JSON: an expression

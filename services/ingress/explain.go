@@ -78,7 +78,7 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 	} else {
 		ex.Accepted = true
 		ex.EventID, ex.Type = in.event.ID, in.event.Type
-		ex.Subject, ex.MessageID = in.event.RawSubject(), in.event.MsgID()
+		ex.Subject, ex.MessageID = in.event.RawSubject(), in.messageID()
 	}
 	ex.notReached()
 	ex.noteRest(buffered.Buffered() + rest.Len())

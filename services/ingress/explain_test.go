@@ -19,7 +19,7 @@ import (
 func TestExplainAgreesWithTheService(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	chunked := f.delivery("orders", "d-2", goodBody)
+	chunked := f.delivery("orders", "d-2", goodBody+" ")
 	chunked.chunked = true
 	for name, tt := range map[string]struct {
 		source string

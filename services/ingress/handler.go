@@ -107,12 +107,13 @@ func (r *route) take(now time.Time) *refusal {
 	}
 }
 
-// store publishes the trigger. Only JetStream's acknowledgement makes it a
-// success (promise 1).
+// store publishes the trigger, unless the second line knows it. Only
+// JetStream's acknowledgement makes it a success (promise 1).
 func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) {
 	msg := nats.NewMsg(in.event.RawSubject())
 	msg.Header = in.event.Header()
-	msg.Header.Set(jetstream.MsgIDHeader, in.event.MsgID())
+	msgID := in.messageID()
+	msg.Header.Set(jetstream.MsgIDHeader, msgID)
 	event.InjectTrace(ctx, msg.Header)
 	msg.Data = in.body
 	if most := s.deps.Conn.MaxPayload(); most > 0 && int64(msg.Size()+publishOverhead) > most {
@@ -121,15 +122,21 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	// A sender that goes away meanwhile changes nothing: the outcome is waited
 	// for, so that a stored event isn't counted as one that was not.
 	// StoreTimeout bounds it.
-	ack, err := s.pub.Publish(context.WithoutCancel(ctx), msg)
+	ctx = context.WithoutCancel(ctx)
+	if res, ok := s.late(ctx, in, msgID); ok {
+		return res, nil
+	}
+	ack, err := s.pub.Publish(ctx, msg)
 	if err != nil {
 		return result{}, storeRefusal(err)
 	}
-	res := result{outcome: accepted, eventID: in.event.ID, reply: in.route.source.Reply.OK}
-	if ack.Duplicate {
-		res.outcome = duplicate
+	if in.route.horizon > 0 {
+		s.seen.Mark(msgID, ack.Sequence)
 	}
-	return res, nil
+	if ack.Duplicate {
+		return s.repeated(ctx, in, ack.Sequence), nil
+	}
+	return result{outcome: accepted, eventID: in.event.ID}, nil
 }
 
 // codeMessageTooLarge is the server's refusal of a message above the stream's

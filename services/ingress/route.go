@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // route is one source with what can be known of it before any request.
@@ -17,6 +19,9 @@ type route struct {
 	source    *provider.Source
 	needsJSON bool
 	idSigned  bool
+	bodyIsKey bool          // the body alone tells repeats
+	horizon   time.Duration // how late a repeat is told, beyond the dedup window; 0 is not at all
+	window    time.Duration // the stream's dedup window
 	limiter   *rate.Limiter // nil where the source has no limit
 }
 
@@ -29,11 +34,24 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	if source.Verifier() == nil || source.Verifier().NeedsKey() && len(source.Keys()) == 0 {
 		return nil, fmt.Errorf("source %s: no signature scheme or no secret", name)
 	}
-	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned()}
+	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
 	if l := source.Limit; l.Requests > 0 && l.Per > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Per.Seconds()), l.Requests)
 	}
 	return r, nil
+}
+
+// boundHorizon sets the route's horizon. Beyond the age at which messages are
+// removed nothing could be confirmed, and within the dedup window nothing needs
+// to be.
+func (r *route) boundHorizon(streams topology.Config) {
+	r.window, r.horizon = streams.DedupWindow, r.source.Dedup.Horizon
+	if most := streams.Raw.MaxAge; most > 0 {
+		r.horizon = min(r.horizon, most)
+	}
+	if r.horizon <= r.window {
+		r.horizon = 0
+	}
 }
 
 // find returns the route and the account that a request's path names. Paths

@@ -29,6 +29,7 @@ const (
 // provider sends it again. An error means that it couldn't listen.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
+	s.awaitSeen(ctx)
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for webhooks: %w", err)
@@ -50,6 +51,25 @@ func (s *Service) Run(ctx context.Context) error {
 	<-ended // http.ErrServerClosed
 	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "stopped taking webhooks")
 	return nil
+}
+
+// seenTimeout bounds the wait for the ids of what was stored before. Taking
+// webhooks in matters more than telling late repeats.
+const seenTimeout = 10 * time.Second
+
+// awaitSeen waits until late repeats can be told.
+func (s *Service) awaitSeen(ctx context.Context) {
+	if s.seen == nil {
+		return
+	}
+	timeout := time.NewTimer(seenTimeout)
+	defer timeout.Stop()
+	select {
+	case <-s.seen.Loaded():
+	case <-ctx.Done():
+	case <-timeout.C:
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "ids of stored events are not all read, late repeats may be stored again until they are")
+	}
 }
 
 // drain stops the intake and lets the requests in hand finish.

@@ -80,7 +80,7 @@ func TestKeepAliveServesOneRequestAfterTheOther(t *testing.T) {
 	f.run()
 	w := f.dial()
 	for i := range 3 {
-		w.write(string(f.delivery("orders", fmt.Sprint("d-", i), goodBody).raw()))
+		w.write(string(f.delivery("orders", fmt.Sprint("d-", i), fmt.Sprintf(`{"kind":"order.paid","order":{"id":%d}}`, i)).raw()))
 		if r := w.answer(); r.StatusCode != http.StatusOK || r.Close {
 			t.Fatalf("request %d: %s, close %t", i, r.Status, r.Close)
 		}
@@ -231,7 +231,7 @@ func TestStoppingFinishesTheRequestInHand(t *testing.T) {
 	if got := f.stored(); got != 1 {
 		t.Errorf("%d messages stored, want 1", got)
 	}
-	if r := f.send(f.delivery("orders", "late", goodBody)); r.code != http.StatusServiceUnavailable {
+	if r := f.send(f.delivery("orders", "late", goodBody+" ")); r.code != http.StatusServiceUnavailable {
 		t.Errorf("after the end: answered %+v, want 503", r)
 	}
 }

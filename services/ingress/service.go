@@ -34,6 +34,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -85,6 +86,7 @@ type Service struct {
 	routes map[string]*route
 	slots  chan struct{} // one value for each request in hand
 	pub    *publish.Publisher
+	seen   *seen.Index // nil where no source has a horizon
 	js     jetstream.JetStream
 	meter  *meter
 
@@ -129,6 +131,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		if s.routes[name], err = newRoute(name, source); err != nil {
 			return nil, err
 		}
+		s.routes[name].boundHorizon(cfg.Streams)
 	}
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
@@ -143,16 +146,43 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.openSeen(); err != nil {
+		s.pub.Close()
+		return nil, err
+	}
 	return s, nil
+}
+
+// openSeen starts the second line against repeats, unless no source wants it.
+func (s *Service) openSeen() error {
+	var longest time.Duration
+	for _, r := range s.routes {
+		longest = max(longest, r.horizon)
+	}
+	if longest == 0 {
+		return nil
+	}
+	cfg := seen.Config{Horizon: longest, Memory: s.cfg.DedupMemory}
+	if w := s.cfg.Streams.DedupWindow; w > 0 { // marks must have gone round before it ends
+		cfg.Flush = min(2*time.Second, w/4)
+	}
+	var err error
+	s.seen, err = seen.New(cfg, seen.Deps{JetStream: s.js, Log: s.deps.Log})
+	return err
 }
 
 // Handler returns what answers webhooks. It bounds a request's size and number
 // but not its time: that is for the server around it, as Run's does.
 func (s *Service) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-// Close ends the publisher after what waits in it was stored. Requests that
-// come later are answered 503. Run calls it.
-func (s *Service) Close() { s.pub.Close() }
+// Close ends the publisher after what waits in it was stored, and notes what
+// that was. Events that come later are answered 503. Run calls it.
+func (s *Service) Close() {
+	s.pub.Close()
+	if s.seen != nil {
+		s.seen.Close()
+	}
+}
 
 // Ready returns a channel that is closed once Run listens.
 func (s *Service) Ready() <-chan struct{} { return s.ready }

@@ -21,7 +21,15 @@ type meter struct {
 	answers  metric.Int64Counter
 	duration metric.Float64Histogram
 	bytes    metric.Int64Counter
+	repeats  metric.Int64Counter
 	sets     map[labels]metric.MeasurementOption
+	absorbs  map[absorption]metric.MeasurementOption
+}
+
+// absorption is what tercel.duplicates.absorbed is counted by.
+type absorption struct {
+	source string
+	line   line
 }
 
 // labels are the attributes of a measurement. No name that a stranger chose is
@@ -32,7 +40,7 @@ type labels struct {
 }
 
 func newMeter(sources []string) (*meter, error) {
-	m, errs := &meter{sets: map[labels]metric.MeasurementOption{}}, [3]error{}
+	m, errs := &meter{sets: map[labels]metric.MeasurementOption{}, absorbs: map[absorption]metric.MeasurementOption{}}, [4]error{}
 	om := otel.Meter(scope)
 	m.answers, errs[0] = om.Int64Counter("tercel.requests.answered", metric.WithUnit("{request}"),
 		metric.WithDescription("Webhook requests answered, by source and outcome."))
@@ -41,6 +49,8 @@ func newMeter(sources []string) (*meter, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10))
 	m.bytes, errs[2] = om.Int64Counter("tercel.bodies.received", metric.WithUnit("By"),
 		metric.WithDescription("Bytes of webhook bodies read, by source."))
+	m.repeats, errs[3] = om.Int64Counter("tercel.duplicates.absorbed", metric.WithUnit("{request}"),
+		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon or body."))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("instrument: %w", err)
@@ -51,8 +61,16 @@ func newMeter(sources []string) (*meter, error) {
 			l := labels{source, o}
 			m.sets[l] = l.option()
 		}
+		for _, l := range lines {
+			m.absorbs[absorption{source, l}] = metric.WithAttributeSet(attribute.NewSet(
+				attribute.String("source", source), attribute.String("line", string(l))))
+		}
 	}
 	return m, nil
+}
+
+func (m *meter) absorbed(ctx context.Context, source string, l line) {
+	m.repeats.Add(ctx, 1, m.absorbs[absorption{source, l}])
 }
 
 func (m *meter) answered(ctx context.Context, in *inspection, res result, took time.Duration) {

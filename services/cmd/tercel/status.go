@@ -89,7 +89,7 @@ func (c statusCmd) Run(a *app) error {
 func readStatus(ctx context.Context, nc *connection) (status, error) {
 	s := status{Server: withoutToken(nc.ConnectedUrlRedacted())}
 	for _, name := range []string{
-		topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories,
+		topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
 	} {
 		stream, err := nc.js.Stream(ctx, name)
 		if err != nil {

@@ -1,0 +1,72 @@
+package ingress
+
+import (
+	"context"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/seen"
+)
+
+// line is what told a repeat, a closed set.
+type line string
+
+const (
+	// lineWindow: it came within the stream's dedup window.
+	lineWindow line = "window"
+	// lineHorizon: it came later, and package seen knew the first.
+	lineHorizon line = "horizon"
+	// lineBody: it had the first one's body and another delivery id, which
+	// nothing signs.
+	lineBody line = "body"
+)
+
+var lines = []line{lineWindow, lineHorizon, lineBody}
+
+// messageID is the Nats-Msg-Id by which repeats are told (promise 4). Where
+// nothing signs the delivery id it is the body's hash: by a captured body under
+// a fresh id nobody makes a second event.
+func (in *inspection) messageID() string {
+	keyed := in.event
+	if in.route.bodyIsKey {
+		keyed.ID = event.Identity("", false, in.body)
+	}
+	return keyed.MsgID()
+}
+
+// late tells a repeat of what was stored within the source's horizon. Within
+// the dedup window that saves the server a publish; beyond it nothing else
+// would.
+func (s *Service) late(ctx context.Context, in *inspection, msgID string) (result, bool) {
+	if in.route.horizon == 0 {
+		return result{}, false
+	}
+	first, ok := s.seen.Find(ctx, msgID, in.route.horizon)
+	if !ok {
+		return result{}, false
+	}
+	l := lineHorizon
+	if time.Since(first.StoredAt) < in.route.window {
+		l = lineWindow
+	}
+	return s.absorbed(ctx, in, first, l), true
+}
+
+// repeated is the outcome of what JetStream's window has told to be a repeat.
+func (s *Service) repeated(ctx context.Context, in *inspection, sequence uint64) result {
+	var first seen.Found
+	if in.route.bodyIsKey && s.seen != nil { // else the id is the same
+		first, _ = s.seen.At(ctx, sequence) // without it, only the count is less exact
+	}
+	return s.absorbed(ctx, in, first, lineWindow)
+}
+
+// absorbed counts a repeat. first may be the zero value if it isn't known.
+func (s *Service) absorbed(ctx context.Context, in *inspection, first seen.Found, l line) result {
+	id := in.event.ID
+	if first.EventID != "" && first.EventID != id {
+		id, l = first.EventID, lineBody
+	}
+	s.meter.absorbed(ctx, in.route.name, l)
+	return result{outcome: duplicate, eventID: id}
+}
