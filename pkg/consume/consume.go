@@ -3,9 +3,10 @@
 //
 // A handler returns an error and, with package fault, says what it means. The
 // loop alone turns that into an acknowledgement, a delayed redelivery or a
-// termination. On a permanent error and on the last attempt it terminates the
-// message with a [Reason], which the server's advisory carries to the
-// dead-letter collector; the server's own delivery limit is only the net for
+// termination. On a permanent error and on the last attempt it has the message
+// kept as a dead letter and then terminates it with a [Reason], which the
+// server's advisory carries to the dead-letter collector. The server may lose
+// an advisory when it crashes; its own delivery limit is only the net for
 // crashes and hangs.
 package consume
 
@@ -110,6 +111,10 @@ func Each(f func(ctx context.Context, m Message) error) Handler {
 type Deps struct {
 	JetStream jetstream.JetStream
 	Log       *slog.Logger
+	// Keep, if set, stores a message that is given up, and returns the sequence
+	// of its dead letter; deadletter.Keep makes one. The message is terminated
+	// only after that (promise 3), and tried again while it fails.
+	Keep func(ctx context.Context, m Message, r Reason) (letter uint64, err error)
 }
 
 // Loop runs one stage over one durable consumer. Any number of loops, in one

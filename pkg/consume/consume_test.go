@@ -2,10 +2,12 @@ package consume_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +69,33 @@ func TestEachMessageGetsTheAnswerThatItsErrorDeserves(t *testing.T) {
 				t.Errorf("reason %q, want %q", r.Message, want)
 			}
 		})
+	}
+}
+
+// Promise 3: a message is given up only after it was kept, since the server's
+// word of it can be lost.
+func TestPromise3MessagesAreKeptBeforeTheyAreGivenUp(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	var tries, early atomic.Int64
+	f.keep = func(_ context.Context, m consume.Message, r consume.Reason) (uint64, error) {
+		early.Add(int64(f.terminated()))
+		if string(m.Data) != "evt_1" || r.Class != fault.Fatal || r.Message != "connection refused" {
+			t.Errorf("kept %q for %+v", m.Data, r)
+		}
+		if tries.Add(1) < 3 {
+			return 0, errors.New("stream is full")
+		}
+		return 77, nil
+	}
+	f.start(noting(j, func(context.Context, consume.Message) error { return fault.Permanent(errTest) }))
+	f.send("evt_1")
+	f.settled()
+	if r := f.reasons(1)[1]; r.Letter != 77 || r.Attempts != 3 {
+		t.Errorf("reason %+v, want letter 77 after three attempts", r)
+	}
+	if tries.Load() != 3 || early.Load() != 0 || j.count() != 3 {
+		t.Errorf("kept in %d tries and %d calls, with %d terminated before; want 3, 3 and 0", tries.Load(), j.count(), early.Load())
 	}
 }
 

@@ -25,6 +25,7 @@ type fixture struct {
 	server *natstest.Server
 	js     jetstream.JetStream
 	cfg    consume.Config
+	keep   func(context.Context, consume.Message, consume.Reason) (uint64, error)
 }
 
 func setup(t *testing.T) *fixture {
@@ -48,7 +49,7 @@ func setup(t *testing.T) *fixture {
 func (f *fixture) start(h consume.Handler) (stop func()) {
 	f.t.Helper()
 	loop, err := consume.New(f.cfg, topology.StreamRaw, topology.EnrichConsumer("orders", f.cfg.Delivery()), h,
-		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))})
+		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Keep: f.keep})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ type Reason struct {
 	// LastAt is when the last attempt ended.
 	LastAt  time.Time `json:"last_at"`
 	TraceID string    `json:"trace_id,omitempty"`
+	// Letter is the sequence of the dead letter that was stored before the
+	// message was given up, or 0.
+	Letter uint64 `json:"letter,omitzero"`
 }
 
 // Encode returns r as one line of JSON of at most about 5 KB.

@@ -71,6 +71,9 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 		held, msgs = append(held, h), append(msgs, h.message)
 	}
 	errs := l.call(ctx, msgs)
+	// What the handler was given can be used up; answering takes no longer.
+	ctx, cancelAnswers := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
+	defer cancelAnswers()
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i], soonest)
@@ -109,9 +112,9 @@ func (l *Loop) settle(ctx context.Context, h inHand, err error, soonest time.Dur
 	case err == nil:
 		ackErr = h.msg.Ack()
 	case fault.IsPermanent(err):
-		outcome, ackErr = Terminated, l.terminate(h, fault.Fatal, err)
+		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
 	case h.message.Attempt >= l.cfg.MaxAttempts:
-		outcome, ackErr = Terminated, l.terminate(h, fault.Exhausted, err)
+		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)
 	case asked:
 		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
 	default:
@@ -130,7 +133,14 @@ func (l *Loop) settle(ctx context.Context, h inHand, err error, soonest time.Dur
 	return outcome
 }
 
-func (l *Loop) terminate(h inHand, class fault.Class, err error) error {
+// keepTimeout bounds the storing of a dead letter.
+const keepTimeout = 5 * time.Second
+
+// giveUp terminates a message once it is kept as a dead letter: the server
+// tells of a termination once, and loses the word if it crashes at that moment
+// (promise 3). A letter that can't be stored is left to the next attempt; after
+// the server's own last one it tells of the message itself.
+func (l *Loop) giveUp(ctx context.Context, h inHand, class fault.Class, err error) (Outcome, error) {
 	r := Reason{
 		Class: class, Message: err.Error(), Attempts: h.message.Attempt,
 		FirstAt: h.message.StoredAt, LastAt: time.Now(),
@@ -138,7 +148,18 @@ func (l *Loop) terminate(h inHand, class fault.Class, err error) error {
 	if sc := h.span.SpanContext(); sc.HasTraceID() {
 		r.TraceID = sc.TraceID().String()
 	}
-	return h.msg.TermWithReason(r.Encode())
+	if l.deps.Keep != nil {
+		ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+		defer cancel()
+		letter, err := l.deps.Keep(ctx, h.message, r)
+		if err != nil {
+			l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter not stored", slog.String("stage", l.stage),
+				slog.Uint64("sequence", h.message.Sequence), slog.Any("err", err))
+			return Delayed, h.msg.NakWithDelay(max(l.delay(h.message.Attempt), pullWait))
+		}
+		r.Letter = letter
+	}
+	return Terminated, h.msg.TermWithReason(r.Encode())
 }
 
 // delay doubles from RetryMin to RetryMax. It has no jitter: the attempts of

@@ -74,6 +74,19 @@ func Publish(ctx context.Context, js jetstream.JetStream, l Letter) (publish.Ack
 	return publish.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
 
+// Keep returns what a loop over the given durable consumer calls before it
+// gives a message up: it stores the letter, as the collector does for messages
+// whose workers could not. It returns the letter's sequence.
+func Keep(js jetstream.JetStream, consumer string) func(context.Context, consume.Message, consume.Reason) (uint64, error) {
+	return func(ctx context.Context, m consume.Message, r consume.Reason) (uint64, error) {
+		ack, err := Publish(ctx, js, Letter{
+			Stream: m.Stream, Consumer: consumer, OriginalSequence: m.Sequence, Subject: m.Subject, Header: m.Header,
+			MsgID: m.Header.Get(jetstream.MsgIDHeader), Payload: m.Data, Kind: Terminated, DeadAt: r.LastAt, Reason: r,
+		})
+		return ack.Sequence, err
+	}
+}
+
 // header is l as headers, without the Nats-Msg-Id of its own.
 func (l Letter) header() nats.Header {
 	h, dropped := bounded(original(l.Header))

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
@@ -76,7 +77,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}
 		loop, err := consume.New(cfg.Config, topology.StreamRaw, topology.EnrichConsumer(name, cfg.Delivery()),
-			consume.Each(src.handle), consume.Deps{JetStream: js, Log: deps.Log.With(slog.String("source", name))})
+			consume.Each(src.handle), consume.Deps{
+				JetStream: js, Log: deps.Log.With(slog.String("source", name)),
+				Keep: deadletter.Keep(js, topology.EnrichDurable(name)),
+			})
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -308,6 +309,11 @@ func TestWhatCannotBeEnrichedBecomesADeadLetter(t *testing.T) {
 			}
 			if got := f.events(); len(got) > 0 {
 				t.Errorf("an event was passed on all the same: %s", got[0].body)
+			}
+			// Nobody collects here: it is kept even if the advisory is lost.
+			l, err := deadletter.Get(t.Context(), f.js, r.Letter)
+			if err != nil || l.OriginalSequence != seq || l.Stage != topology.StageEnrich || string(l.Payload) != tt.trigger {
+				t.Errorf("dead letter %d: %+v, %v", r.Letter, l, err)
 			}
 		})
 	}

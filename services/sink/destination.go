@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -60,7 +61,9 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 	}
 	d.loop, err = consume.New(cfg, topology.StreamEnriched,
 		topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery()), d.handle,
-		consume.Deps{JetStream: deps.JetStream, Log: deps.Log})
+		consume.Deps{
+			JetStream: deps.JetStream, Log: deps.Log, Keep: deadletter.Keep(deps.JetStream, topology.DeliverDurable(name)),
+		})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -286,8 +287,14 @@ func TestPromise3ConstraintsOfTheDatabaseIsolateOneEvent(t *testing.T) {
 	svc := start(t, js, quick(), one(k, dir))
 	settled(t, js, "out")
 	checkRows(t, k.rows(t, dir), 40)
-	if r := terminated(t, js); r.Class != fault.Fatal || !strings.Contains(r.Message, "not this one") {
+	r := terminated(t, js)
+	if r.Class != fault.Fatal || !strings.Contains(r.Message, "not this one") {
 		t.Errorf("terminated for %+v", r)
+	}
+	// Nobody collects here: it is kept even if the advisory is lost.
+	l, err := deadletter.Get(t.Context(), js, r.Letter)
+	if err != nil || l.Event.ID != "poison" || l.Stage != topology.StageDeliver || l.Name != "out" {
+		t.Errorf("dead letter %d: %+v, %v", r.Letter, l, err)
 	}
 	if err := svc.Healthy(t.Context()); err != nil {
 		t.Errorf("Healthy() = %v", err)

@@ -1,6 +1,8 @@
 // Package collector makes dead letters: it reads the advisories in which the
 // server tells that a stage gave a message up, fetches the message that each
-// one names, and keeps it with its full context on TERCEL_DLQ.
+// one names, and keeps it with its full context on TERCEL_DLQ. A stage stores
+// the letter of what it gives up itself; what is left are the messages whose
+// workers crashed or hung.
 //
 // An advisory can come although the message's work was done: the server counts
 // a delivery as failed when its answer is late, and a worker that answers after
@@ -96,22 +98,41 @@ func (c *Collector) handle(ctx context.Context, m consume.Message) error {
 		c.ignore(ctx, a)
 		return nil
 	}
-	l, err := c.letter(ctx, a, m.Attempt)
+	l, kept, err := c.kept(ctx, a)
 	if err != nil {
 		return err
 	}
-	ack, err := deadletter.Publish(ctx, c.deps.JetStream, l)
-	if err != nil {
-		return err
+	if !kept {
+		if l, err = c.letter(ctx, a, m.Attempt); err != nil {
+			return err
+		}
+		ack, err := deadletter.Publish(ctx, c.deps.JetStream, l)
+		if err != nil || ack.Duplicate {
+			return err
+		}
+		l.Sequence = ack.Sequence
 	}
-	if !ack.Duplicate {
-		c.collected.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", stage),
-			attribute.String("name", name), attribute.String("class", string(l.Reason.Class))))
-		c.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter collected", slog.String("stage", stage),
-			slog.String("name", name), slog.Uint64("letter", ack.Sequence), slog.String("event_id", l.Header.Get(event.HeaderID)),
-			slog.String("class", string(l.Reason.Class)), slog.Bool("payload_missing", l.PayloadMissing))
-	}
+	c.collected.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", stage),
+		attribute.String("name", name), attribute.String("class", string(l.Reason.Class))))
+	c.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter collected", slog.String("stage", stage),
+		slog.String("name", name), slog.Uint64("letter", l.Sequence), slog.String("event_id", l.Header.Get(event.HeaderID)),
+		slog.String("class", string(l.Reason.Class)), slog.Bool("payload_missing", l.PayloadMissing))
 	return nil
+}
+
+// kept returns the letter that the stage stored itself before it gave the
+// message up. The advisory's word is held against the letter: a power cut may
+// have taken that, and another may be in its place.
+func (c *Collector) kept(ctx context.Context, a advisory) (l deadletter.Letter, ok bool, err error) {
+	sequence := a.reason().Letter
+	if sequence == 0 {
+		return l, false, nil
+	}
+	l, err = deadletter.Get(ctx, c.deps.JetStream, sequence)
+	if errors.Is(err, deadletter.ErrNotFound) {
+		return l, false, nil
+	}
+	return l, err == nil && l.Stream == a.Stream && l.Consumer == a.Consumer && l.OriginalSequence == a.Sequence, err
 }
 
 // stageOf tells which stage reads a stream on Tercel's own account.

@@ -408,6 +408,45 @@ func TestAdvisoryWaitsForItsLetter(t *testing.T) {
 	check(t, f.letters(1)[0], e)
 }
 
+// Promise 4: what a stage kept itself gets no second letter, however late its
+// advisory is read; promise 3: what it only says it kept gets one.
+func TestPromise3LettersOfTheStageItselfAreNotDoubled(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string]bool{"kept": false, "kept, and lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			c := topology.DefaultConfig()
+			c.DedupWindow = 100 * time.Millisecond // the stream knows nothing of repeats when the advisory comes
+			if err := topology.Ensure(t.Context(), f.js, c); err != nil {
+				t.Fatal(err)
+			}
+			cfg, durable := config(3), topology.EnrichDurable("orders")
+			keep := func(ctx context.Context, m consume.Message, r consume.Reason) (uint64, error) {
+				seq, err := deadletter.Keep(f.js, durable)(ctx, m, r)
+				if lost {
+					err = errors.Join(err, f.stream(topology.StreamDLQ).DeleteMsg(ctx, seq))
+				}
+				<-time.After(10 * c.DedupWindow)
+				return seq, err
+			}
+			loop, err := consume.New(cfg, topology.StreamRaw, topology.EnrichConsumer("orders", cfg.Delivery()),
+				consume.Each(func(context.Context, consume.Message) error { return fault.Permanent(errors.New("broken")) }),
+				consume.Deps{JetStream: f.js, Log: slog.New(slog.DiscardHandler), Keep: keep})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.run(loop.Run)
+			e := f.trigger("evt_1")
+			f.eventually("the advisory", func() bool { return f.state(topology.StreamAdvisories).Msgs > 0 })
+			check(t, f.letters(1)[0], e)
+			if n := f.log.count("dead letter collected"); n != 1 {
+				t.Errorf("told of %d letters, want one", n)
+			}
+		})
+	}
+}
+
 func TestNewRefusesABadConfig(t *testing.T) {
 	t.Parallel()
 	_, err := collector.New(collector.Config{}, collector.Deps{JetStream: nil, Log: slog.New(slog.DiscardHandler)})
