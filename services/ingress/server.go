@@ -32,7 +32,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.awaitSeen(ctx)
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for webhooks: %w", err)
+		return fmt.Errorf("listen for webhooks: %w; choose another address with ingress.listen", err)
 	}
 	srv := s.newServer()
 	ended := make(chan error, 1)

@@ -3,10 +3,12 @@ package ingress_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +141,8 @@ func TestAmbiguousFramingIsRefused(t *testing.T) {
 		"no host":                {strings.Replace(good, "Host: hooks.example.com\r\n", "", 1), 400},
 		"two hosts":              {strings.Replace(good, "Host: ", "Host: a\r\nHost: ", 1), 400},
 		"another protocol":       {strings.Replace(good, "HTTP/1.1", "HTTP/3.0", 1), 505},
+		"HTTP/2 without asking":  {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 404},
+		"HTTP/2 by upgrade":      {strings.Replace(good, "Host: ", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nHost: ", 1), 200},
 		"asterisk":               {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 404},
 		"long header":            {strings.Replace(good, "Host: ", "X: "+strings.Repeat("a", 40<<10)+"\r\nHost: ", 1), 431},
 	} {
@@ -152,7 +156,7 @@ func TestAmbiguousFramingIsRefused(t *testing.T) {
 			t.Errorf("%s: answered %q, %v, want %d", name, line, err, tt.want)
 		}
 	}
-	if got := f.stored(); got != 1 { // the folded header's
+	if got := f.stored(); got != 1 { // the folded header's, and the same on HTTP/1.1 in spite of an offered upgrade
 		t.Errorf("%d messages stored, want 1", got)
 	}
 }
@@ -196,6 +200,33 @@ func TestCrowdIsAskedToComeAgain(t *testing.T) {
 		t.Errorf("the one in hand: answered %s, want 200", r.Status)
 	}
 	eventually(t, "room again", func() bool { return f.send(d).code == http.StatusOK })
+}
+
+// Promise 10: connections are bounded, too. More wait until one goes.
+func TestConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.MaxInFlight = 1 })
+	f.run()
+	request := string(f.delivery("orders", "d", goodBody).raw())
+	open := make([]*wire, 4)
+	for i := range open {
+		open[i] = f.dial()
+		open[i].write(request)
+		if r := open[i].answer(); r.StatusCode != http.StatusOK {
+			t.Fatalf("connection %d: answered %s", i, r.Status)
+		}
+	}
+	waiting := f.dial()
+	waiting.write(request)
+	_ = waiting.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := waiting.in.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("one connection too many was served: %v", err)
+	}
+	_ = open[0].Close()
+	_ = waiting.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if r := waiting.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("after another went: answered %s, want 200", r.Status)
+	}
 }
 
 // Stopping finishes what is in hand: the request is stored and answered 200,
@@ -293,7 +324,7 @@ func TestRunSaysWhenItCantListen(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	f := setup(t, func(c *ingress.Config) { c.Listen = taken.Addr().String() })
-	if err := f.service.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "listen for webhooks") {
+	if err := f.service.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "ingress.listen") {
 		t.Errorf("Run() = %v, want that the address is taken", err)
 	}
 }
