@@ -48,12 +48,13 @@ type Deps struct {
 // for a folder, one batch at a time for a database.
 type Service struct {
 	destinations []*destination
+	js           jetstream.JetStream
 }
 
 // New returns a service for cfg. The error lists every mistake in the
 // configuration; nothing is opened before Run.
 func New(cfg Config, deps Deps) (*Service, error) {
-	s := &Service{}
+	s := &Service{js: deps.JetStream}
 	var errs []error
 	users := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Destinations)) {
@@ -69,7 +70,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		s.destinations = append(s.destinations, d)
 	}
 	if len(cfg.Destinations) == 0 {
-		errs = append(errs, errors.New("sink: no destinations"))
+		errs = append(errs, errors.New("no destinations: the pipeline file names none"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -89,10 +90,14 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Healthy returns nil when every destination is open and took the last batch
-// that it was given; otherwise it names each that doesn't and why.
+// Healthy returns nil when NATS is there and every destination is open and
+// took the last batch that it was given; otherwise it names each that doesn't
+// and why.
 func (s *Service) Healthy(context.Context) error {
 	var errs []error
+	if !s.js.Conn().IsConnected() {
+		errs = append(errs, errors.New("not connected to nats"))
+	}
 	for _, d := range s.destinations {
 		if err := d.health(); err != nil {
 			errs = append(errs, fmt.Errorf("destination %s: %w", d.name, err))

@@ -358,9 +358,13 @@ func TestServerRestartLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, js, nil, numbered(0, 300)...)
-	start(t, js, quick(), one(kinds["sqlite"], dir))
+	svc := start(t, js, quick(), one(kinds["sqlite"], dir))
 	eventually(t, "something is written", func() bool { return len(kinds["sqlite"].rows(t, dir)) > 0 })
 	server.Stop()
+	eventually(t, "the service says that it is away", func() bool {
+		err := svc.Healthy(t.Context())
+		return err != nil && strings.Contains(err.Error(), "nats")
+	})
 	server.Resume()
 	eventually(t, "publishing works again", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
