@@ -98,10 +98,11 @@ func listenOn(opts *server.Options, listen string) error {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return fmt.Errorf("nats address %q: the embedded server listens on loopback only, such as 127.0.0.1:4222; run a NATS server of its own to share it", listen)
 	}
-	if opts.Port, err = strconv.Atoi(port); err != nil {
-		return fmt.Errorf("nats address %q: want a port number", listen)
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("nats address %q: want a port number, 0 to 65535", listen)
 	}
-	if opts.Port == 0 {
+	if opts.Port = int(number); opts.Port == 0 {
 		opts.Port = server.RANDOM_PORT
 	} else {
 		// The server would end the process if it could not listen.

@@ -83,6 +83,7 @@ func TestStartSaysWhatToDo(t *testing.T) {
 		"folder in use": {embednats.Config{Dir: dir}, "--data"},
 		"open address":  {embednats.Config{Dir: t.TempDir(), Listen: "0.0.0.0:4222"}, "loopback"},
 		"no address":    {embednats.Config{Dir: t.TempDir(), Listen: "4222"}, "HOST:PORT"},
+		"no port":       {embednats.Config{Dir: t.TempDir(), Listen: "127.0.0.1:65536"}, "65535"},
 		"port taken":    {embednats.Config{Dir: t.TempDir(), Listen: addr}, "--nats-listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
