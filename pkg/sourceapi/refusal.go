@@ -28,7 +28,8 @@ func (c *Client) refusal(status int, h http.Header) (again bool, err error) {
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return false, fmt.Errorf("status %d: %w", status, ErrNotFound)
 	case status == http.StatusUnauthorized:
-		return false, c.throttle(status, credentialWait)
+		c.hold.extend(status, c.now().Add(credentialWait))
+		return false, fault.RetryAfter(fmt.Errorf("status %d: the API refuses the credential", status), credentialWait)
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusForbidden:
 		if wait, ok := waitAsked(status, h, c.now()); ok {
 			return false, c.throttle(status, wait)
@@ -77,7 +78,7 @@ func (h *hold) check(now time.Time) error {
 	if wait == 0 {
 		return nil
 	}
-	return fault.RetryAfter(fmt.Errorf("not sent: an answer with status %d asked to wait", status), wait)
+	return fault.RetryAfter(fmt.Errorf("not sent: held back since an answer with status %d", status), wait)
 }
 
 // waitAsked reads how long the source wants to be left alone: Retry-After (RFC
