@@ -32,7 +32,7 @@ func mustSource(t *testing.T, text string) *provider.Source {
 }
 
 // Every preset is a source by itself: it has a scheme, an identity, and what
-// tercel init tells of it.
+// tercel init tells of it. What its scheme accepts is told by its vectors.
 func TestEveryPresetIsASource(t *testing.T) {
 	t.Parallel()
 	for _, name := range provider.PresetNames() {
@@ -42,11 +42,8 @@ func TestEveryPresetIsASource(t *testing.T) {
 			if p.Title == "" || !strings.HasPrefix(p.Docs, "https://") || p.Secret == "" {
 				t.Error("title, docs and secret must be filled in")
 			}
-			s := mustSource(t, fmt.Sprintf("preset: %s\nsecrets: [env:S]\n", name))
-			body := []byte(`{"id":"1","type":"t"}`)
-			h := s.Verifier().Sign(s.Keys()[0], body, "msg_1", time.Now())
-			if err := s.Verifier().Verify(signature.Request{Header: h, Body: body}, s.Keys(), time.Now()); err != nil {
-				t.Errorf("a request signed by the preset's own scheme is refused: %v", err)
+			if _, err := signature.Compile(p.Verify); err != nil {
+				t.Error(err)
 			}
 			for _, resource := range p.Resources {
 				if resource.Reconcile != nil && resource.Reconcile.List.IsZero() {
