@@ -53,28 +53,6 @@ type NATS struct {
 	CA string `yaml:"ca"`
 }
 
-// Ingress is how webhooks are taken in.
-type Ingress struct {
-	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; put a
-	// TLS proxy in front to take them from outside.
-	Listen string `yaml:"listen"`
-	// MaxInFlight bounds requests being handled; more are answered 503.
-	// Defaults to 1024.
-	MaxInFlight int `yaml:"max_in_flight"`
-	// ReadTimeout bounds reading one request. Defaults to 10s.
-	ReadTimeout time.Duration `yaml:"read_timeout"`
-	// StoreTimeout bounds waiting for JetStream; then the answer is 503.
-	// Defaults to 5s.
-	StoreTimeout time.Duration `yaml:"store_timeout"`
-	// DrainTimeout bounds finishing requests at the end. Defaults to 20s.
-	DrainTimeout time.Duration `yaml:"drain_timeout"`
-	// DedupMemory bounds the table of stored ids by which late repeats are
-	// told: about 11 bytes for each id within the sources' dedup.horizon, at
-	// least 2MiB. When it is full, the oldest are forgotten early, which is
-	// logged. Defaults to 32MiB, for 3 million ids.
-	DedupMemory config.Bytes `yaml:"dedup_memory"`
-}
-
 // Reconciler is how gaps are found.
 type Reconciler struct {
 	// LeaseTTL is how long a runner that has gone keeps others out. Defaults
@@ -127,10 +105,7 @@ func Default() *File {
 		Streams:  topology.DefaultConfig(),
 		Enricher: consume.DefaultConfig(),
 		Sink:     sink,
-		Ingress: Ingress{
-			Listen: "127.0.0.1:8080", MaxInFlight: 1024, ReadTimeout: 10 * time.Second,
-			StoreTimeout: 5 * time.Second, DrainTimeout: 20 * time.Second, DedupMemory: 32 << 20,
-		},
+		Ingress:  defaultIngress(),
 		Reconciler: Reconciler{
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
 			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
@@ -197,20 +172,7 @@ func (f *File) validateStreams(c *config.Check) {
 }
 
 func (f *File) validateServices(c *config.Check) {
-	in, r := f.Ingress, f.Reconciler
-	if in.MaxInFlight < 1 {
-		c.Fault("ingress.max_in_flight", "", "at least 1")
-	}
-	for key, d := range map[string]time.Duration{
-		"read_timeout": in.ReadTimeout, "store_timeout": in.StoreTimeout, "drain_timeout": in.DrainTimeout,
-	} {
-		if d <= 0 {
-			c.Fault("ingress."+key, "", "more than 0s")
-		}
-	}
-	if in.DedupMemory < 2<<20 {
-		c.Fault("ingress.dedup_memory", "", "at least 2MiB")
-	}
+	r := f.Reconciler
 	if r.LeaseTTL < time.Second || r.LeaseTTL%time.Second != 0 {
 		c.Fault("reconciler.lease_ttl", "", "whole seconds, at least 1s")
 	}

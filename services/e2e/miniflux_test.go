@@ -53,7 +53,7 @@ sources:
         reconcile: {list: /v1/entries, every: 2s, settle: 1s, overlap: 5s}
 destinations:
   database: {sqlite: {path: %q}}
-ingress: {listen: %q}
+ingress: {listen: %q, drain_grace: 0s}
 enricher: {retry_min: 200ms, retry_max: 1s}
 `, mf.base, minifluxUser, db, ingressAddr))
 	d := startApart(t, config, ingressAddr, []string{"READER_SECRET=" + minifluxSecret, "READER_PASSWORD=" + minifluxPassword})

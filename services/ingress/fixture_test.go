@@ -110,7 +110,7 @@ type fixture struct {
 func setup(t testing.TB, change ...func(*ingress.Config)) *fixture {
 	t.Helper()
 	cfg := ingress.Config{Ingress: pipeline.Default().Ingress, Sources: decoded(t), Streams: topology.DefaultConfig()}
-	cfg.Listen = "127.0.0.1:0"
+	cfg.Listen, cfg.DrainGrace = "127.0.0.1:0", 0
 	for _, c := range change {
 		c(&cfg)
 	}

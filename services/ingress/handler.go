@@ -27,6 +27,9 @@ const publishOverhead = 256
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	if s.parting.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if len(r.TransferEncoding) > 0 {
 		// Behind a Content-Length beside it, which net/http has removed, another
 		// request may be hidden (RFC 9112, section 6.1). It must not be read.

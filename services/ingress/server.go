@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,10 +22,11 @@ const (
 	answerTime = 5 * time.Second
 )
 
-// Run listens and serves until ctx ends. Then it takes no more connections,
-// finishes the requests in hand within DrainTimeout, closes the publisher and
-// returns nil. A request that takes longer loses its connection, and the
-// provider sends it again. An error means that it couldn't listen.
+// Run listens and serves until ctx ends. Then it says that it isn't ready and
+// goes on serving for DrainGrace, takes no more connections, finishes the
+// requests in hand within DrainTimeout, closes the publisher and returns nil. A
+// request that takes longer loses its connection, and the provider sends it
+// again. An error means that it couldn't listen.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
 	s.awaitSeen(ctx)
@@ -45,6 +45,10 @@ func (s *Service) Run(ctx context.Context) error {
 		s.enter(stopping, "")
 		return fmt.Errorf("serve webhooks: %w", err)
 	case <-ctx.Done():
+	}
+	if err := s.leave(ctx, ended); err != nil {
+		s.enter(stopping, "")
+		return fmt.Errorf("serve webhooks: %w", err)
 	}
 	s.enter(stopping, "")
 	s.drain(ctx, srv)
@@ -70,19 +74,6 @@ func (s *Service) awaitSeen(ctx context.Context) {
 	case <-timeout.C:
 		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "ids of stored events are not all read, late repeats may be stored again until they are")
 	}
-}
-
-// drain stops the intake and lets the requests in hand finish.
-func (s *Service) drain(ctx context.Context, srv *http.Server) {
-	// The end of ctx must not cancel the requests in hand, only the wait for more.
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
-	defer cancel()
-	if err := srv.Shutdown(bounded); err == nil || !errors.Is(err, context.DeadlineExceeded) {
-		return
-	}
-	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "requests cut off at the end of drain_timeout",
-		slog.Int("requests", len(s.slots)), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
-	_ = srv.Close()
 }
 
 // newServer bounds every phase of a connection.

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -65,6 +66,9 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("ingress.%s: %s, want more than 0s", d.key, d.have))
 		}
 	}
+	if c.DrainGrace < 0 {
+		errs = append(errs, fmt.Errorf("ingress.drain_grace: %s, want 0s or more", c.DrainGrace))
+	}
 	return errors.Join(errs...)
 }
 
@@ -90,6 +94,8 @@ type Service struct {
 	js     jetstream.JetStream
 	meter  *meter
 
+	parting atomic.Bool // connections end with their next answer
+
 	ready chan struct{} // closed once Run listens
 	mu    sync.Mutex    // guards those below
 	addr  string
@@ -101,6 +107,7 @@ type state string
 const (
 	starting state = "not listening yet"
 	serving  state = "listening"
+	leaving  state = "leaving, other replicas should be used"
 	stopping state = "stopping"
 )
 

@@ -124,7 +124,7 @@ sources:
         get: /orders/{id}
         version: record.version
         reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
-ingress: {listen: "127.0.0.1:0"}
+ingress: {listen: "127.0.0.1:0", drain_grace: 0s}
 enricher: {retry_min: 50ms, retry_max: 200ms}
 reconciler: {catch_up: 5s}
 telemetry: {listen: "127.0.0.1:0"%s}

@@ -1,0 +1,62 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
+)
+
+// Ingress is how webhooks are taken in.
+type Ingress struct {
+	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; put a
+	// TLS proxy in front to take them from outside.
+	Listen string `yaml:"listen"`
+	// MaxInFlight bounds requests being handled; more are answered 503.
+	// Defaults to 1024.
+	MaxInFlight int `yaml:"max_in_flight"`
+	// ReadTimeout bounds reading one request. Defaults to 10s.
+	ReadTimeout time.Duration `yaml:"read_timeout"`
+	// StoreTimeout bounds waiting for JetStream; then the answer is 503.
+	// Defaults to 5s.
+	StoreTimeout time.Duration `yaml:"store_timeout"`
+	// DrainGrace is for how long webhooks are still taken in after /readyz has
+	// said that the service stops, so that load balancers have gone elsewhere
+	// before it closes its door. It should exceed their check's interval times
+	// its threshold. Defaults to 5s.
+	DrainGrace time.Duration `yaml:"drain_grace"`
+	// DrainTimeout bounds finishing requests at the end, after DrainGrace.
+	// Defaults to 20s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// DedupMemory bounds the table of stored ids by which late repeats are
+	// told: about 11 bytes for each id within the sources' dedup.horizon, at
+	// least 2MiB. When it is full, the oldest are forgotten early, which is
+	// logged. Defaults to 32MiB, for 3 million ids.
+	DedupMemory config.Bytes `yaml:"dedup_memory"`
+}
+
+func defaultIngress() Ingress {
+	return Ingress{
+		Listen: "127.0.0.1:8080", MaxInFlight: 1024, ReadTimeout: 10 * time.Second, StoreTimeout: 5 * time.Second,
+		DrainGrace: 5 * time.Second, DrainTimeout: 20 * time.Second, DedupMemory: 32 << 20,
+	}
+}
+
+// Validate reports every fault of the section.
+func (in *Ingress) Validate(c *config.Check) {
+	if in.MaxInFlight < 1 {
+		c.Fault("max_in_flight", "", "at least 1")
+	}
+	for key, d := range map[string]time.Duration{
+		"read_timeout": in.ReadTimeout, "store_timeout": in.StoreTimeout, "drain_timeout": in.DrainTimeout,
+	} {
+		if d <= 0 {
+			c.Fault(key, "", "more than 0s")
+		}
+	}
+	if in.DrainGrace < 0 {
+		c.Fault("drain_grace", "", "0s or more")
+	}
+	if in.DedupMemory < 2<<20 {
+		c.Fault("dedup_memory", "", "at least 2MiB")
+	}
+}
