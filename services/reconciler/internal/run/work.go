@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -157,9 +158,8 @@ func (r *Run) report(cause error) report.Report {
 	}
 	if cause != nil {
 		rep.Error = cause.Error()
-		if len(rep.Error) > maxErrorBytes {
-			rep.Error = rep.Error[:maxErrorBytes]
-		}
+		// A cut character would keep the report from being written.
+		rep.Error = strings.ToValidUTF8(rep.Error[:min(len(rep.Error), maxErrorBytes)], "")
 	}
 	return rep
 }
