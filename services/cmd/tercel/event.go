@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -92,19 +95,19 @@ type tracer struct {
 	source     string // the same as a subject token, or "*"
 	way        way
 
+	consumers map[string]*jetstream.ConsumerInfo // by durable name
+	givenUp   map[place]bool                     // without a dead letter yet
+	letters   map[place]deadletter.Letter        // of the event
+
 	waiting, dead int
 }
 
 func (t *tracer) trace(ctx context.Context) (way, error) {
-	letters, err := t.letters(ctx)
-	if err != nil {
-		return way{}, err
-	}
-	if err := t.triggers(ctx, letters); err != nil {
-		return way{}, err
-	}
-	if err := t.events(ctx, letters); err != nil {
-		return way{}, err
+	// In this order what moves meanwhile is seen twice rather than not at all.
+	for _, read := range []func(context.Context) error{t.readConsumers, t.readGivenUp, t.readLetters, t.triggers, t.events} {
+		if err := read(ctx); err != nil {
+			return way{}, err
+		}
 	}
 	switch {
 	case t.waiting > 0:
@@ -117,30 +120,71 @@ func (t *tracer) trace(ctx context.Context) (way, error) {
 	return t.way, nil
 }
 
-// place is where a message is stored.
+// place is where a message is stored, and the consumer that it is there for.
 type place struct {
 	stream, consumer string
 	sequence         uint64
 }
 
-// letters are the event's dead letters by what they are of.
-func (t *tracer) letters(ctx context.Context) (map[place]deadletter.Letter, error) {
-	found := map[place]deadletter.Letter{}
-	for l, err := range deadletter.List(ctx, t.js, deadletter.Filter{Source: t.sourceName}) {
+func (t *tracer) readConsumers(ctx context.Context) error {
+	t.consumers = map[string]*jetstream.ConsumerInfo{}
+	for _, name := range []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamAdvisories} {
+		stream, err := t.js.Stream(ctx, name)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("read %s: %w", name, err)
 		}
-		if t.is(l.Event) {
-			found[place{l.Stream, l.Consumer, l.OriginalSequence}] = l
+		list := stream.ListConsumers(ctx)
+		for info := range list.Info() {
+			t.consumers[info.Name] = info
+		}
+		if err := list.Err(); err != nil {
+			return fmt.Errorf("consumers of %s: %w", name, err)
 		}
 	}
-	return found, nil
+	return nil
+}
+
+// readGivenUp reads the advisories that no dead letter has been made of yet:
+// their messages are acknowledged, and nevertheless not done.
+func (t *tracer) readGivenUp(ctx context.Context) error {
+	t.givenUp = map[place]bool{}
+	from := uint64(1)
+	if info := t.consumers[topology.CollectConsumer(topology.Delivery{}).Durable]; info != nil {
+		from = info.AckFloor.Stream + 1
+	}
+	for m, err := range consume.Scan(ctx, t.js, consume.ScanOptions{Stream: topology.StreamAdvisories, FromSequence: from}) {
+		if err != nil {
+			return err
+		}
+		var a struct {
+			Stream   string `json:"stream"`
+			Consumer string `json:"consumer"`
+			Sequence uint64 `json:"stream_seq"`
+		}
+		if json.Unmarshal(m.Data, &a) == nil { // what is no advisory is the collector's to tell
+			t.givenUp[place{a.Stream, a.Consumer, a.Sequence}] = true
+		}
+	}
+	return nil
+}
+
+func (t *tracer) readLetters(ctx context.Context) error {
+	t.letters = map[place]deadletter.Letter{}
+	for l, err := range deadletter.List(ctx, t.js, deadletter.Filter{Source: t.sourceName}) {
+		if err != nil {
+			return err
+		}
+		if t.is(l.Event) {
+			t.letters[place{l.Stream, l.Consumer, l.OriginalSequence}] = l
+		}
+	}
+	return nil
 }
 
 func (t *tracer) is(e event.Event) bool { return e.ID == t.id || e.DeliveryID == t.id }
 
 // scan yields the messages of a stream that carry the event.
-func (t *tracer) scan(ctx context.Context, stream, prefix string, each func(consume.Message, event.Event) error) error {
+func (t *tracer) scan(ctx context.Context, stream, prefix string, each func(consume.Message, event.Event)) error {
 	for m, err := range consume.Scan(ctx, t.js, consume.ScanOptions{
 		Stream: stream, Subjects: []string{prefix + "." + t.source + ".>"}, HeadersOnly: true,
 	}) {
@@ -152,9 +196,7 @@ func (t *tracer) scan(ctx context.Context, stream, prefix string, each func(cons
 			continue
 		}
 		t.way.ID = e.ID
-		if err := each(m, e); err != nil {
-			return err
-		}
+		each(m, e)
 	}
 	return nil
 }
@@ -165,30 +207,16 @@ func (t *tracer) add(m consume.Message, stage, what string) {
 	})
 }
 
-func (t *tracer) triggers(ctx context.Context, letters map[place]deadletter.Letter) error {
-	return t.scan(ctx, topology.StreamRaw, event.PrefixRaw, func(m consume.Message, e event.Event) error {
+func (t *tracer) triggers(ctx context.Context) error {
+	return t.scan(ctx, topology.StreamRaw, event.PrefixRaw, func(m consume.Message, e event.Event) {
 		t.add(m, "ingress", fmt.Sprintf("stored as %s, origin %s", e.Type, e.Origin))
-		durable := topology.EnrichDurable(e.Source)
-		return t.outcome(ctx, m, topology.StreamRaw, durable, letters)
+		t.outcome(m, topology.EnrichDurable(e.Source))
 	})
 }
 
-func (t *tracer) events(ctx context.Context, letters map[place]deadletter.Letter) error {
-	stream, err := t.js.Stream(ctx, topology.StreamEnriched)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
-	}
-	var consumers []*jetstream.ConsumerInfo
-	list := stream.ListConsumers(ctx)
-	for info := range list.Info() {
-		if stage, _, ok := topology.Stage(info.Name); ok && stage == topology.StageDeliver {
-			consumers = append(consumers, info)
-		}
-	}
-	if err := list.Err(); err != nil {
-		return fmt.Errorf("list destinations: %w", err)
-	}
-	return t.scan(ctx, topology.StreamEnriched, event.PrefixEnriched, func(m consume.Message, e event.Event) error {
+func (t *tracer) events(ctx context.Context) error {
+	durables := slices.Sorted(maps.Keys(t.consumers))
+	return t.scan(ctx, topology.StreamEnriched, event.PrefixEnriched, func(m consume.Message, e event.Event) {
 		what := "no resource speaks of it"
 		if e.Resource != "" {
 			what = fmt.Sprintf("%s %s, version %s", e.Resource, e.RecordID, orDash(string(e.Version)))
@@ -197,52 +225,53 @@ func (t *tracer) events(ctx context.Context, letters map[place]deadletter.Letter
 			what = fmt.Sprintf("%s %s is gone at the source", e.Resource, e.RecordID)
 		}
 		t.add(m, "enrich", what)
-		for _, info := range consumers {
-			if !takes(info.Config, m.Subject) {
-				continue
-			}
-			if err := t.outcome(ctx, m, topology.StreamEnriched, info.Name, letters); err != nil {
-				return err
+		for _, durable := range durables {
+			if stage, _, ok := topology.Stage(durable); ok && stage == topology.StageDeliver && takes(t.consumers[durable].Config, m.Subject) {
+				t.outcome(m, durable)
 			}
 		}
-		return nil
 	})
 }
 
 // outcome adds what became of a message at one consumer.
-func (t *tracer) outcome(ctx context.Context, m consume.Message, stream, durable string, letters map[place]deadletter.Letter) error {
+func (t *tracer) outcome(m consume.Message, durable string) {
 	stage, name, _ := topology.Stage(durable)
-	if l, ok := letters[place{stream, durable, m.Sequence}]; ok {
-		t.dead++
-		if l.State == deadletter.StateReplayed {
-			t.dead--
+	at := place{m.Stream, durable, m.Sequence}
+	if l, ok := t.letters[at]; ok {
+		if l.State != deadletter.StateReplayed {
+			t.dead++
 		}
 		t.way.Steps = append(t.way.Steps, step{
 			At: l.DeadAt, Stage: stage + " " + name, Stream: topology.StreamDLQ, Sequence: l.Sequence, TraceID: l.Reason.TraceID,
 			What: fmt.Sprintf("dead letter (%s) after %d attempts: %s [%s]", l.Reason.Class, l.Reason.Attempts, l.Reason.Message, l.State),
 		})
-		return nil
+		return
 	}
-	cons, err := t.js.Consumer(ctx, stream, durable)
-	if err != nil {
+	what, done := t.position(at)
+	if !done {
 		t.waiting++
-		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: "nobody works on it: " + err.Error()})
-		return nil
+	} else if stage != topology.StageDeliver {
+		return // the event says so
 	}
-	info := cons.CachedInfo()
+	t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: what})
+}
+
+// position tells where a message without a dead letter is at a consumer, and
+// whether nothing more will happen to it there.
+func (t *tracer) position(at place) (what string, done bool) {
+	info := t.consumers[at.consumer]
 	switch {
-	case m.Sequence <= info.AckFloor.Stream:
-		if stage == topology.StageDeliver {
-			t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: "delivered"})
-		}
-	case m.Sequence > info.Delivered.Stream:
-		t.waiting++
-		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: fmt.Sprintf("waiting, as one of %d", info.NumPending) + paused(info)})
+	case t.givenUp[at]:
+		return "given up; its dead letter is not collected yet, which is the reconciler's work", false
+	case info == nil:
+		return "nobody works on it: there is no consumer " + at.consumer, false
+	case at.sequence <= info.AckFloor.Stream:
+		return "delivered", true
+	case at.sequence > info.Delivered.Stream:
+		return fmt.Sprintf("waiting, as one of %d", info.NumPending) + paused(info), false
 	default:
-		t.waiting++
-		t.way.Steps = append(t.way.Steps, step{Stage: stage + " " + name, What: "in hand, or between two attempts, or done behind one that is" + paused(info)})
+		return "in hand, or between two attempts, or done behind one that is" + paused(info), false
 	}
-	return nil
 }
 
 // paused says until when a consumer gets nothing, if it is paused: the source's

@@ -5,14 +5,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // spanStore is an OTLP/HTTP receiver.
@@ -75,5 +81,51 @@ func TestTraceSaysUntilWhenAStageIsPaused(t *testing.T) {
 	}
 	if got := paused(&jetstream.ConsumerInfo{}); got != "" {
 		t.Errorf("paused() of a running stage = %q, want nothing", got)
+	}
+}
+
+// What a stage gave up is not done, and above all not delivered, while nobody
+// has made a dead letter of it: the reconciler may be away.
+func TestPromise3TraceShowsWhatWasGivenUpWithoutADeadLetter(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	delivery := topology.Delivery{AckWait: time.Minute, MaxAttempts: 3}
+	e := event.Event{ID: "evt-1", Source: "orders", Account: event.NoAccount, Type: "order.paid", Origin: event.Webhook, ReceivedAt: time.Now()}
+	giveUp := func(stream, subject string, cfg jetstream.ConsumerConfig) {
+		m := nats.NewMsg(subject)
+		m.Header = e.Header()
+		if _, err := js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		cons, err := js.CreateOrUpdateConsumer(t.Context(), stream, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, err := cons.Next(jetstream.FetchMaxWait(10 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := taken.TermWithReason("no use"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var w way
+	shown := func(stage string) bool {
+		tr := tracer{js: js, id: e.ID, source: "*"}
+		var err error
+		if w, err = tr.trace(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(w.Steps, func(s step) bool { return s.Stage == stage && strings.Contains(s.What, "given up") })
+	}
+	giveUp(topology.StreamRaw, e.RawSubject(), topology.EnrichConsumer("orders", delivery))
+	until(t, "the trigger is shown as given up", func() bool { return shown("enrich orders") })
+	giveUp(topology.StreamEnriched, e.EnrichedSubject(), topology.DeliverConsumer("local", []string{"tercel.enriched.>"}, delivery))
+	until(t, "the event is shown as given up", func() bool { return shown("deliver local") })
+	if w.State != "under way" {
+		t.Errorf("the event is called %s, want under way: %+v", w.State, w.Steps)
 	}
 }
