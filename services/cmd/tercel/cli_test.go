@@ -55,6 +55,24 @@ func decode[T any](t *testing.T, args ...string) T {
 	return v
 }
 
+// reconciled is decode for a run, which has to wait for one that the schedule
+// has begun.
+func reconciled[T any](t *testing.T, args ...string) T {
+	t.Helper()
+	var v T
+	until(t, "no other run is under way", func() bool {
+		o := tercel(t, "", append(args, "--json")...)
+		if strings.Contains(o.err, "already running") {
+			return false
+		}
+		if o.code != boot.OK || json.Unmarshal([]byte(o.out), &v) != nil {
+			t.Fatalf("tercel %s --json: exit %d\n%s%s", strings.Join(args, " "), o.code, o.out, o.err)
+		}
+		return true
+	})
+	return v
+}
+
 func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
@@ -293,13 +311,13 @@ func TestOperatorsDay(t *testing.T) {
 		Missed, Repaired, Listed int
 		Complete                 bool
 	}
-	dry := decode[reportView](t, with("reconcile", "run", "orders", "order", "--dry-run")...)
-	first := decode[reportView](t, with("reconcile", "run", "orders", "order")...)
+	dry := reconciled[reportView](t, with("reconcile", "run", "orders", "order", "--dry-run")...)
+	first := reconciled[reportView](t, with("reconcile", "run", "orders", "order")...)
 	if dry.Missed+first.Missed < 1 || dry.Repaired != 0 || !first.Complete {
 		t.Errorf("dry run %+v, run %+v; want the missed one found, and repaired by the second only", dry, first)
 	}
 	until(t, "what was missed has been repaired", func() bool {
-		r := decode[reportView](t, with("reconcile", "run", "orders", "order")...)
+		r := reconciled[reportView](t, with("reconcile", "run", "orders", "order")...)
 		return r.Complete && r.Missed == 0 && r.Listed == 3
 	})
 	if o := tercel(t, "", with("reconcile", "run", "orders", "ordr")...); o.code != boot.Failed || !strings.Contains(o.err, "order") {
@@ -314,7 +332,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Errorf("listen:\n%s", out)
 	}
 	st := decode[status](t, with("status")...)
-	if len(st.Streams) != 5 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
+	if len(st.Streams) != 6 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
 		t.Errorf("status is %+v", st)
 	}
 	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {
