@@ -47,6 +47,17 @@ func TestStreamsSurviveARestart(t *testing.T) {
 	}
 }
 
+// Promise 1: a synced event is on disk before it is acknowledged. No restart
+// would show the difference, only a power cut.
+func TestPromise1DurabilityIsTheServers(t *testing.T) {
+	t.Parallel()
+	for durability, want := range map[topology.Durability]bool{topology.Synced: true, topology.Relaxed: false} {
+		if s := start(t, embednats.Config{Dir: t.TempDir(), Durability: durability}); s.Syncs() != want {
+			t.Errorf("%s: the server syncs: %t, want %t", durability, s.Syncs(), want)
+		}
+	}
+}
+
 func TestOtherProcessesNeedTheTokenFromTheDataFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

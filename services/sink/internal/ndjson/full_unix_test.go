@@ -97,3 +97,32 @@ func TestPromise5AFullDiskLeavesNothingHalf(t *testing.T) {
 		t.Errorf("%d lines, want 50", len(lines))
 	}
 }
+
+// Promise 5: what can't be synced isn't acknowledged. The null device takes
+// every write and refuses to be synced.
+func TestPromise5WhatIsNotSyncedIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	if err := os.Remove(name(dir, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(os.DevNull, name(dir, 1)); err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.OpenFile(name(dir, 1), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := null.Sync(); err == nil {
+		t.Skip("this system syncs its null device")
+	}
+	if err := f.Replace(null); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range f.Write(t.Context(), items(0, 3)) {
+		if r.Err == nil {
+			t.Errorf("item %d was acknowledged", i)
+		}
+	}
+}
