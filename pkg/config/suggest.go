@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // oneOf phrases a closed choice.
 func oneOf(known []string) string {
@@ -10,8 +13,14 @@ func oneOf(known []string) string {
 	case 1:
 		return known[0]
 	}
+	if len(known) > maxListed {
+		return fmt.Sprintf("one of %s and %d more", strings.Join(known[:maxListed], ", "), len(known)-maxListed)
+	}
 	return "one of " + strings.Join(known, ", ")
 }
+
+// maxListed is how many names a fault lists; more would hide the rest of it.
+const maxListed = 12
 
 // suggest returns the name in known that given is probably a slip of, or "".
 // Letter case, hyphens and underscores count as nothing.

@@ -168,8 +168,8 @@ func TestAddressesAreCheckedAndNotQuoted(t *testing.T) {
 }
 
 func ExampleDecode() {
-	_, err := pipeline.Decode("tercel.yaml", []byte("sources:\n  hub:\n    preset: githup\n    secrets: [env:S]\n"),
+	_, err := pipeline.Decode("tercel.yaml", []byte("sources:\n  hub:\n    preset: github\n    secrets: [env:S]\nstreams: {durability: sync}\n"),
 		config.WithLookupEnv(func(string) (string, bool) { return "a secret, long enough", true }))
 	fmt.Println(err)
-	// Output: tercel.yaml:3:13: sources.hub.preset: found "githup", want one of github, miniflux, standard-webhooks, stripe; did you mean "github"?
+	// Output: tercel.yaml:5:23: streams.durability: found "sync", want one of synced, relaxed; did you mean "synced"?
 }

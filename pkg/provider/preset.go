@@ -45,6 +45,13 @@ type PresetAPI struct {
 	TokenHeader string `yaml:"token_header"`
 }
 
+// SignsURL reports whether the provider signs the address that it calls, so that
+// a source needs [Source.PublicURL].
+func (p *Preset) SignsURL() bool {
+	v, err := signature.Compile(p.Verify)
+	return err == nil && v.NeedsURL()
+}
+
 func (p *Preset) fill(s *Source) {
 	s.Verify, s.Event, s.Reply = p.Verify, p.Event, p.Reply
 	if len(p.Request.ContentTypes) > 0 {

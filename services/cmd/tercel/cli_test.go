@@ -175,13 +175,13 @@ func TestNoPipelineIsSaidSo(t *testing.T) {
 
 // What init writes is what check takes, also once its proposals are taken up.
 func TestInitWritesAFileThatChecks(t *testing.T) {
-	for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX"} {
+	for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX", "SQUARE"} {
 		t.Setenv(name+"_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
 		t.Setenv(name+"_API_TOKEN", "token")
 	}
 	proposal := regexp.MustCompile(`(?m)^( *)# ((api|resources|destinations|warehouse|archive|order|triggers|id|get|version|reconcile):.*)$`)
 	deeper := regexp.MustCompile(`(?m)^( *)# ( +[a-z]+:.*)$`)
-	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux"} {
+	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux", "square"} {
 		path := filepath.Join(t.TempDir(), "tercel.yaml")
 		args := []string{"init", "-o", path}
 		if preset != "" {

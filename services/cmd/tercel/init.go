@@ -103,6 +103,9 @@ func presetFile(name string, p *provider.Preset) string {
 	fmt.Fprintf(&b, "    preset: %s  # %s\n", name, p.Docs)
 	fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
 	fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
+	if p.SignsURL() {
+		fmt.Fprintf(&b, "    public_url: https://hooks.example.com/v1/%s  # as you told it to the sender, who signs it\n", name)
+	}
 	api := fmt.Sprintf("token: env:%s_API_TOKEN", env)
 	if p.API.TokenHeader != "" {
 		api = fmt.Sprintf("headers: {%s: env:%s_API_TOKEN}", p.API.TokenHeader, env)
