@@ -84,7 +84,8 @@ func (p Path) Many() bool {
 
 // All returns every value that p finds in doc, in document order, as slices of
 // doc. No match is an empty result; an error means that doc is not JSON as far
-// as it had to be read.
+// as it had to be read. Of two members with one name the first counts: have
+// [Valid] look at what a stranger wrote.
 func (p Path) All(doc []byte) ([]jsontext.Value, error) {
 	var found []jsontext.Value
 	err := walk(doc, p.segments, &found)
@@ -107,6 +108,9 @@ func (p Path) One(doc []byte) (jsontext.Value, error) {
 // names and valid UTF-8, as RFC 7493 asks), or nil. The error gives the byte
 // offset and never quotes the document.
 func Valid(doc []byte) error {
+	if jsontext.Value(doc).IsValid() { // twice as fast, but it doesn't say where
+		return nil
+	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(doc))
 	if err := dec.SkipValue(); err != nil {
 		return syntaxError(err)
@@ -117,12 +121,18 @@ func Valid(doc []byte) error {
 	return nil
 }
 
+// newReader reads a document that [Valid] has seen, or whose duplicate names
+// don't matter: looking for them takes most of the time.
+func newReader(doc []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(doc), jsontext.AllowDuplicateNames(true))
+}
+
 func walk(doc []byte, rest []segment, found *[]jsontext.Value) error {
 	if len(rest) == 0 {
 		*found = append(*found, bytes.TrimSpace(doc))
 		return nil
 	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(doc))
+	dec := newReader(doc)
 	switch dec.PeekKind() {
 	case '{':
 		return walkObject(doc, dec, rest, found)
@@ -171,7 +181,7 @@ func descend(v []byte, rest []segment, found *[]jsontext.Value) error {
 	if !rest[0].every {
 		return walk(v, rest[1:], found)
 	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
+	dec := newReader(v)
 	if dec.PeekKind() != '[' {
 		return nil
 	}
@@ -227,7 +237,7 @@ func syntaxError(err error) error {
 
 // Elements returns the elements of a JSON array as slices of list.
 func Elements(list []byte) ([][]byte, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(list))
+	dec := newReader(list)
 	if dec.PeekKind() != '[' {
 		return nil, errors.New("not an array")
 	}
