@@ -72,6 +72,9 @@ type Window struct {
 	// Position is the next page to compare in the API's own terms; "" is the
 	// first.
 	Position string `json:"position,omitzero"`
+	// Tail are hashes of the last records in front of Position, where that is a
+	// number of records: it counts for nothing in a list that has moved.
+	Tail []uint64 `json:"tail,omitempty"`
 	// Done says that the last page has been compared.
 	Done bool `json:"done,omitzero"`
 	// Behind says that some run compared before everything stored had been

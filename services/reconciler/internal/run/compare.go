@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +38,8 @@ type comparison struct {
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
+	// full is the most records that a page had.
+	full int
 }
 
 // page compares one page, has its gaps stored, and moves the window's position
@@ -46,13 +49,22 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	next := c.w
 	next.Position, next.Pages, next.Done = p.next, next.Pages+1, p.next == ""
 	next.Records = next.Records[:len(next.Records):len(next.Records)]
+	next.Tail, c.full = nil, max(c.full, len(p.records))
 	var gaps []record
+	fresh := 0
 	tally := map[ledger.Verdict]int64{}
 	for i, body := range p.records {
 		rec, err := c.read(body)
 		if err != nil {
 			return fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
 		}
+		if c.list.Next.Offset != "" && len(p.records)-i <= maxTail && overlap(len(p.records)) > 0 {
+			next.Tail = append(next.Tail, rec.mark())
+		}
+		if slices.Contains(c.w.Tail, rec.mark()) {
+			continue // compared with the last page
+		}
+		fresh++
 		if c.older(rec) {
 			next.Done = true
 			break
@@ -78,6 +90,9 @@ func (c *comparison) page(ctx context.Context, p page) error {
 				next.Records = append(next.Records, report.Record{ID: rec.id, Version: string(rec.version), Verdict: string(verdict)})
 			}
 		}
+	}
+	if c.list.Next.Offset != "" && fresh == 0 && len(p.records) < c.full {
+		next.Done = true // nothing follows what was there already
 	}
 	next.Counts.Matched += int(tally[ledger.Matched])
 	next.Counts.Missed += int(tally[ledger.Missed])

@@ -50,6 +50,15 @@ type shop struct {
 	orders  map[string]order
 	asked   []string // the query of each request
 	trouble func(n int, w http.ResponseWriter, r *http.Request) bool
+	change  func(n int)
+}
+
+// before makes f do something before a request is answered. It is told how
+// many came before.
+func (s *shop) before(f func(n int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.change = f
 }
 
 func (s *shop) put(id string, updated time.Time) {
@@ -74,6 +83,11 @@ func (s *shop) requests() []string {
 
 func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if n, change := len(s.asked), s.change; change != nil {
+		s.mu.Unlock()
+		change(n)
+		s.mu.Lock()
+	}
 	n, trouble := len(s.asked), s.trouble
 	s.asked = append(s.asked, r.URL.RawQuery)
 	list := []order{}

@@ -35,7 +35,7 @@ func (r *Runner) fetch(ctx context.Context, w cursor.Window) (page, error) {
 			return page{}, fault.Permanent(err)
 		}
 	case r.list.Next.Offset != "" && len(p.records) > 0:
-		p.next = strconv.Itoa(offset(w) + len(p.records))
+		p.next = strconv.Itoa(offset(w) + len(p.records) - overlap(len(p.records)))
 	}
 	return p, nil
 }

@@ -2,8 +2,10 @@ package run_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +84,7 @@ func TestPagingReachesEveryRecord(t *testing.T) {
 		want      string // the queries
 	}{
 		"by cursor": {"items: orders, next: cursor", "|cursor=at 2|cursor=at 4"},
-		"by offset": {"items: orders, next: {offset: offset}", "|offset=2|offset=4|offset=5"},
+		"by offset": {"items: orders, next: {offset: offset}", "|offset=1|offset=2|offset=3|offset=4"},
 		"one page":  {"items: orders, query: {all: \"1\"}", "all=1"},
 		"with a size and a fixed query": {
 			"items: orders, next: {cursor: cursor, param: cursor}, limit: {param: n, size: 2}, query: {state: all}",
@@ -285,17 +287,68 @@ func TestRecordsListedAgainAreCountedAndNotCompared(t *testing.T) {
 	f := setup(t)
 	old := noon.Add(-time.Hour).Format(time.RFC3339)
 	f.shop.troubled(func(n int, w http.ResponseWriter, _ *http.Request) bool {
-		pages := []string{`{"id":"a","updated_at":%[1]q},{"id":"b","updated_at":%[1]q}`, `{"id":"b","updated_at":%[1]q},{"id":"c","updated_at":%[1]q}`, ``}
-		orders := pages[n]
-		if orders != "" {
-			orders = fmt.Sprintf(orders, old)
+		pages := []string{
+			`{"orders":[{"id":"a","updated_at":%[1]q},{"id":"b","updated_at":%[1]q}],"cursor":"2"}`,
+			`{"orders":[{"id":"b","updated_at":%[1]q},{"id":"c","updated_at":%[1]q}]}`,
 		}
-		_, _ = fmt.Fprintf(w, `{"orders":[%s]}`, orders)
+		_, _ = fmt.Fprintf(w, pages[n], old)
 		return true
 	})
-	rep := f.do(f.runner("items: orders, next: {offset: skip}"))
+	rep := f.do(f.runner("items: orders, next: cursor"))
 	if want := (report.Counts{Listed: 4, Missed: 3, Repaired: 3, Duplicates: 1}); rep.Counts != want {
 		t.Errorf("counts %+v, want %+v", rep.Counts, want)
+	}
+}
+
+// Promise 6: a record that changes while the list is read leaves its place, and
+// those behind it move up, over the edge between two pages.
+func TestPromise6RecordsThatMoveUpAreNotPassedOver(t *testing.T) {
+	t.Parallel()
+	const n = 40
+	id := func(i int) string { return fmt.Sprintf("o%02d", i) }
+	tests := map[string]struct {
+		changes map[int][]int // which orders change before which request is answered
+		stop    bool          // after each page, and go on in another run
+	}{
+		"one that was read":           {changes: map[int][]int{5: {2}}},
+		"one on each page":            {changes: map[int][]int{1: {0}, 3: {1}, 5: {2}, 7: {3}, 9: {4}}},
+		"the last that was read":      {changes: map[int][]int{5: {5}}},
+		"all that were read":          {changes: map[int][]int{9: {0, 1, 2, 3, 4, 5, 6, 7, 8}}},
+		"some, and another runs on":   {changes: map[int][]int{2: {0}, 5: {1, 2}}, stop: true},
+		"the end of the list":         {changes: map[int][]int{39: {30, 31, 32, 33, 34, 35, 36, 37, 38}}},
+		"many, so that the list ends": {changes: map[int][]int{38: {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			for i := range n {
+				f.shop.put(id(i), noon.Add(-2*time.Hour+time.Duration(i)*time.Minute))
+			}
+			f.shop.before(func(request int) {
+				for _, i := range tt.changes[request] {
+					f.shop.put(id(i), noon.Add(-time.Minute)) // too young for this window
+				}
+			})
+			list := "since: updated_after, order: ascending, items: orders, next: {offset: offset}"
+			if tt.stop {
+				list += ", max_pages: 1"
+			}
+			runner := f.runner(list)
+			rep := f.do(runner)
+			for runs := 0; !rep.Complete && runs < 200; runs++ {
+				rep = f.do(runner)
+			}
+			if !rep.Complete {
+				t.Fatalf("report %+v, want a complete window", rep)
+			}
+			sent := strings.Fields(f.sentIDs())
+			for i := range n {
+				if !slices.Contains(sent, id(i)) && !slices.ContainsFunc(slices.Collect(maps.Values(tt.changes)), func(c []int) bool { return slices.Contains(c, i) }) {
+					t.Errorf("%s was passed over", id(i))
+				}
+			}
+		})
 	}
 }
 

@@ -76,13 +76,19 @@ func (r *Run) work(ctx context.Context) error {
 	c := comparison{Run: r, book: book}
 	visited := map[string]struct{}{}
 	for range r.list.MaxPages {
-		if _, again := visited[r.w.Position]; again {
+		if _, again := visited[r.w.Position]; again && r.list.Next.Offset == "" {
 			return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle; does next.param name the right parameter?", r.cfg.Key, r.w.Pages))
 		}
 		visited[r.w.Position] = struct{}{}
 		p, err := r.fetch(ctx, r.w)
 		if err != nil {
 			return fmt.Errorf("list %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
+		}
+		if follows, err := c.follows(p); err != nil {
+			return fmt.Errorf("compare %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
+		} else if !follows {
+			r.w.Position = c.back(p)
+			continue
 		}
 		if err := c.page(ctx, p); err != nil {
 			return fmt.Errorf("compare %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
