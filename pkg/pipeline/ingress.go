@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/provider"
 )
 
 // Ingress is how webhooks are taken in.
@@ -11,6 +12,10 @@ type Ingress struct {
 	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; put a
 	// TLS proxy in front to take them from outside.
 	Listen string `yaml:"listen"`
+	// TrustedProxies are the networks of proxies in front, whose word about
+	// where a request came from counts: each must add to X-Forwarded-For or
+	// Forwarded. Defaults to none: who connects is the sender.
+	TrustedProxies []provider.Network `yaml:"trusted_proxies"`
 	// MaxInFlight bounds requests being handled; more are answered 503.
 	// Defaults to 1024.
 	MaxInFlight int `yaml:"max_in_flight"`

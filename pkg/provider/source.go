@@ -39,6 +39,8 @@ type Source struct {
 	PublicURL string `yaml:"public_url"`
 	// Event says where a request has its identity. From the preset, or required.
 	Event Identity `yaml:"event"`
+	// Origin says which addresses it sends from. Defaults to any.
+	Origin Origin `yaml:"origin"`
 	// Request bounds what is taken in.
 	Request Request `yaml:"request"`
 	// Reply is what the source wants to be answered. From the preset, or as

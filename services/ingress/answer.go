@@ -16,6 +16,7 @@ type outcome string
 const (
 	accepted         outcome = "accepted"
 	duplicate        outcome = "duplicate"
+	refusedOrigin    outcome = "refused_origin"
 	refusedSignature outcome = "refused_signature"
 	refusedStructure outcome = "refused_structure"
 	refusedSize      outcome = "refused_size"
@@ -27,8 +28,8 @@ const (
 )
 
 var outcomes = []outcome{
-	accepted, duplicate, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate, unavailable,
-	unknownSource, failed,
+	accepted, duplicate, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
+	unavailable, unknownSource, failed,
 }
 
 // refusal says why a request wasn't taken, once for its sender and once for us.
@@ -42,6 +43,8 @@ type refusal struct {
 	value      string
 	check      string // the check that refused
 	step       string // of the signature, where that was it
+	// seldom is how often a refusal at the door is worth a line; nil is never.
+	seldom *seldom
 }
 
 // result is what became of a request.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
 )
 
@@ -30,6 +31,7 @@ type inspection struct {
 	request *http.Request
 	writer  http.ResponseWriter // nil in Explain
 	routes  map[string]*route
+	proxies []provider.Network // those that are trusted
 	now     time.Time
 
 	route       *route
@@ -55,11 +57,12 @@ const (
 )
 
 // doorChecks come before a request takes up any room, roomyChecks after. A new
-// check, such as an allowlist of origins, is a line here.
+// check is a line here.
 var (
 	doorChecks = []check{
 		{"path", (*inspection).checkPath, func(in *inspection) string { return "source " + in.route.name + ", account " + in.account }},
 		{"method", (*inspection).checkMethod, func(in *inspection) string { return in.request.Method }},
+		{"origin", (*inspection).checkOrigin, (*inspection).originDetail},
 	}
 	roomyChecks = []check{
 		{"content encoding", (*inspection).checkEncoding, func(*inspection) string { return "none" }},

@@ -64,6 +64,7 @@ func TestExplainNamesEveryStepInOrder(t *testing.T) {
 	want := []ingress.Step{
 		{Name: "path", Result: ingress.Passed, Detail: "source orders, account _"},
 		{Name: "method", Result: ingress.Passed, Detail: "POST"},
+		{Name: "origin", Result: ingress.Passed, Detail: "any address"},
 		{Name: "content encoding", Result: ingress.Passed, Detail: "none"},
 		{Name: "content length", Result: ingress.Passed, Detail: "38 bytes, at most 16384"},
 		{Name: "content type", Result: ingress.Passed, Detail: "application/json"},

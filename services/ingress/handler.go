@@ -35,7 +35,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		// request may be hidden (RFC 9112, section 6.1). It must not be read.
 		w.Header().Set("Connection", "close")
 	}
-	in := &inspection{request: r, writer: w, routes: s.routes, now: s.deps.Now()}
+	in := &inspection{request: r, writer: w, routes: s.routes, proxies: s.cfg.TrustedProxies, now: s.deps.Now()}
 	id := nuid.Next()
 	res := s.handle(in, id)
 	res.write(w, id)
@@ -54,6 +54,9 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 		}
 	}()
 	if no := in.inspect(doorChecks, nil); no != nil {
+		if no.seldom != nil && no.seldom.may(time.Now()) {
+			s.logRefusal(ctx, in, no, requestID)
+		}
 		return refuse(no)
 	}
 	select {

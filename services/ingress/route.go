@@ -23,6 +23,7 @@ type route struct {
 	horizon   time.Duration // how late a repeat is told, beyond the dedup window; 0 is not at all
 	window    time.Duration // the stream's dedup window
 	limiter   *rate.Limiter // nil where the source has no limit
+	origin    *origin       // nil where it may send from anywhere
 }
 
 func newRoute(name string, source provider.Source) (*route, error) {
@@ -35,6 +36,7 @@ func newRoute(name string, source provider.Source) (*route, error) {
 		return nil, fmt.Errorf("source %s: no signature scheme or no secret", name)
 	}
 	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
+	r.origin = newOrigin(name, source.Origin)
 	if l := source.Limit; l.Requests > 0 && l.Per > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Per.Seconds()), l.Requests)
 	}

@@ -30,6 +30,7 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
 	s.awaitSeen(ctx)
+	defer s.keepUp(ctx)()
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for webhooks: %w; choose another address with ingress.listen", err)

@@ -1,0 +1,77 @@
+package ingress
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// watchEvery is how often files are looked at for changes. A notice of the
+// operating system's would be faster, and doesn't come on every file system
+// that secrets are mounted from.
+const watchEvery = 2 * time.Second
+
+// keepUp starts what reads lists, certificates and secrets anew while the
+// service runs, waits until each was read once, and returns what ends them.
+func (s *Service) keepUp(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it serves on after the end of ctx
+	var all, first sync.WaitGroup
+	for _, r := range s.routes {
+		if r.origin == nil || r.origin.cfg.List.IsZero() {
+			continue
+		}
+		first.Add(1)
+		all.Go(func() { r.origin.keepList(ctx, s.deps.Log, first.Done) })
+	}
+	first.Wait() // each is bounded
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
+
+// every calls do each time that d has gone by, until ctx ends.
+func every(ctx context.Context, d time.Duration, do func()) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			do()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watched is a file or folder that may change.
+type watched struct {
+	path string
+	last fs.FileInfo // nil when it wasn't there
+}
+
+// changed reports whether the file is another one than at the last call, or
+// was written to since.
+func (w *watched) changed() bool {
+	now, err := os.Stat(w.path)
+	if err != nil {
+		now = nil
+	}
+	last := w.last
+	w.last = now
+	if now == nil || last == nil {
+		return (now == nil) != (last == nil)
+	}
+	return !os.SameFile(now, last) || !now.ModTime().Equal(last.ModTime()) || now.Size() != last.Size()
+}
+
+// seldom lets something be said once a minute.
+type seldom struct{ next atomic.Int64 } // Unix nanoseconds
+
+func (s *seldom) may(now time.Time) bool {
+	next := s.next.Load()
+	return now.UnixNano() >= next && s.next.CompareAndSwap(next, now.Add(time.Minute).UnixNano())
+}
