@@ -78,6 +78,7 @@ var layers = []layer{
 
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
+	{"services/internal/bench", []string{"pkg", "services/internal/embednats"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/simulator", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
@@ -154,7 +155,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "services/internal/embednats",
-		users: []string{"services/cmd/tercel"},
+		users: []string{"services/cmd/tercel", "services/internal/bench"},
 		tests: []string{"services/e2e", "services/internal/simulator"},
 		why:   "only the all-in-one brings its own server",
 	},
