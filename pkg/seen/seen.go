@@ -19,10 +19,21 @@
 //
 // # Why so
 //
-// Measured with BenchmarkLines (one node, nats-server 2.15.2, two processors;
-// compare within the table):
+// BenchmarkLines compares the ways of asking for an id and marking it once its
+// event is stored: 100,000 ids, 64 at once, one node at page-cache durability,
+// nats-server 2.15.2, two processors shared with the server.
 //
-//	NUMBERS
+//	                        cost per event  ids/s      memory per id    server's restart
+//	this index              0.9 µs          1,100,000  70 B (see below)  5 ms
+//	bucket with a TTL       25.7 µs         39,000     176 B            83 ms
+//	a subject per id        11.3 µs         89,000     174 B            69 ms
+//	a window of 72h         12.6 µs         79,000     213 B            62 ms
+//
+// The memory is that of client and server together. The other three take it
+// from the server, on every replica of the stream, and grow without a bound;
+// the index's is its process's own, holds marks that wait to be written, and
+// is bounded by [Config].Memory. All but the index also sync each id to disk
+// at the synced level. All survive a restart; the index reads its blocks then.
 package seen
 
 import (
