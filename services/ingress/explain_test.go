@@ -191,6 +191,7 @@ Content-Length: 32
 	// 200 e-1 tercel.raw.orders._.order.paid
 	// path: ok
 	// method: ok
+	// origin: ok
 	// content encoding: ok
 	// content length: ok
 	// content type: ok

@@ -79,7 +79,7 @@ func FuzzExplain(f *testing.F) {
 	steps := map[string]int{}
 	for _, name := range names {
 		src := all[name]
-		steps[name] = len(src.Verifier().Steps()) + 10 // the other checks
+		steps[name] = len(src.Verifier().Steps()) + 11 // the other checks
 	}
 	f.Add(uint8(0), []byte("POST /v1/orders HTTP/1.1\nContent-Length: 99999999999\n\n"))
 	f.Fuzz(func(t *testing.T, which uint8, raw []byte) {
