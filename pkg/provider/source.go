@@ -74,24 +74,30 @@ type Identity struct {
 	// milliseconds. Defaults to not saying so.
 	Time TriggerExpr `yaml:"time"`
 	// Repeats is identical where deliveries with the same body and different
-	// ids are different events. Defaults to none: where the signature doesn't
-	// cover the id, the same body is the same event.
+	// ids are different events, and never where each request is an event of its
+	// own. Defaults to none: where the signature doesn't cover the id, the same
+	// body is the same event.
 	Repeats Repeats `yaml:"repeats"`
 }
 
-// Repeats is what a delivery is that has the bytes of an earlier one and
-// another id.
+// Repeats is what a delivery is that has the bytes of an earlier one.
 type Repeats string
 
-// RepeatsIdentical says that such a delivery is an event of its own: the
-// provider sends distinct events that are the same to the byte, and only their
-// ids tell them apart. Where the signature doesn't cover the id, a captured
-// request can then be sent again as a new event, for as long as its signature
-// is valid.
-const RepeatsIdentical Repeats = "identical"
+const (
+	// RepeatsIdentical says that one with another id is an event of its own: the
+	// provider sends distinct events that are the same to the byte, and only
+	// their ids tell them apart. Where the signature doesn't cover the id, a
+	// captured request can then be sent again as a new event, for as long as its
+	// signature is valid.
+	RepeatsIdentical Repeats = "identical"
+	// RepeatsNever says that there are no repeats, only events: the provider's
+	// next message can be the last one to the byte, and nothing tells it from a
+	// retry. Whoever has captured a request can then send it again as well.
+	RepeatsNever Repeats = "never"
+)
 
 // Values lists what can be said, for configuration errors.
-func (Repeats) Values() []string { return []string{string(RepeatsIdentical)} }
+func (Repeats) Values() []string { return []string{string(RepeatsIdentical), string(RepeatsNever)} }
 
 // Dedup says for how long repeats are absorbed.
 type Dedup struct {
@@ -265,6 +271,9 @@ func (s *Source) compile(c *config.Check) {
 	if len(s.Event.Type) == 0 {
 		c.Missing("event.type", "where the event's type is, such as body.type")
 	}
+	if s.Event.Repeats == RepeatsNever && len(s.Event.ID) > 0 {
+		c.Fault("event.id", "", "nothing here with repeats: never, which makes an id for each request")
+	}
 	s.parseKeys(c)
 }
 
@@ -406,7 +415,7 @@ func (s *Source) covers(e field.Expr) bool {
 // it is: nothing else that does is signed, so that a captured request could
 // come back under any id.
 func (s *Source) SameBodySameEvent() bool {
-	return !s.IDSigned() && s.Event.Repeats != RepeatsIdentical
+	return !s.IDSigned() && s.Event.Repeats == ""
 }
 
 // NeedsJSON reports whether the source's triggers must be JSON: an expression

@@ -87,7 +87,9 @@ func (s *Service) receive(ctx context.Context, in *inspection, requestID string)
 	if no != nil {
 		s.logRefusal(ctx, in, no, requestID)
 		res = refuse(no)
+		return res
 	}
+	res.reply = in.route.source.Reply.OK
 	return res
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nats-io/nuid"
+
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -31,6 +33,10 @@ func (in *inspection) readType() *refusal {
 }
 
 func (in *inspection) readID() *refusal {
+	if in.route.source.Event.Repeats == provider.RepeatsNever {
+		in.event.ID = nuid.Next()
+		return nil
+	}
 	if len(in.route.source.Event.ID) > 0 {
 		id, err := in.attribute(in.route.source.Event.ID)
 		if err != nil {
@@ -44,6 +50,8 @@ func (in *inspection) readID() *refusal {
 
 func (in *inspection) idDetail() string {
 	switch {
+	case in.route.source.Event.Repeats == provider.RepeatsNever:
+		return "one of our own, since no request repeats another"
 	case in.event.DeliveryID == "":
 		return "none configured; the body's hash serves"
 	case in.route.idSigned:
