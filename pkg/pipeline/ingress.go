@@ -9,9 +9,11 @@ import (
 
 // Ingress is how webhooks are taken in.
 type Ingress struct {
-	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; put a
-	// TLS proxy in front to take them from outside.
+	// Listen is the address for webhooks. Defaults to 127.0.0.1:8080; to take
+	// them from outside, set TLS or put a TLS proxy in front.
 	Listen string `yaml:"listen"`
+	// TLS encrypts connections. Defaults to plain HTTP.
+	TLS TLS `yaml:"tls"`
 	// TrustedProxies are the networks of proxies in front, whose word about
 	// where a request came from counts: each must add to X-Forwarded-For or
 	// Forwarded. Defaults to none: who connects is the sender.
@@ -37,6 +39,28 @@ type Ingress struct {
 	// least 2MiB. When it is full, the oldest are forgotten early, which is
 	// logged. Defaults to 32MiB, for 3 million ids.
 	DedupMemory config.Bytes `yaml:"dedup_memory"`
+}
+
+// TLS is how connections are encrypted, with TLS 1.2 at least. Files are read
+// again when they change; what can't be used leaves the last good ones in use.
+type TLS struct {
+	// Cert is the path of a PEM file with the certificate and its chain.
+	Cert string `yaml:"cert"`
+	// Key is the path of a PEM file with the certificate's key.
+	Key string `yaml:"key"`
+	// ClientCA is the path of a PEM file with authorities. With it, only clients
+	// with a certificate of theirs may connect. Defaults to any client.
+	ClientCA string `yaml:"client_ca"`
+}
+
+// Validate reports every fault of the section.
+func (t *TLS) Validate(c *config.Check) {
+	if t.Cert == "" {
+		c.Missing("cert", "the path of a PEM file with the certificate and its chain")
+	}
+	if t.Key == "" {
+		c.Missing("key", "the path of a PEM file with the certificate's key")
+	}
 }
 
 func defaultIngress() Ingress {

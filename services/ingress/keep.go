@@ -26,6 +26,9 @@ func (s *Service) keepUp(ctx context.Context) (stop func()) {
 		first.Add(1)
 		all.Go(func() { r.origin.keepList(ctx, s.deps.Log, first.Done) })
 	}
+	if s.tls != nil {
+		all.Go(func() { s.tls.keep(ctx, s.deps.Log) })
+	}
 	first.Wait() // each is bounded
 	return func() {
 		cancel()

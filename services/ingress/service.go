@@ -94,6 +94,8 @@ type Service struct {
 	js     jetstream.JetStream
 	meter  *meter
 
+	tls *certificates // nil for plain HTTP
+
 	parting atomic.Bool // connections end with their next answer
 
 	ready chan struct{} // closed once Run listens
@@ -139,6 +141,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			return nil, err
 		}
 		s.routes[name].boundHorizon(cfg.Streams)
+	}
+	if s.tls, err = newCertificates(cfg.TLS); err != nil {
+		return nil, err
 	}
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
