@@ -21,6 +21,10 @@ type Ingress struct {
 	// MaxInFlight bounds requests being handled; more are answered 503.
 	// Defaults to 1024.
 	MaxInFlight int `yaml:"max_in_flight"`
+	// BodyBudget bounds the memory for bodies being handled; what doesn't fit is
+	// answered 503. Of it and of MaxInFlight no source has more than half, unless
+	// it is the only one. Defaults to 64MiB.
+	BodyBudget config.Bytes `yaml:"body_budget"`
 	// ReadTimeout bounds reading one request. Defaults to 10s.
 	ReadTimeout time.Duration `yaml:"read_timeout"`
 	// StoreTimeout bounds waiting for JetStream; then the answer is 503.
@@ -65,7 +69,7 @@ func (t *TLS) Validate(c *config.Check) {
 
 func defaultIngress() Ingress {
 	return Ingress{
-		Listen: "127.0.0.1:8080", MaxInFlight: 1024, ReadTimeout: 10 * time.Second, StoreTimeout: 5 * time.Second,
+		Listen: "127.0.0.1:8080", MaxInFlight: 1024, BodyBudget: 64 << 20, ReadTimeout: 10 * time.Second, StoreTimeout: 5 * time.Second,
 		DrainGrace: 5 * time.Second, DrainTimeout: 20 * time.Second, DedupMemory: 32 << 20,
 	}
 }
@@ -84,6 +88,9 @@ func (in *Ingress) Validate(c *config.Check) {
 	}
 	if in.DrainGrace < 0 {
 		c.Fault("drain_grace", "", "0s or more")
+	}
+	if in.BodyBudget < 1<<20 {
+		c.Fault("body_budget", "", "at least 1MiB")
 	}
 	if in.DedupMemory < 2<<20 {
 		c.Fault("dedup_memory", "", "at least 2MiB")

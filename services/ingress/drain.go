@@ -41,6 +41,6 @@ func (s *Service) drain(ctx context.Context, srv *http.Server) {
 		return
 	}
 	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "requests cut off at the end of drain_timeout",
-		slog.Int("requests", len(s.slots)), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
+		slog.Int("requests", s.room.inHand()), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
 	_ = srv.Close()
 }

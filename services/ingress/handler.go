@@ -59,14 +59,11 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 		}
 		return refuse(no)
 	}
-	select {
-	case s.slots <- struct{}{}: // promise 10
-		defer func() { <-s.slots }()
-	default:
-		return refuse(&refusal{
-			status: http.StatusServiceUnavailable, outcome: unavailable, text: "too many requests in hand", retryAfter: retryCrowded,
-		})
+	leave, no := s.room.enter(in.route, in.claims()) // promise 10
+	if no != nil {
+		return refuse(no)
 	}
+	defer leave()
 	if no := in.route.take(time.Now()); no != nil {
 		return refuse(no)
 	}

@@ -66,6 +66,9 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("ingress.%s: %s, want more than 0s", d.key, d.have))
 		}
 	}
+	if c.BodyBudget < 1 {
+		errs = append(errs, fmt.Errorf("ingress.body_budget: %d, want at least 1", c.BodyBudget))
+	}
 	if c.DrainGrace < 0 {
 		errs = append(errs, fmt.Errorf("ingress.drain_grace: %s, want 0s or more", c.DrainGrace))
 	}
@@ -88,7 +91,7 @@ type Service struct {
 	cfg    Config
 	deps   Deps
 	routes map[string]*route
-	slots  chan struct{} // one value for each request in hand
+	room   *room
 	pub    *publish.Publisher
 	seen   *seen.Index // nil where no source has a horizon
 	js     jetstream.JetStream
@@ -134,7 +137,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps, meter: meter, routes: make(map[string]*route, len(cfg.Sources)),
-		slots: make(chan struct{}, cfg.MaxInFlight), ready: make(chan struct{}), state: starting,
+		room: &room{
+			places: cfg.MaxInFlight, bytes: int64(cfg.BodyBudget), shared: len(cfg.Sources) > 1, each: map[*route]load{},
+		},
+		ready: make(chan struct{}), state: starting,
 	}
 	for name, source := range cfg.Sources {
 		if s.routes[name], err = newRoute(name, source); err != nil {
