@@ -54,6 +54,8 @@ type Source struct {
 	Dedup Dedup `yaml:"dedup"`
 	// Limit bounds the requests taken from this source.
 	Limit Rate `yaml:"limit"`
+	// AccountLimit bounds the requests taken from each of Accounts, within Limit.
+	AccountLimit Rate `yaml:"account_limit"`
 	// API is how to call the source.
 	API API `yaml:"api"`
 	// Resources are its kinds of records: names of the preset's, or mappings.

@@ -157,9 +157,13 @@ func (in *inspection) checkMediaType() *refusal {
 	if len(in.contentType) > maxMediaType || !utf8.ValidString(in.contentType) {
 		return refuse(fmt.Sprintf("content type is not UTF-8 of at most %d bytes", maxMediaType))
 	}
+	var params map[string]string
 	var err error
-	if in.mediaType, _, err = mime.ParseMediaType(in.contentType); err != nil {
+	if in.mediaType, params, err = mime.ParseMediaType(in.contentType); err != nil {
 		return refuse("malformed content type")
+	}
+	if set := params["charset"]; set != "" && !strings.EqualFold(set, "utf-8") && !strings.EqualFold(set, "us-ascii") {
+		return refuse("a charset other than utf-8")
 	}
 	if !in.route.source.Takes(in.mediaType) {
 		return refuse(fmt.Sprintf("content type %q, request.content_types doesn't have it", in.mediaType))

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/event"
 )
@@ -64,7 +65,7 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 		return refuse(no)
 	}
 	defer leave()
-	if no := in.route.take(time.Now()); no != nil {
+	if no := in.route.take(time.Now(), in.account); no != nil {
 		return refuse(no)
 	}
 	return s.receive(ctx, in, requestID)
@@ -96,12 +97,20 @@ func internalError() result {
 
 func refuse(no *refusal) result { return result{outcome: no.outcome, refused: no} }
 
-// take takes one request from the source's rate.
-func (r *route) take(now time.Time) *refusal {
-	if r.limiter == nil {
+// take takes one request from the rates of the account and of the source. The
+// account's comes first, so that one above its own takes nothing from others.
+func (r *route) take(now time.Time, account string) *refusal {
+	if no := takeFrom(r.accounts[account], now); no != nil {
+		return no
+	}
+	return takeFrom(r.limiter, now)
+}
+
+func takeFrom(l *rate.Limiter, now time.Time) *refusal {
+	if l == nil {
 		return nil
 	}
-	reserved := r.limiter.ReserveN(now, 1)
+	reserved := l.ReserveN(now, 1)
 	wait := reserved.DelayFrom(now)
 	if wait == 0 {
 		return nil

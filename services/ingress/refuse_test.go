@@ -78,6 +78,7 @@ var refusals = map[string]struct {
 	"gzip":               {headers("Content-Encoding", "gzip"), 415, "content encoding"},
 	"gzip at second":     {headers("Content-Encoding", "identity", "gzip"), 415, "content encoding"},
 	"list of encodings":  {headers("Content-Encoding", "identity, br"), 415, "content encoding"},
+	"another charset":    {headers("Content-Type", "application/json; charset=utf-16"), 415, "content type"},
 	"text":               {headers("Content-Type", "text/plain"), 415, "content type"},
 	"no content type":    {headers("Content-Type"), 415, "content type"},
 	"two content types":  {headers("Content-Type", "application/json", "application/json"), 415, "content type"},

@@ -23,7 +23,8 @@ type route struct {
 	horizon   time.Duration // how late a repeat is told, beyond the dedup window; 0 is not at all
 	window    time.Duration // the stream's dedup window
 	limiter   *rate.Limiter // nil where the source has no limit
-	origin    *origin       // nil where it may send from anywhere
+	accounts  map[string]*rate.Limiter
+	origin    *origin // nil where it may send from anywhere
 }
 
 func newRoute(name string, source provider.Source) (*route, error) {
@@ -37,10 +38,19 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	}
 	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
 	r.origin = newOrigin(name, source.Origin)
-	if l := source.Limit; l.Requests > 0 && l.Per > 0 {
-		r.limiter = rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Per.Seconds()), l.Requests)
+	r.limiter, r.accounts = limiter(source.Limit), map[string]*rate.Limiter{}
+	for _, account := range source.Accounts {
+		r.accounts[account] = limiter(source.AccountLimit)
 	}
 	return r, nil
+}
+
+// limiter returns nil where there is no limit.
+func limiter(l provider.Rate) *rate.Limiter {
+	if l.Requests < 1 || l.Per <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Per.Seconds()), l.Requests)
 }
 
 // boundHorizon sets the route's horizon. Beyond the age at which messages are
