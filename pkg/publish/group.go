@@ -144,6 +144,11 @@ func (p *Publisher) commit(batch []*pending) {
 			return
 		}
 	}
+	if len(batch) == 1 { // the usual case of a light load
+		ack, err := p.one(ctx, batch[0].msg)
+		p.settle(batch[0], ack, err)
+		return
+	}
 	var work sync.WaitGroup
 	p.publishSingly(&work, batch)
 	work.Wait()
