@@ -114,7 +114,11 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 		select {
 		case <-in.Ready():
 			if o.Ready != nil {
-				o.Ready(running{nc, "http://" + in.Addr(), "http://" + <-health})
+				scheme := "http://"
+				if file.Ingress.TLS.Cert != "" {
+					scheme = "https://"
+				}
+				o.Ready(running{nc, scheme + in.Addr(), "http://" + <-health})
 			}
 		case <-ctx.Done():
 		}
