@@ -27,7 +27,6 @@ func BenchmarkSynced(b *testing.B) {
 				}{
 					{"each", publish.Config{}},
 					{"groups", publish.Config{Group: true}},
-					{"groups=2", publish.Config{Group: true, Batches: 2}},
 					{"groups=512", publish.Config{Group: true, MaxBatch: 512}},
 				} {
 					b.Run(m.name, func(b *testing.B) { benchmark(b, m.cfg, inFlight, foreign) })

@@ -20,7 +20,7 @@ import (
 func TestServerEndingUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]publish.Config{
-		"grouped": {Group: true, MaxBatch: 16}, "groups side by side": {Group: true, MaxBatch: 16, Batches: 3}, "one by one": {},
+		"grouped": {Group: true, MaxBatch: 16}, "one by one": {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -48,8 +48,6 @@ type Config struct {
 	MinBatch int
 	// MaxBatchBytes is how many bytes of messages end a group. Defaults to 4 MiB.
 	MaxBatchBytes int
-	// Batches is how many groups may be on their way at once. Defaults to 1.
-	Batches int
 	// Queue is how many messages may wait. Defaults to 4096.
 	Queue int
 	// Timeout bounds one message's whole way. Defaults to 5s.
@@ -65,7 +63,6 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxBatch, 512)
 	set(&c.MinBatch, 16)
 	set(&c.MaxBatchBytes, 4<<20)
-	set(&c.Batches, 1)
 	set(&c.Queue, 4096)
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
