@@ -57,11 +57,21 @@ func Acquire(ctx context.Context, js jetstream.JetStream, name string, ttl time.
 		return nil, fmt.Errorf("bucket %s: %w", topology.BucketLeases, err)
 	}
 	l := &Lease{name: strings.ReplaceAll(name, "%", "="), holder: holder(), ttl: ttl, js: js, kv: kv}
-	// The server's clock starts later than this, so ours ends earlier.
-	l.deadline = time.Now().Add(ttl)
-	l.revision, err = kv.Create(ctx, l.name, []byte(l.holder), jetstream.KeyTTL(ttl))
+	for range acquireTries {
+		// The server's clock starts later than this, so ours ends earlier.
+		l.deadline = time.Now().Add(ttl)
+		l.revision, err = kv.Create(ctx, l.name, []byte(l.holder), jetstream.KeyTTL(ttl))
+		if !conflict(err) && !errors.Is(err, jetstream.ErrKeyExists) {
+			break
+		}
+		// Create looks twice where a lease was released, and the mark of the
+		// release may be forgotten in between: then nobody has it.
+		if e, getErr := kv.Get(ctx, l.name); getErr == nil {
+			return nil, fmt.Errorf("lease %s: %w by %s", l.name, ErrHeld, e.Value())
+		}
+	}
 	if conflict(err) || errors.Is(err, jetstream.ErrKeyExists) {
-		return nil, fmt.Errorf("lease %s: %w by %s", l.name, ErrHeld, holderOf(ctx, kv, l.name))
+		return nil, fmt.Errorf("lease %s: %w by another runner", l.name, ErrHeld)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lease %s: %w", l.name, err)
@@ -70,6 +80,9 @@ func Acquire(ctx context.Context, js jetstream.JetStream, name string, ttl time.
 	l.renewed.Go(l.keep)
 	return l, nil
 }
+
+// acquireTries bounds the attempts at a lease that nobody seems to have.
+const acquireTries = 3
 
 // Holder returns who has the lease called name, or "" if nobody has.
 func Holder(ctx context.Context, js jetstream.JetStream, name string) (string, error) {
@@ -85,14 +98,6 @@ func Holder(ctx context.Context, js jetstream.JetStream, name string) (string, e
 		return "", fmt.Errorf("lease %s: %w", name, err)
 	}
 	return string(e.Value()), nil
-}
-
-func holderOf(ctx context.Context, kv jetstream.KeyValue, name string) string {
-	e, err := kv.Get(ctx, name)
-	if err != nil {
-		return "another runner"
-	}
-	return string(e.Value())
 }
 
 // holder tells people where the runner is, and runners apart.

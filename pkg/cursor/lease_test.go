@@ -3,7 +3,9 @@ package cursor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,4 +147,30 @@ func jet(t *testing.T, s *natstest.Server) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	return js
+}
+
+// What was released can be acquired at once, also in the moment in which the
+// server forgets the mark of the release.
+func TestReleasedLeaseIsFree(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			name := fmt.Sprint("lease-", i)
+			l, err := cursor.Acquire(t.Context(), js, name, 10*time.Second)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.Release()
+			<-time.After(900*time.Millisecond + time.Duration(i)*2*time.Millisecond)
+			if l, err = cursor.Acquire(t.Context(), js, name, 10*time.Second); err != nil {
+				t.Errorf("Acquire() after Release() = %v", err)
+				return
+			}
+			l.Release()
+		})
+	}
+	wg.Wait()
 }
