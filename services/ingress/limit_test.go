@@ -15,8 +15,12 @@ func TestEachAccountHasItsRate(t *testing.T) {
 		account string
 		want    int
 	}{
-		{"north", http.StatusOK}, {"north", http.StatusOK}, {"north", http.StatusTooManyRequests}, {"north", http.StatusTooManyRequests},
-		{"south", http.StatusOK}, {"south", http.StatusTooManyRequests}, // the source's rate
+		{"north", http.StatusOK},
+		{"north", http.StatusOK},
+		{"north", http.StatusTooManyRequests},
+		{"north", http.StatusTooManyRequests},
+		{"south", http.StatusOK},
+		{"south", http.StatusTooManyRequests}, // the source's rate
 	} {
 		n++
 		d := f.delivery("plain", "", fmt.Sprintf(`{"kind":"k","id":"%d"}`, n))

@@ -110,11 +110,11 @@ func (in *inspection) sender() (netip.Addr, error) {
 	}
 	byFor, err := in.hop(from, in.request.Header["X-Forwarded-For"], splitHops)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("X-Forwarded-For: %w", err)
+		return netip.Addr{}, fmt.Errorf("header X-Forwarded-For: %w", err)
 	}
 	byForwarded, err := in.hop(from, in.request.Header["Forwarded"], splitForwarded)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("Forwarded: %w", err)
+		return netip.Addr{}, fmt.Errorf("header Forwarded: %w", err)
 	}
 	// A proxy adds to one of them. The other is then whatever the sender wrote,
 	// and which is which can't be told here.
