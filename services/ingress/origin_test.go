@@ -74,6 +74,7 @@ func TestOriginIsThePeerOrWhatTrustedProxiesSay(t *testing.T) {
 		"a proxy says nothing":                  {"10.0.0.1:1", nil, false},
 		"two proxies":                           {"10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.9, 10.0.0.2"}}, true},
 		"two lines":                             {"10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.9", "10.0.0.2"}}, true},
+
 		"the sender's own line stands to the left": {"10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.9, 203.0.113.1"}}, false},
 		"nonsense to the left isn't read":          {"10.0.0.1:1", http.Header{"X-Forwarded-For": {"nonsense, 192.0.2.9"}}, true},
 		"nonsense to the right":                    {"10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.9, nonsense"}}, false},
