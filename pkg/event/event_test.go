@@ -122,6 +122,23 @@ func TestSubjectsAreBounded(t *testing.T) {
 	}
 }
 
+func TestMatchFollowsNATS(t *testing.T) {
+	t.Parallel()
+	for pattern, subjects := range map[string]map[string]bool{
+		"order.*": {"order.paid": true, "order": false, "order.line.added": false},
+		"order.>": {"order.paid": true, "order.line.added": true, "order": false},
+		"*.paid":  {"order.paid": true, "paid": false},
+		">":       {"order": true, "order.paid": true},
+		"order":   {"order": true, "orders": false},
+	} {
+		for subject, want := range subjects {
+			if got := event.Match(pattern, subject); got != want {
+				t.Errorf("Match(%s, %s) = %t, want %t", pattern, subject, got, want)
+			}
+		}
+	}
+}
+
 func TestDeadLettersKeepTheirSubjectsTail(t *testing.T) {
 	t.Parallel()
 	if got, want := event.DLQSubject("enrich", sample().RawSubject()), "tercel.dlq.enrich.orders.north.order.paid"; got != want {

@@ -91,3 +91,19 @@ func DLQSubject(stage, subject string) string {
 	}
 	return PrefixDLQ + "." + stage + "." + rest
 }
+
+// Match reports whether a pattern takes a subject or an event type. As in
+// NATS, "*" stands for one part between dots and ">" at the end for one or
+// more.
+func Match(pattern, subject string) bool {
+	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, part := range p {
+		if part == ">" {
+			return len(s) > i
+		}
+		if i >= len(s) || part != "*" && part != s[i] {
+			return false
+		}
+	}
+	return len(p) == len(s)
+}

@@ -100,27 +100,11 @@ func mustParse(text string, roots ...string) field.Expr {
 // Matches reports whether an event type speaks of the resource.
 func (r Resource) Matches(typ string) bool {
 	for _, pattern := range r.Triggers {
-		if matchType(pattern, typ) {
+		if event.Match(pattern, typ) {
 			return true
 		}
 	}
 	return false
-}
-
-func matchType(pattern, typ string) bool {
-	if pattern == ">" {
-		return true
-	}
-	p, t := strings.Split(pattern, "."), strings.Split(typ, ".")
-	for i, part := range p {
-		if part == ">" {
-			return len(t) > i
-		}
-		if i >= len(t) || part != "*" && part != t[i] {
-			return false
-		}
-	}
-	return len(p) == len(t)
 }
 
 // Extract returns the record inside an API's answer to Get, or

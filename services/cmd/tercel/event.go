@@ -290,23 +290,11 @@ func takes(c jetstream.ConsumerConfig, subject string) bool {
 		filters = append(filters, c.FilterSubject)
 	}
 	for _, f := range filters {
-		if matchSubject(strings.Split(f, "."), strings.Split(subject, ".")) {
+		if event.Match(f, subject) {
 			return true
 		}
 	}
 	return len(filters) == 0
-}
-
-func matchSubject(filter, subject []string) bool {
-	for i, part := range filter {
-		if part == ">" {
-			return len(subject) > i
-		}
-		if i >= len(subject) || part != "*" && part != subject[i] {
-			return false
-		}
-	}
-	return len(filter) == len(subject)
 }
 
 // traceID is the trace in a W3C traceparent: version-traceid-spanid-flags.
