@@ -183,9 +183,15 @@ const traceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 // settled waits until every trigger of a source has its answer.
 func (f *fixture) settled(source string) {
 	f.t.Helper()
+	stream, err := f.js.Stream(f.t.Context(), topology.StreamRaw)
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	f.eventually("every trigger of "+source+" has its answer", func() bool {
 		i := f.consumer(source)
-		return i.NumPending == 0 && i.NumAckPending == 0
+		// The server counts what is pending a moment after it was stored.
+		last, err := topology.LastFor(f.t.Context(), stream, i.Config)
+		return err == nil && i.NumPending == 0 && i.NumAckPending == 0 && i.Delivered.Stream >= last
 	})
 }
 
