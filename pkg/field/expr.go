@@ -133,15 +133,6 @@ func (e Expr) Paths(root string) iter.Seq[Path] {
 	}
 }
 
-// PathIn returns the path of an expression that is one bare reference below
-// root, and whether it is that.
-func (e Expr) PathIn(root string) (Path, bool) {
-	if len(e.parts) != 1 || e.parts[0].root != root || root == "header" {
-		return Path{}, false
-	}
-	return e.parts[0].path, true
-}
-
 // Eval returns the expression's value as text. Strings lose their quotes,
 // numbers and booleans keep their spelling. A reference that finds nothing,
 // null or an empty string makes it [ErrMissing], wrapped with the reference;
