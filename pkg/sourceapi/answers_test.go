@@ -291,7 +291,7 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 			if _, err = c.Get(t.Context(), "/orders\x7f?key=hunter2", nil); err == nil || strings.Contains(err.Error(), planted) {
 				t.Errorf("Get() of a broken path = %v, want an error without %s", err, planted)
 			}
-			if text := fmt.Sprintf("%v %+v %#v", cfg.Token, provider.API{Token: cfg.Token}, cfg.Token); strings.Contains(text, planted) {
+			if text := fmt.Sprintf("%v %+v %#v", cfg.Token, provider.API{Auth: provider.Auth{Token: cfg.Token}}, cfg.Token); strings.Contains(text, planted) {
 				t.Errorf("a formatted configuration shows the token: %s", text)
 			}
 		})
