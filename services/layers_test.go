@@ -43,6 +43,7 @@ var layers = []layer{
 	{"proto", nil},
 
 	{"pkg/fault", nil},
+	{"pkg/egress", []string{"pkg/fault"}},
 	{"pkg/field", nil},
 	{"pkg/signature", []string{"pkg/field"}},
 	{"pkg/config", nil},
@@ -60,7 +61,7 @@ var layers = []layer{
 		"pkg/provider",
 	}},
 	{"pkg/sourceapi", []string{
-		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/pipeline",
 	}},
 	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},

@@ -22,6 +22,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/time/rate"
 
+	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/provider"
 )
@@ -92,7 +93,9 @@ func New(name string, cfg provider.API, deps Deps) (*Client, error) {
 	}
 	c.slots = make(chan struct{}, cfg.Concurrency)
 	c.turns = limiter(cfg.Rate)
-	c.http = &http.Client{Transport: transport(cfg, deps.Resolver), CheckRedirect: c.redirect}
+	c.http = &http.Client{CheckRedirect: c.redirect, Transport: egress.Transport(egress.Config{
+		AllowPrivate: cfg.AllowPrivate, Connections: cfg.Concurrency, Resolver: deps.Resolver,
+	})}
 	return c, nil
 }
 
@@ -134,15 +137,6 @@ func notInName(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
-
-func transport(cfg provider.API, resolver *net.Resolver) *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, Control: guard(cfg.AllowPrivate)}
-	return &http.Transport{
-		Proxy:       nil, // one of the environment would see the credentials and dial for us
-		DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: cfg.Concurrency, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-	}
-}
 
 // Close drops the connections that are kept for the next call.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

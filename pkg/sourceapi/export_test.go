@@ -2,13 +2,8 @@ package sourceapi
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 )
-
-// Reach tells the tests where the guard thinks that an address leads to: what
-// is public can't be dialed in a test.
-func Reach(a netip.Addr) string { return [...]string{"public", "private", "never"}[reachOf(a)] }
 
 // Refusal gives fuzzers the reader of a refusal's headers without a server.
 func (c *Client) Refusal(status int, h http.Header) error {

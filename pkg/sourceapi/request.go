@@ -1,17 +1,15 @@
 package sourceapi
 
 import (
-	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 )
@@ -109,46 +107,13 @@ func discard(resp *http.Response) {
 	_ = resp.Body.Close()
 }
 
-// failure is an error of a connection in words of our own: those of net/http
-// may quote the URL with its query, or what the server sent.
-type failure struct {
-	text  string
-	cause error
-}
-
-func (f *failure) Error() string { return f.text }
-func (f *failure) Unwrap() error { return f.cause }
-
 // connectionError says what went wrong before an answer was complete, and
 // whether a quick repeat may mend it.
 func connectionError(ctx context.Context, err error) (told error, again bool) {
-	var (
-		refused *guardError
-		dns     *net.DNSError
-		op      *net.OpError
-		cert    *tls.CertificateVerificationError
-		timeout net.Error
-	)
-	switch {
-	case errors.As(err, &refused):
-		return fault.Permanent(refused), false
-	case errors.Is(err, errElsewhere), errors.Is(err, errEndless):
+	if errors.Is(err, errElsewhere) || errors.Is(err, errEndless) {
 		return fault.Permanent(unwrapURL(err)), false
-	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
-		return &failure{"no complete answer in time", err}, false
-	case errors.As(err, &dns):
-		return &failure{dns.Error(), err}, true
-	case errors.As(err, &op):
-		return &failure{op.Error(), err}, true
-	case errors.As(err, &cert):
-		return &failure{"certificate not accepted", err}, false
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &failure{"connection closed before the answer was complete", err}, true
-	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
-		return &failure{"broken compression", err}, false
-	default:
-		return &failure{"broken HTTP exchange", err}, true
 	}
+	return egress.Failure(ctx, err)
 }
 
 // unwrapURL takes off the wrapper in which http.Client tells the URL.

@@ -1,4 +1,4 @@
-package sourceapi
+package egress
 
 import (
 	"errors"
@@ -7,17 +7,20 @@ import (
 	"syscall"
 )
 
-// guardError is a connection that was refused for its address.
-type guardError struct {
-	addr    netip.Addr
-	private bool // AllowPrivate would permit it
+// RefusedError is a connection that was not made because of its address.
+type RefusedError struct {
+	// Addr is the address.
+	Addr netip.Addr
+	// Private says that AllowPrivate would permit it.
+	Private bool
 }
 
-func (g *guardError) Error() string {
-	if g.private {
-		return fmt.Sprintf("%s is not a public address: set allow_private for a system on the premises", g.addr)
+// Error says why, and how to permit it where that is possible.
+func (r *RefusedError) Error() string {
+	if r.Private {
+		return fmt.Sprintf("%s is not a public address: set allow_private for a system on the premises", r.Addr)
 	}
-	return fmt.Sprintf("%s is not an address of an API", g.addr)
+	return fmt.Sprintf("%s is not an address of a server to call", r.Addr)
 }
 
 // guard checks the address of each connection after name resolution, right
@@ -32,7 +35,7 @@ func guard(allowPrivate bool) func(network, address string, _ syscall.RawConn) e
 		case reach == public, reach == private && allowPrivate:
 			return nil
 		default:
-			return &guardError{ap.Addr(), reach == private}
+			return &RefusedError{ap.Addr(), reach == private}
 		}
 	}
 }
@@ -43,7 +46,7 @@ type reach int
 const (
 	public  reach = iota // the internet
 	private              // this machine or its owner's networks
-	never                // nowhere that an API is: metadata services, multicast, reserved
+	never                // no server to call: metadata services, multicast, reserved
 )
 
 // privateNets are loopback, RFC 1918, shared (RFC 6598) and unique local
