@@ -44,6 +44,16 @@ type Basic struct {
 	Password config.Secret `yaml:"password"`
 }
 
+// Validate reports every fault of the credentials.
+func (a *Auth) Validate(c *config.Check) {
+	if a.Basic != nil && (a.Basic.User == "" || a.Basic.Password.IsZero()) {
+		c.Fault("basic", "", "{user: NAME, password: env:NAME}")
+	}
+	if a.Basic != nil && !a.Token.IsZero() {
+		c.Fault("basic", "basic beside token", "one of them: both are sent in the same header")
+	}
+}
+
 func (s *Source) validateAPI(c *config.Check) {
 	a := s.API
 	if a.Base != "" {
@@ -56,12 +66,6 @@ func (s *Source) validateAPI(c *config.Check) {
 		case u.Scheme == "http" && !a.AllowPrivate:
 			c.Fault("api.base", "", "https, or allow_private: true for a system on the premises")
 		}
-	}
-	if a.Basic != nil && (a.Basic.User == "" || a.Basic.Password.IsZero()) {
-		c.Fault("api.basic", "", "{user: NAME, password: env:NAME}")
-	}
-	if a.Basic != nil && !a.Token.IsZero() {
-		c.Fault("api.basic", "basic beside token", "one of them: both are sent in the same header")
 	}
 	if a.Concurrency < 1 || a.Concurrency > 4096 {
 		c.Fault("api.concurrency", "", "1 to 4096")

@@ -46,15 +46,16 @@ type Source struct {
 	// Reply is what the source wants to be answered. From the preset, or as
 	// documented there.
 	Reply Reply `yaml:"reply"`
-	// Accounts are the provider's tenants that may be named in the request's
-	// path, POST /v1/SOURCE/ACCOUNT; then every request must name one. Defaults
-	// to none: the path has no account.
-	Accounts []string `yaml:"accounts"`
+	// Accounts are the provider's tenants: names such as [north, south], or
+	// {file: PATH}, {dir: PATH} or {bucket: NAME} with an entry for each. A
+	// request names one in its path, POST /v1/SOURCE/ACCOUNT, or in its body, see
+	// [Identity].Account; every request must. Defaults to none.
+	Accounts Accounts `yaml:"accounts"`
 	// Dedup says for how long repeats are absorbed.
 	Dedup Dedup `yaml:"dedup"`
 	// Limit bounds the requests taken from this source.
 	Limit Rate `yaml:"limit"`
-	// AccountLimit bounds the requests taken from each of Accounts, within Limit.
+	// AccountLimit bounds the requests taken from each account, within Limit.
 	AccountLimit Rate `yaml:"account_limit"`
 	// API is how to call the source.
 	API API `yaml:"api"`
@@ -72,6 +73,12 @@ type Identity struct {
 	ID TriggerExpr `yaml:"id"`
 	// Type finds the event's type. Required.
 	Type TriggerExpr `yaml:"type"`
+	// Account finds the account that the body names, such as body.account. A
+	// request whose path names another one is refused; one whose path names none
+	// is of that account, if the signature is of the source's secrets and the
+	// account has none of its own. Defaults to not looking: the path alone
+	// counts.
+	Account TriggerExpr `yaml:"account"`
 	// Time finds when the event happened: RFC 3339, or Unix seconds or
 	// milliseconds. Defaults to not saying so.
 	Time TriggerExpr `yaml:"time"`
@@ -184,8 +191,6 @@ func (s *Source) DecodeNode(n config.Node) {
 	}
 }
 
-var accountName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-
 // Validate reports every fault of the source and makes it ready for use.
 func (s *Source) Validate(c *config.Check) {
 	if s.Preset != "" && presets[s.Preset] == nil {
@@ -194,10 +199,8 @@ func (s *Source) Validate(c *config.Check) {
 	if s.Preset == "" || presets[s.Preset] != nil {
 		s.compile(c)
 	}
-	for i, a := range s.Accounts {
-		if !accountName.MatchString(a) {
-			c.Fault(fmt.Sprintf("accounts[%d]", i), "", "letters, digits, dots, - and _, at most 128")
-		}
+	if len(s.Event.Account) > 0 && s.Accounts.IsZero() {
+		c.Fault("event.account", "", "accounts beside it: which ones there are")
 	}
 	if s.Request.MaxBody < 1 || s.Request.MaxBody > 64<<20 {
 		c.Fault("request.max_body", "", "1B to 64MiB")
@@ -256,7 +259,7 @@ func (s *Source) parseKeys(c *config.Check) {
 		}
 		return
 	}
-	if len(s.Secrets) == 0 {
+	if len(s.Secrets) == 0 && !s.Accounts.Live() { // whose entries can have them
 		c.Missing("secrets", "the signing secret, such as [env:WEBHOOK_SECRET]")
 	}
 	for i, secret := range s.Secrets {
@@ -365,7 +368,7 @@ func (s *Source) SameBodySameEvent() bool {
 // NeedsJSON reports whether the source's triggers must be JSON: an expression
 // looks into their body.
 func (s *Source) NeedsJSON() bool {
-	if s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") {
+	if s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") || s.Event.Account.Uses("body") {
 		return true
 	}
 	for _, r := range s.Resources {
@@ -395,15 +398,6 @@ func (s *Source) ResourceFor(typ string) (string, Resource, bool) {
 		}
 	}
 	return "", Resource{}, false
-}
-
-// AccountNames lists the accounts that are reconciled: those of the pipeline
-// file, or [event.NoAccount].
-func (s *Source) AccountNames() []string {
-	if len(s.Accounts) == 0 {
-		return []string{event.NoAccount}
-	}
-	return s.Accounts
 }
 
 func isMissing(err error) bool { return errors.Is(err, field.ErrMissing) }

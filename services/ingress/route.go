@@ -39,7 +39,7 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
 	r.origin = newOrigin(name, source.Origin)
 	r.limiter, r.accounts = limiter(source.Limit), map[string]*rate.Limiter{}
-	for _, account := range source.Accounts {
+	for _, account := range source.Accounts.Names {
 		r.accounts[account] = limiter(source.AccountLimit)
 	}
 	return r, nil
@@ -75,7 +75,7 @@ func find(routes map[string]*route, path string) (*route, string, bool) {
 	r := routes[name]
 	// An account that is not reconciled takes nothing in, so a source with
 	// accounts needs one.
-	if !ok || r == nil || named && !slices.Contains(r.source.Accounts, account) || !named && len(r.source.Accounts) > 0 {
+	if !ok || r == nil || named && !slices.Contains(r.source.Accounts.Names, account) || !named && !r.source.Accounts.IsZero() {
 		return nil, "", false
 	}
 	if !named {
