@@ -4,7 +4,6 @@
 package pipeline
 
 import (
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -209,99 +207,5 @@ func (f *File) validateAddresses(c *config.Check) {
 		c.Fault("telemetry.otlp", "no URL", "a URL such as http://127.0.0.1:4318")
 	case u.User != nil:
 		c.Fault("telemetry.otlp", "a URL with a user", "the URL alone; credentials are headers, in OTEL_EXPORTER_OTLP_HEADERS")
-	}
-}
-
-// Destination takes the enriched events that it subscribes to. It has exactly
-// one kind.
-type Destination struct {
-	// SQLite writes to a database file.
-	SQLite *SQLite `yaml:"sqlite"`
-	// Files writes NDJSON files.
-	Files *Files `yaml:"files"`
-	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
-	// "*" stands for one part and ">" for the rest. Defaults to [">"].
-	Subscribe []string `yaml:"subscribe"`
-}
-
-// SQLite is a database file with two tables: events, every event once, and
-// records, the newest version of each record.
-type SQLite struct {
-	// Path is the database file; its folder must exist. Required.
-	Path string `yaml:"path"`
-}
-
-// Files is a folder of NDJSON files, one event a line.
-type Files struct {
-	// Dir is the folder, made if it doesn't exist. Required.
-	Dir string `yaml:"dir"`
-	// MaxSize is when a file is closed and the next one begun. Defaults to
-	// 64MiB.
-	MaxSize config.Bytes `yaml:"max_size"`
-}
-
-// Validate reports every fault of the destination.
-func (d *Destination) Validate(c *config.Check) {
-	if (d.SQLite == nil) == (d.Files == nil) {
-		c.Fault("", "", "exactly one kind of destination: sqlite or files")
-	}
-	if d.SQLite != nil && d.SQLite.Path == "" {
-		c.Missing("sqlite.path", "the path of a database file")
-	}
-	if d.Files != nil {
-		if d.Files.Dir == "" {
-			c.Missing("files.dir", "the path of a folder")
-		}
-		if d.Files.MaxSize == 0 {
-			d.Files.MaxSize = 64 << 20
-		}
-	}
-	if len(d.Subscribe) == 0 {
-		d.Subscribe = []string{">"}
-	}
-	for i, p := range d.Subscribe {
-		if !validPattern(p) {
-			c.Fault(fmt.Sprintf("subscribe[%d]", i), "", `a pattern such as "orders.>" or "stripe.*.invoice.>"`)
-		}
-		for _, other := range d.Subscribe[:i] {
-			if overlap(strings.Split(p, "."), strings.Split(other, ".")) {
-				c.Fault(fmt.Sprintf("subscribe[%d]", i), "", fmt.Sprintf("patterns that take no subject twice; %q does too", other))
-			}
-		}
-	}
-}
-
-// Subjects are the enriched subjects that the destination takes.
-func (d *Destination) Subjects() []string {
-	subjects := make([]string, len(d.Subscribe))
-	for i, p := range d.Subscribe {
-		subjects[i] = event.PrefixEnriched + "." + p
-	}
-	return subjects
-}
-
-func validPattern(p string) bool {
-	parts := strings.Split(p, ".")
-	for i, part := range parts {
-		if part == "" || strings.ContainsAny(part, " \t\r\n") || len(part) > 1 && strings.ContainsAny(part, "*>") ||
-			part == ">" && i != len(parts)-1 {
-			return false
-		}
-	}
-	return len(p) <= 512
-}
-
-// overlap reports whether some subject matches both patterns: the server
-// refuses a consumer whose filters do.
-func overlap(a, b []string) bool {
-	for i := 0; ; i++ {
-		switch {
-		case i == len(a) || i == len(b):
-			return len(a) == len(b)
-		case a[i] == ">" || b[i] == ">":
-			return true
-		case a[i] != b[i] && a[i] != "*" && b[i] != "*":
-			return false
-		}
 	}
 }

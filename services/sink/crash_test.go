@@ -6,37 +6,67 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/tercelhq/tercel/services/sink"
 )
 
-// The test program is its own victim: with this variable it writes batches to
-// a destination until it is killed, and tells each event after its write.
-const victim = "TERCEL_TEST_VICTIM"
+// The test program is its own victim: with these variables it does one thing to
+// a destination, which stands in the second as in a pipeline file.
+const (
+	victim            = "TERCEL_TEST_VICTIM"
+	victimDestination = "TERCEL_TEST_DESTINATION"
+)
+
+// victims are what the victim may do.
+var victims = map[string]func(w sink.Writer) error{
+	"write until killed": writeUntilKilled,
+	"fill":               fillUp,
+}
 
 func TestMain(m *testing.M) {
-	if name, dir, ok := strings.Cut(os.Getenv(victim), ":"); ok {
-		writeUntilKilled(kinds[name], dir)
+	if name := os.Getenv(victim); name != "" {
+		p := place{yaml: os.Getenv(victimDestination)}
+		w, err := p.open(context.Background())
+		if err == nil {
+			err = victims[name](w)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
 	os.Exit(m.Run())
 }
 
-func writeUntilKilled(k kind, dir string) {
-	w, err := k.open(context.Background(), dir)
+// victimOf makes a command that does the named thing to a place.
+func victimOf(t *testing.T, name string, p *place) *exec.Cmd {
+	t.Helper()
+	program, err := os.Executable()
 	if err != nil {
-		fmt.Println("open:", err)
-		os.Exit(1)
+		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Env = append(os.Environ(), victim+"="+name, victimDestination+"="+p.yaml)
+	for name, value := range p.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// writeUntilKilled writes batch after batch and tells each event after its
+// write.
+func writeUntilKilled(w sink.Writer) error {
 	for n := 0; ; n += 10 {
 		batch := items(numbered(n, n+10)...)
 		for i, r := range w.Write(context.Background(), batch) {
 			if r.Err != nil {
-				fmt.Println("write:", r.Err)
-				os.Exit(1)
+				return r.Err
 			}
 			fmt.Println(batch[i].Event.ID)
 		}
@@ -53,19 +83,10 @@ func numbered(from, to int) []enriched {
 }
 
 func survivesKill(t *testing.T, k kind) {
-	dir := t.TempDir()
-	name := "files"
-	if k.config(dir).SQLite != nil {
-		name = "sqlite"
-	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := k.place(t)
 	acknowledged := 0
 	for range 3 { // each round begins with what the last left
-		cmd := exec.CommandContext(t.Context(), program)
-		cmd.Env = append(os.Environ(), victim+"="+name+":"+dir)
+		cmd := victimOf(t, "write until killed", p)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -87,10 +108,9 @@ func survivesKill(t *testing.T, k kind) {
 		_ = cmd.Wait() // it was killed
 		acknowledged = max(acknowledged, told)
 	}
-	w := open(t, k, dir)
-	write(t, w, items(numbered(0, acknowledged)...), acknowledged)
+	write(t, k, open(t, p), items(numbered(0, acknowledged)...), acknowledged)
 	seen := map[string]int{}
-	for _, r := range k.rows(t, dir) {
+	for _, r := range k.events(t, p) {
 		if seen[r.EventID]++; seen[r.EventID] > 1 {
 			t.Errorf("event %s is there twice", r.EventID)
 		}

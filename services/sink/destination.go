@@ -25,8 +25,7 @@ var errNotOpen = errors.New("not open")
 // destination is one destination with its loop.
 type destination struct {
 	name    string
-	target  string
-	open    func(context.Context) (writer, error)
+	plan    plan
 	cfg     consume.Config
 	loop    *consume.Loop
 	log     *slog.Logger
@@ -53,7 +52,7 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 		log: deps.Log.With(slog.String("destination", name)),
 	}
 	var err error
-	if d.open, d.target, err = opener(dest); err != nil {
+	if d.plan, err = newPlan(setup{dest, name, d.log}); err != nil {
 		return nil, err
 	}
 	if d.metrics, err = newInstruments(name); err != nil {
@@ -124,7 +123,7 @@ func (d *destination) session(ctx context.Context) (wrote bool, err error) {
 func (d *destination) openIn(ctx context.Context) (writer, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
-	return d.open(ctx)
+	return d.plan.open(ctx)
 }
 
 // handle writes one batch. Messages that are no events don't get in the way of

@@ -1,24 +1,17 @@
 package sink_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"database/sql"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/natstest"
@@ -26,185 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/sink"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
-	"github.com/tercelhq/tercel/services/sink/internal/ndjson"
-	"github.com/tercelhq/tercel/services/sink/internal/sqlite"
 )
-
-// writer is an open destination, as the service uses it.
-type writer interface {
-	Write(ctx context.Context, items []delivery.Item) []delivery.Result
-	Close() error
-}
-
-// kind is one kind of destination, with what the conformance suite needs to
-// look at it from outside.
-type kind struct {
-	// config is the destination below folder dir, as a pipeline file has it.
-	config func(dir string) pipeline.Destination
-	open   func(ctx context.Context, dir string) (writer, error)
-	// rows are all events in the destination, in the order of their writing.
-	rows func(t *testing.T, dir string) []row
-	// breakIt makes an open destination refuse all writes until heal is called.
-	breakIt func(t *testing.T, dir string) (heal func())
-}
-
-// row is an event as destinations store it. Absent texts are "".
-type row struct {
-	EventID    string         `json:"event_id"`
-	Source     string         `json:"source"`
-	Account    string         `json:"account"`
-	Type       string         `json:"type"`
-	Resource   string         `json:"resource"`
-	RecordID   string         `json:"record_id"`
-	Version    string         `json:"version"`
-	Origin     string         `json:"origin"`
-	Deleted    bool           `json:"deleted"`
-	EventTime  string         `json:"event_time"`
-	ReceivedAt string         `json:"received_at"`
-	ObservedAt string         `json:"observed_at"`
-	WrittenAt  string         `json:"written_at"`
-	Sequence   uint64         `json:"sequence"`
-	Trigger    jsontext.Value `json:"trigger"`
-	Record     jsontext.Value `json:"record"`
-	Related    jsontext.Value `json:"related"`
-}
-
-// maxSize makes every test rotate files.
-const maxSize = 16 << 10
-
-var kinds = map[string]kind{
-	"sqlite": {
-		config: func(dir string) pipeline.Destination {
-			return pipeline.Destination{SQLite: &pipeline.SQLite{Path: filepath.Join(dir, "db")}, Subscribe: []string{">"}}
-		},
-		open: func(ctx context.Context, dir string) (writer, error) {
-			return sqlite.Open(ctx, filepath.Join(dir, "db"))
-		},
-		rows:    databaseRows,
-		breakIt: lockDatabase,
-	},
-	"files": {
-		config: func(dir string) pipeline.Destination {
-			return pipeline.Destination{
-				Files:     &pipeline.Files{Dir: filepath.Join(dir, "files"), MaxSize: config.Bytes(maxSize)},
-				Subscribe: []string{">"},
-			}
-		},
-		open: func(ctx context.Context, dir string) (writer, error) {
-			return ndjson.Open(ctx, ndjson.Config{Dir: filepath.Join(dir, "files"), MaxSize: maxSize})
-		},
-		rows:    fileRows,
-		breakIt: replaceFolder,
-	},
-}
-
-// database opens the file as any program would. The driver is registered by
-// the destination itself.
-func database(t *testing.T, dir string) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "db")+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-func databaseRows(t *testing.T, dir string) []row {
-	t.Helper()
-	result, err := database(t, dir).QueryContext(t.Context(), `SELECT event_id, source, account, type, coalesce(resource, ''),
-		coalesce(record_id, ''), coalesce(version, ''), origin, deleted, coalesce(event_time, ''), coalesce(received_at, ''),
-		coalesce(observed_at, ''), written_at, sequence, body FROM events ORDER BY rowid`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = result.Close() }()
-	var rows []row
-	for result.Next() {
-		var r row
-		var body string
-		var parts struct {
-			Trigger jsontext.Value `json:"trigger"`
-			Record  jsontext.Value `json:"record"`
-			Related jsontext.Value `json:"related"`
-		}
-		if err := result.Scan(&r.EventID, &r.Source, &r.Account, &r.Type, &r.Resource, &r.RecordID, &r.Version, &r.Origin, &r.Deleted,
-			&r.EventTime, &r.ReceivedAt, &r.ObservedAt, &r.WrittenAt, &r.Sequence, &body); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal([]byte(body), &parts); err != nil {
-			t.Fatalf("body of %s: %v", r.EventID, err)
-		}
-		r.Trigger, r.Record, r.Related = parts.Trigger, parts.Record, parts.Related
-		rows = append(rows, r)
-	}
-	if err := result.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
-func fileRows(t *testing.T, dir string) []row {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "files", "events-*.ndjson"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rows []row
-	for _, name := range names { // Glob sorts
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(bytes.NewReader(data))
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			var r row
-			if err := json.Unmarshal(lines.Bytes(), &r, json.RejectUnknownMembers(true)); err != nil {
-				t.Fatalf("%s: line %q: %v", name, lines.Bytes(), err)
-			}
-			rows = append(rows, r)
-		}
-	}
-	return rows
-}
-
-// lockDatabase holds the write lock, as another program could.
-func lockDatabase(t *testing.T, dir string) (heal func()) {
-	t.Helper()
-	conn, err := database(t, dir).Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-			t.Error(err)
-		}
-		_ = conn.Close()
-	}
-}
-
-// replaceFolder puts a file where the folder belongs, which stops root too.
-func replaceFolder(t *testing.T, dir string) (heal func()) {
-	t.Helper()
-	folder := filepath.Join(dir, "files")
-	move := func(from, to string) {
-		if err := os.Rename(from, to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	move(folder, folder+".away")
-	if err := os.WriteFile(folder, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		move(folder, folder+".file")
-		move(folder+".away", folder)
-	}
-}
 
 // enriched is an event with its body, as the enricher publishes it.
 type enriched struct {

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
@@ -20,30 +21,57 @@ type writer interface {
 	Close() error
 }
 
+// setup is what a kind plans a destination from.
+type setup struct {
+	pipeline.Destination
+	name string
+	log  *slog.Logger
+}
+
+// plan is how to open a destination, which is done again after every failure.
+type plan struct {
+	// target is the one place that it writes to. No two destinations have the
+	// same.
+	target string
+	open   func(context.Context) (writer, error)
+}
+
+// kinds make plans of all kinds of destinations, by their key in a pipeline
+// file. What each promises is tested by the conformance suite, which has a row
+// for each too.
+var kinds = map[string]func(setup) (plan, error){
+	"sqlite": planSQLite,
+	"files":  planFiles,
+}
+
+func newPlan(s setup) (plan, error) {
+	kind, err := s.Kind()
+	if err != nil {
+		return plan{}, err
+	}
+	return kinds[kind](s)
+}
+
+func planSQLite(s setup) (plan, error) {
+	path := s.SQLite.Path
+	if path == "" {
+		return plan{}, errors.New("sqlite.path: missing")
+	}
+	return plan{absolute(path), func(ctx context.Context) (writer, error) { return sqlite.Open(ctx, path) }}, nil
+}
+
 // defaultMaxSize is the size of a file where the configuration names none.
 const defaultMaxSize = 64 << 20
 
-// opener returns how to open the destination that cfg describes, and the one
-// file or folder that it writes to.
-func opener(cfg pipeline.Destination) (open func(context.Context) (writer, error), target string, err error) {
-	switch {
-	case (cfg.SQLite == nil) == (cfg.Files == nil):
-		return nil, "", errors.New("want exactly one kind of destination: sqlite or files")
-	case cfg.SQLite != nil:
-		path := cfg.SQLite.Path
-		if path == "" {
-			return nil, "", errors.New("sqlite.path: missing")
-		}
-		return func(ctx context.Context) (writer, error) { return sqlite.Open(ctx, path) }, absolute(path), nil
-	}
-	c := ndjson.Config{Dir: cfg.Files.Dir, MaxSize: int64(cfg.Files.MaxSize)}
+func planFiles(s setup) (plan, error) {
+	c := ndjson.Config{Dir: s.Files.Dir, MaxSize: int64(s.Files.MaxSize)}
 	switch {
 	case c.Dir == "":
-		return nil, "", errors.New("files.dir: missing")
+		return plan{}, errors.New("files.dir: missing")
 	case c.MaxSize < 0:
-		return nil, "", errors.New("files.max_size: want more than 0")
+		return plan{}, errors.New("files.max_size: want more than 0")
 	case c.MaxSize == 0:
 		c.MaxSize = defaultMaxSize
 	}
-	return func(ctx context.Context) (writer, error) { return ndjson.Open(ctx, c) }, absolute(c.Dir), nil
+	return plan{absolute(c.Dir), func(ctx context.Context) (writer, error) { return ndjson.Open(ctx, c) }}, nil
 }

@@ -63,10 +63,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			errs = append(errs, fmt.Errorf("destination %s: %w", name, err))
 			continue
 		}
-		if other, taken := users[d.target]; taken {
-			errs = append(errs, fmt.Errorf("destination %s: %s writes to %s already", name, other, d.target))
+		if other, taken := users[d.plan.target]; taken {
+			errs = append(errs, fmt.Errorf("destination %s: %s writes to %s already", name, other, d.plan.target))
 		}
-		users[d.target] = name
+		users[d.plan.target] = name
 		s.destinations = append(s.destinations, d)
 	}
 	if len(cfg.Destinations) == 0 {

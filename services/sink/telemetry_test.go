@@ -43,7 +43,7 @@ func TestDeliveriesAreCountedByOutcome(t *testing.T) {
 	t.Parallel()
 	_, js := stream(t)
 	destinations := map[string]pipeline.Destination{
-		"metered-db": kinds["sqlite"].config(t.TempDir()), "metered-files": kinds["files"].config(t.TempDir()),
+		"metered-db": sqlitePlace(t).destination(t), "metered-files": filesPlace(t).destination(t),
 	}
 	publish(t, js, nil, numbered(0, 30)...)
 	publish(t, js, func(e enriched) string { return event.AgainID(e.MsgID(), event.Replay) }, numbered(0, 12)...)

@@ -1,0 +1,150 @@
+package pipeline
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/event"
+)
+
+// Destination takes the enriched events that it subscribes to. It has exactly
+// one kind.
+type Destination struct {
+	// SQLite writes to a database file.
+	SQLite *SQLite `yaml:"sqlite"`
+	// Files writes NDJSON files.
+	Files *Files `yaml:"files"`
+	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
+	// "*" stands for one part and ">" for the rest. Defaults to [">"].
+	Subscribe []string `yaml:"subscribe"`
+}
+
+// kinds are the kinds of destination in the order of their fields, each with
+// whether a destination is of it.
+var kinds = []struct {
+	name string
+	is   func(Destination) bool
+}{
+	{"sqlite", func(d Destination) bool { return d.SQLite != nil }},
+	{"files", func(d Destination) bool { return d.Files != nil }},
+}
+
+// Kinds returns the keys of all kinds of destination.
+func Kinds() []string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.name
+	}
+	return names
+}
+
+// Kind returns the key of the destination's one kind. It is an error to have
+// none or several.
+func (d *Destination) Kind() (string, error) {
+	var kind string
+	for _, k := range kinds {
+		if !k.is(*d) {
+			continue
+		}
+		if kind != "" {
+			return "", errKinds
+		}
+		kind = k.name
+	}
+	if kind == "" {
+		return "", errKinds
+	}
+	return kind, nil
+}
+
+var errKinds = fmt.Errorf("want exactly one kind of destination: %s", strings.Join(Kinds(), ", "))
+
+// SQLite is a database file with two tables: events, every event once, and
+// records, the newest version of each record.
+type SQLite struct {
+	// Path is the database file; its folder must exist. Required.
+	Path string `yaml:"path"`
+}
+
+// Validate reports a missing path.
+func (s *SQLite) Validate(c *config.Check) {
+	if s.Path == "" {
+		c.Missing("path", "the path of a database file")
+	}
+}
+
+// Files is a folder of NDJSON files, one event a line.
+type Files struct {
+	// Dir is the folder, made if it doesn't exist. Required.
+	Dir string `yaml:"dir"`
+	// MaxSize is when a file is closed and the next one begun. Defaults to
+	// 64MiB.
+	MaxSize config.Bytes `yaml:"max_size"`
+}
+
+// Validate reports a missing folder and fills in the default.
+func (f *Files) Validate(c *config.Check) {
+	if f.Dir == "" {
+		c.Missing("dir", "the path of a folder")
+	}
+	if f.MaxSize == 0 {
+		f.MaxSize = 64 << 20
+	}
+}
+
+// Validate reports what is wrong with the choice of a kind and with the
+// patterns. Each kind checks itself.
+func (d *Destination) Validate(c *config.Check) {
+	if _, err := d.Kind(); err != nil {
+		c.Fault("", "", strings.TrimPrefix(err.Error(), "want "))
+	}
+	if len(d.Subscribe) == 0 {
+		d.Subscribe = []string{">"}
+	}
+	for i, p := range d.Subscribe {
+		if !validPattern(p) {
+			c.Fault(fmt.Sprintf("subscribe[%d]", i), "", `a pattern such as "orders.>" or "stripe.*.invoice.>"`)
+		}
+		for _, other := range d.Subscribe[:i] {
+			if overlap(strings.Split(p, "."), strings.Split(other, ".")) {
+				c.Fault(fmt.Sprintf("subscribe[%d]", i), "", fmt.Sprintf("patterns that take no subject twice; %q does too", other))
+			}
+		}
+	}
+}
+
+// Subjects are the enriched subjects that the destination takes.
+func (d *Destination) Subjects() []string {
+	subjects := make([]string, len(d.Subscribe))
+	for i, p := range d.Subscribe {
+		subjects[i] = event.PrefixEnriched + "." + p
+	}
+	return subjects
+}
+
+func validPattern(p string) bool {
+	parts := strings.Split(p, ".")
+	for i, part := range parts {
+		if part == "" || strings.ContainsAny(part, " \t\r\n") || len(part) > 1 && strings.ContainsAny(part, "*>") ||
+			part == ">" && i != len(parts)-1 {
+			return false
+		}
+	}
+	return len(p) <= 512
+}
+
+// overlap reports whether some subject matches both patterns: the server
+// refuses a consumer whose filters do.
+func overlap(a, b []string) bool {
+	for i := 0; ; i++ {
+		switch {
+		case i == len(a) || i == len(b):
+			return len(a) == len(b)
+		case a[i] == ">" || b[i] == ">":
+			return true
+		case a[i] != b[i] && a[i] != "*" && b[i] != "*":
+			return false
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package sink
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+)
+
+// Writer is an open destination.
+type Writer = writer
+
+// OpenWriter opens a destination as a [Service] does.
+func OpenWriter(ctx context.Context, name string, d pipeline.Destination, log *slog.Logger) (Writer, error) {
+	p, err := newPlan(setup{d, name, log})
+	if err != nil {
+		return nil, err
+	}
+	return p.open(ctx)
+}
+
+// KindNames are the kinds that a [Service] knows.
+func KindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
