@@ -92,21 +92,11 @@ func New(name string, cfg provider.API, deps Deps) (*Client, error) {
 		return nil, err
 	}
 	c.slots = make(chan struct{}, cfg.Concurrency)
-	c.turns = limiter(cfg.Rate)
+	c.turns = egress.Limiter(cfg.Rate.Requests, cfg.Rate.Per)
 	c.http = &http.Client{CheckRedirect: c.redirect, Transport: egress.Transport(egress.Config{
 		AllowPrivate: cfg.AllowPrivate, Connections: cfg.Concurrency, Resolver: deps.Resolver,
 	})}
 	return c, nil
-}
-
-// limiter lets no more than r.Requests begin in any span of r.Per; up to a
-// tenth of them may begin at once.
-func limiter(r provider.Rate) *rate.Limiter {
-	if r.Requests < 1 {
-		return rate.NewLimiter(rate.Inf, 1)
-	}
-	burst := max(1, r.Requests/10)
-	return rate.NewLimiter(rate.Limit(float64(r.Requests-burst+1)/r.Per.Seconds()), burst)
 }
 
 // headers are those of every request, the credentials among them.

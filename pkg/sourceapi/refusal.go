@@ -3,22 +3,16 @@ package sourceapi
 import (
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/fault"
 )
 
-const (
-	// maxWait caps what a source may ask for: a mistaken header must not stop
-	// a pipeline for days.
-	maxWait = time.Hour
-	// credentialWait is the time between two tries with a credential that was
-	// refused: only its owner can mend it, and nothing may be given up meanwhile.
-	credentialWait = time.Minute
-)
+// credentialWait is the time between two tries with a credential that was
+// refused: only its owner can mend it, and nothing may be given up meanwhile.
+const credentialWait = time.Minute
 
 // refusal says what a status that is no success means, and whether a quick
 // repeat may mend it.
@@ -31,7 +25,7 @@ func (c *Client) refusal(status int, h http.Header) (again bool, err error) {
 		c.hold.extend(status, c.now().Add(credentialWait))
 		return false, fault.RetryAfter(fmt.Errorf("status %d: the API refuses the credential", status), credentialWait)
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusForbidden:
-		if wait, ok := waitAsked(status, h, c.now()); ok {
+		if wait, ok := egress.WaitAsked(status, h, c.now()); ok {
 			return false, c.throttle(status, wait)
 		}
 		if status == http.StatusForbidden { // perhaps of this record alone
@@ -79,71 +73,4 @@ func (h *hold) check(now time.Time) error {
 		return nil
 	}
 	return fault.RetryAfter(fmt.Errorf("not sent: held back since an answer with status %d", status), wait)
-}
-
-// waitAsked reads how long the source wants to be left alone: Retry-After (RFC
-// 9110, seconds or a date), else the reset of a used-up rate limit.
-func waitAsked(status int, h http.Header, now time.Time) (time.Duration, bool) {
-	if wait, ok := retryAfter(h.Get("Retry-After"), now); ok {
-		return wait, true
-	}
-	for _, prefix := range []string{"X-Ratelimit-", "Ratelimit-"} {
-		// A 429 needs no further proof that the limit is used up.
-		if status == http.StatusTooManyRequests || h.Get(prefix+"Remaining") == "0" {
-			if wait, ok := reset(h.Get(prefix+"Reset"), now); ok {
-				return wait, true
-			}
-		}
-	}
-	return 0, false
-}
-
-func retryAfter(value string, now time.Time) (time.Duration, bool) {
-	if n, ok := number(value); ok {
-		return seconds(n), true
-	}
-	if t, err := http.ParseTime(value); err == nil {
-		return until(t, now)
-	}
-	return 0, false
-}
-
-// reset reads the many spellings of a limit's reset by their magnitude:
-// milliseconds or seconds since 1970, or seconds from now.
-func reset(value string, now time.Time) (time.Duration, bool) {
-	n, ok := number(value)
-	switch {
-	case !ok:
-		return 0, false
-	case n >= 1e11:
-		return until(time.UnixMilli(int64(n)), now)
-	case n >= 1e9:
-		return until(time.UnixMilli(int64(n*1000)), now)
-	default:
-		return seconds(n), true
-	}
-}
-
-// number reads a plain decimal; signs, exponents and what is longer than any
-// time are no numbers here.
-func number(value string) (float64, bool) {
-	value = strings.TrimSpace(value)
-	if value == "" || len(value) > 20 || strings.Trim(value, "0123456789.") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseFloat(value, 64)
-	return n, err == nil && n < 1e15
-}
-
-func seconds(n float64) time.Duration {
-	return time.Duration(min(n, maxWait.Seconds()) * float64(time.Second))
-}
-
-// until is the time from now to t. What has passed long ago is a mistake.
-func until(t, now time.Time) (time.Duration, bool) {
-	wait := t.Sub(now)
-	if wait < -maxWait {
-		return 0, false
-	}
-	return min(max(wait, 0), maxWait), true
 }
