@@ -47,6 +47,7 @@ var layers = []layer{
 	{"pkg/field", nil},
 	{"pkg/signature", []string{"pkg/field"}},
 	{"pkg/config", nil},
+	{"pkg/seal", []string{"pkg/config"}},
 	// Only here, so that the wire format has a single reader and writer.
 	{"pkg/event", []string{"proto", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config"}},
 	{"pkg/topology", []string{"pkg/fault", "pkg/config", "pkg/event"}},
@@ -58,11 +59,11 @@ var layers = []layer{
 	}},
 	{"pkg/pipeline", []string{
 		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
-		"pkg/provider",
+		"pkg/provider", "pkg/seal",
 	}},
 	{"pkg/sourceapi", []string{
 		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
-		"pkg/provider", "pkg/pipeline",
+		"pkg/provider", "pkg/pipeline", "pkg/seal",
 	}},
 	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},

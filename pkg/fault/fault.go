@@ -2,8 +2,9 @@
 //
 // A handler marks an error where its fate is known: [Permanent] when the same
 // message will fail again, [RetryAfter] when somebody named a time to come
-// back. An error without a mark is transient. Package consume alone reads the
-// marks and turns them into one answer to JetStream.
+// back, [Postpone] when nobody could have done the work just now, whatever the
+// message. An error without a mark is transient. Package consume alone reads
+// the marks and turns them into one answer to JetStream.
 package fault
 
 import (
@@ -20,6 +21,8 @@ const (
 	Transient Class = "transient"
 	// Throttled failures are retried at the time that the other side named.
 	Throttled Class = "throttled"
+	// Postponed failures are no attempts: the work could not be begun.
+	Postponed Class = "postponed"
 	// Fatal failures are dead-lettered at once.
 	Fatal Class = "permanent"
 	// Exhausted failures were transient until the last attempt was used up.
@@ -32,8 +35,9 @@ func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
 
 type delayed struct {
-	err   error
-	after time.Duration
+	err       error
+	after     time.Duration
+	postponed bool
 }
 
 func (d *delayed) Error() string { return d.err.Error() }
@@ -54,7 +58,25 @@ func RetryAfter(err error, delay time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return &delayed{err, max(delay, 0)}
+	return &delayed{err: err, after: max(delay, 0)}
+}
+
+// Postpone marks err as one that says nothing of the message in hand: the other
+// side is out, throttles, or refuses our credential, so that any message would
+// have met it. It is tried again after the delay, and no attempt is counted; a
+// negative delay counts as zero. It returns nil for a nil err.
+func Postpone(err error, delay time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &delayed{err: err, after: max(delay, 0), postponed: true}
+}
+
+// IsPostponed reports whether the outermost delay of err was given by
+// [Postpone].
+func IsPostponed(err error) bool {
+	var d *delayed
+	return errors.As(err, &d) && d.postponed
 }
 
 // IsPermanent reports whether err, or an error that it wraps, was marked by
@@ -64,8 +86,8 @@ func IsPermanent(err error) bool {
 	return errors.As(err, &p)
 }
 
-// Delay returns the delay that [RetryAfter] gave err, and whether it was
-// given one.
+// Delay returns the delay that [RetryAfter] or [Postpone] gave err, and whether
+// it was given one.
 func Delay(err error) (time.Duration, bool) {
 	var d *delayed
 	if !errors.As(err, &d) {
@@ -74,11 +96,14 @@ func Delay(err error) (time.Duration, bool) {
 	return d.after, true
 }
 
-// ClassOf returns the class of a non-nil err: [Fatal], [Throttled] or
-// [Transient]. Exhaustion is the caller's to know.
+// ClassOf returns the class of a non-nil err: [Fatal], [Postponed], [Throttled]
+// or [Transient]. Exhaustion is the caller's to know.
 func ClassOf(err error) Class {
 	if IsPermanent(err) {
 		return Fatal
+	}
+	if IsPostponed(err) {
+		return Postponed
 	}
 	if _, asked := Delay(err); asked {
 		return Throttled

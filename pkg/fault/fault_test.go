@@ -20,6 +20,8 @@ func TestMarksSurviveWrappingAndKeepTheCause(t *testing.T) {
 		"permanent":                {fault.Permanent(cause), fault.Fatal},
 		"wrapped permanent":        {fmt.Errorf("fetch evt_1: %w", fault.Permanent(cause)), fault.Fatal},
 		"delayed":                  {fault.RetryAfter(cause, time.Second), fault.Throttled},
+		"postponed":                {fmt.Errorf("fetch: %w", fault.Postpone(cause, time.Second)), fault.Postponed},
+		"the outer delay counts":   {fault.RetryAfter(fault.Postpone(cause, 0), time.Second), fault.Throttled},
 		"permanent beats delay":    {fault.Permanent(fault.RetryAfter(cause, time.Second)), fault.Fatal},
 		"joined with a plain one":  {errors.Join(errors.New("other"), fault.Permanent(cause)), fault.Fatal},
 		"delay wrapped and joined": {fmt.Errorf("a: %w", fault.RetryAfter(cause, 0)), fault.Throttled},
@@ -39,16 +41,18 @@ func TestMarksSurviveWrappingAndKeepTheCause(t *testing.T) {
 
 func TestNothingToMark(t *testing.T) {
 	t.Parallel()
-	if fault.Permanent(nil) != nil || fault.RetryAfter(nil, time.Second) != nil {
+	if fault.Permanent(nil) != nil || fault.RetryAfter(nil, time.Second) != nil ||
+		fault.Postpone(nil, time.Second) != nil {
 		t.Error("marking nil gave an error")
 	}
 }
 
 func TestDelayIsNeverNegative(t *testing.T) {
 	t.Parallel()
-	d, ok := fault.Delay(fault.RetryAfter(errors.New("x"), -time.Hour))
-	if d != 0 || !ok {
-		t.Errorf("Delay() = %s, %t, want 0s, true", d, ok)
+	for _, err := range []error{fault.RetryAfter(errors.New("x"), -time.Hour), fault.Postpone(errors.New("x"), -time.Hour)} {
+		if d, ok := fault.Delay(err); d != 0 || !ok {
+			t.Errorf("Delay() = %s, %t, want 0s, true", d, ok)
+		}
 	}
 }
 

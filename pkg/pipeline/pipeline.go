@@ -4,6 +4,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -23,6 +25,11 @@ type File struct {
 	// Destinations take enriched events, by name. Without any, tercel up
 	// writes to a SQLite file in its data folder.
 	Destinations map[string]Destination `yaml:"destinations"`
+	// SealKeys are references to the keys that seal what is secret and must be
+	// stored, such as refresh tokens that their issuer replaces. The first
+	// seals, all of them open: put a new one in front, and leave the older ones
+	// until what they sealed has changed. Make one with "openssl rand -base64 32".
+	SealKeys []config.Secret `yaml:"seal_keys"`
 	// NATS is how services connect. tercel up runs a server of its own.
 	NATS NATS `yaml:"nats"`
 	// Streams is how events are kept.
@@ -144,6 +151,11 @@ func (f *File) Validate(c *config.Check) {
 	for name := range f.Destinations {
 		if !provider.Name.MatchString(name) {
 			c.Fault("destinations."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
+		}
+	}
+	for i, key := range f.SealKeys {
+		if n := len(key.Reveal()); n > 0 && n < seal.MinKeyBytes {
+			c.Fault(fmt.Sprintf("seal_keys[%d]", i), fmt.Sprintf("%d characters", n), fmt.Sprintf("at least %d", seal.MinKeyBytes))
 		}
 	}
 	for section, problems := range map[string]map[string]string{
