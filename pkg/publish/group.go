@@ -154,50 +154,21 @@ func (p *Publisher) publishBatch(ctx context.Context, batch []*pending) (uint64,
 	for i, w := range batch {
 		msgs[i] = w.msg
 	}
-	// Half of the time is kept for what is done when no answer comes. Nothing
-	// is asked of the server before the commit: its errors come there.
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout/2)
-	defer cancel()
-	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, msgs, jetstreamext.BatchFlowControl{})
-	if err != nil {
-		for _, m := range msgs {
-			m.Reply = ""
-			m.Header.Del(jetstreamext.BatchIDHeader)
-			m.Header.Del(jetstreamext.BatchSeqHeader)
-			m.Header.Del(jetstreamext.BatchCommitHeader)
-		}
-		return 0, err
-	}
-	return ack.Sequence - uint64(len(batch)) + 1, nil
+	// Nothing is asked of the server before the commit: its errors come there.
+	return p.atomically(ctx, msgs, jetstreamext.BatchFlowControl{})
 }
 
-// noSuchID is a message id that no message has.
-const noSuchID = "tercel.probe"
-
 // settleKnown asks the server which ids of a batch it knows, answers those and
-// returns the others. The question is a message under that id which could only
-// be stored after one with an id that doesn't exist. The server looks for
-// duplicates first (nats-server's processJetStreamMsg), so it answers with the
-// place of the first, or that the condition doesn't hold; it writes nothing.
+// returns the others.
 func (p *Publisher) settleKnown(ctx context.Context, batch []*pending) (unknown []*pending) {
 	futures := make([]jetstream.PubAckFuture, len(batch))
 	for i, w := range batch {
-		probe := nats.NewMsg(w.msg.Subject)
-		probe.Header.Set(jetstream.MsgIDHeader, w.id)
-		probe.Header.Set(jetstream.ExpectedLastMsgIDHeader, noSuchID)
-		futures[i], _ = p.js.PublishMsgAsync(probe, jetstream.WithStallWait(p.cfg.Timeout/4))
+		futures[i] = p.ask(w.msg)
 	}
 	for i, w := range batch {
-		if futures[i] != nil {
-			select {
-			case ack := <-futures[i].Ok():
-				if ack.Duplicate { // it always is: nothing else can be answered well
-					p.settle(w, Ack{Sequence: ack.Sequence, Duplicate: true}, nil)
-					continue
-				}
-			case <-futures[i].Err(): // unknown
-			case <-ctx.Done():
-			}
+		if ack, ok := answered(ctx, futures[i]); ok {
+			p.settle(w, ack, nil)
+			continue
 		}
 		unknown = append(unknown, w)
 	}

@@ -38,6 +38,9 @@ var ErrClosed = errors.New("publisher is closed")
 type Config struct {
 	// Group makes the publisher commit in groups by atomic batches.
 	Group bool
+	// Replicated says that the stream has replicas, which decides how its server
+	// is asked for the ids that it knows. Defaults to false.
+	Replicated bool
 	// MaxBatch is the most messages in a group. Defaults to 512; the server's
 	// limit is 1000.
 	MaxBatch int
@@ -84,6 +87,7 @@ type Publisher struct {
 	cfg    Config
 	js     jetstream.JetStream
 	queue  chan *pending // never closed; done ends its reader
+	open   chan struct{} // places of PublishAll; never closed
 	done   chan struct{} // closed by Close
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
@@ -115,7 +119,7 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 	}
 	p := &Publisher{
 		cfg: cfg, js: js, known: newRecent(2 * cfg.Queue), flying: map[string]*pending{},
-		queue: make(chan *pending, cfg.Queue), done: make(chan struct{}), ended: make(chan struct{}),
+		queue: make(chan *pending, cfg.Queue), open: make(chan struct{}, maxOpen), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if cfg.Group {
 		go p.commitLoop()
