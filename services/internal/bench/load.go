@@ -10,9 +10,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,59 +21,126 @@ const secret = "whsec_a secret of the benchmark"
 
 // outcome is what one turn of load came to.
 type outcome struct {
-	events   int // answered 200
-	firsts   int // of them not repeats
-	refused  int // answered anything else, or not at all
-	duration time.Duration
+	events    int // answered 200
+	firsts    int // of them not repeats
+	crowded   int // answered 429 or 503
+	refused   int // answered anything else, or not at all
+	duration  time.Duration
+	latencies []time.Duration // of an offered load, sorted
 }
 
-// load sends requests over n connections, each waiting for its answer before
-// the next, until the time is over.
-func load(ctx context.Context, addr string, n int, length time.Duration) (outcome, error) {
-	conns := make([]net.Conn, n)
-	for i := range conns {
+// load is a way of loading an address.
+type load func(ctx context.Context, addr string) (outcome, error)
+
+// closed is a load over n connections, each of which waits for its answer
+// before it sends the next request, until the time is over. Who is told to come
+// later comes at once.
+func closed(n int, length time.Duration) load {
+	return func(ctx context.Context, addr string) (outcome, error) {
+		began := time.Now()
+		return overConnections(ctx, addr, n, func(s *sender, o *outcome) bool {
+			if time.Since(began) >= length {
+				return false
+			}
+			return s.turn(o)
+		})
+	}
+}
+
+// offered is a load of so many requests a second at random times that don't
+// depend on the answers. A latency is counted from the moment the request was
+// due if no connection was free by then, or else from when it was sent: what
+// the sender's timer is late by is not the receiver's.
+func offered(rate float64, n int, length time.Duration) load {
+	return func(ctx context.Context, addr string) (outcome, error) {
+		var mu sync.Mutex
+		began := time.Now()
+		next := began
+		return overConnections(ctx, addr, n, func(s *sender, o *outcome) bool {
+			mu.Lock()
+			next = next.Add(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+			due := next
+			mu.Unlock()
+			if due.Sub(began) >= length {
+				return false
+			}
+			if wait := time.Until(due); wait > 0 {
+				time.Sleep(wait)
+				due = time.Now()
+			}
+			more := s.turn(o)
+			o.latencies = append(o.latencies, time.Since(due))
+			return more
+		})
+	}
+}
+
+// overConnections opens n connections and has turn called on each until it
+// returns false.
+func overConnections(ctx context.Context, addr string, n int, turn func(*sender, *outcome) bool) (outcome, error) {
+	senders := make([]*sender, n)
+	for i := range senders {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return outcome{}, err
 		}
 		defer func() { _ = c.Close() }()
-		conns[i] = c
+		senders[i] = newSender(c)
 	}
-	var events, firsts, refused atomic.Int64
-	began := time.Now()
+	began, parts := time.Now(), make([]outcome, n)
 	var wg sync.WaitGroup
-	for _, c := range conns {
+	for i, s := range senders {
 		wg.Go(func() {
-			s := newSender(c)
-			for time.Since(began) < length && ctx.Err() == nil {
-				repeat := s.sent && s.rand.IntN(100) < 2
-				code, err := s.send(repeat)
-				switch {
-				case err != nil || code != 200:
-					refused.Add(1)
-					return
-				case !repeat:
-					firsts.Add(1)
-				}
-				events.Add(1)
+			for ctx.Err() == nil && turn(s, &parts[i]) {
 			}
 		})
 	}
 	wg.Wait()
-	return outcome{int(events.Load()), int(firsts.Load()), int(refused.Load()), time.Since(began)}, ctx.Err()
+	all := outcome{duration: time.Since(began)}
+	for _, o := range parts {
+		all.events, all.firsts = all.events+o.events, all.firsts+o.firsts
+		all.crowded, all.refused = all.crowded+o.crowded, all.refused+o.refused
+		all.latencies = append(all.latencies, o.latencies...)
+	}
+	slices.Sort(all.latencies)
+	return all, ctx.Err()
+}
+
+// repeats is the share of requests that are sent again, in percent.
+const repeats = 2
+
+// turn sends one request and counts its answer. It returns false when the
+// connection can't be used any more.
+func (s *sender) turn(o *outcome) bool {
+	repeat := s.stored && s.rand.IntN(100) < repeats
+	code, err := s.send(repeat)
+	s.stored = err == nil && code == http.StatusOK
+	switch {
+	case s.stored && repeat:
+		o.events++
+	case s.stored:
+		o.events++
+		o.firsts++
+	case err == nil && (code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable):
+		o.crowded++
+	default:
+		o.refused++
+		return false
+	}
+	return true
 }
 
 // sender sends one request after the other on a connection.
 type sender struct {
-	conn  net.Conn
-	in    *bufio.Reader
-	rand  *rand.Rand
-	sent  bool
-	out   bytes.Buffer // the last request
-	body  bytes.Buffer
-	hub   bool
-	count int
-	id    uint64
+	conn   net.Conn
+	in     *bufio.Reader
+	rand   *rand.Rand
+	out    bytes.Buffer // the last request
+	stored bool         // it was answered 200
+	body   bytes.Buffer
+	hub    bool
+	count  int
+	id     uint64
 }
 
 func newSender(c net.Conn) *sender {
@@ -84,7 +152,6 @@ func (s *sender) send(again bool) (int, error) {
 	if !again {
 		s.next()
 	}
-	s.sent = true
 	_ = s.conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := s.conn.Write(s.out.Bytes()); err != nil {
 		return 0, err

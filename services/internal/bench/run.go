@@ -1,18 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -25,31 +18,40 @@ import (
 // bench is one whole measurement.
 type bench struct {
 	ingress string
+	only    string
 	rounds  int
 	time    time.Duration
 	dir     string
-	js      jetstream.JetStream
+	out     *tabwriter.Writer
 }
 
-// scenario is a durability with the connections that it is loaded over.
+// scenario is a durability and a disk, with the connections that they are
+// loaded over.
 type scenario struct {
+	name       string
 	durability topology.Durability
+	hold       time.Duration // what a sync takes longer
 	flights    []int
 }
 
-var scenarios = []scenario{{topology.Relaxed, []int{128}}, {topology.Synced, []int{1, 128, 512}}}
-
-// process is a child that is measured.
-type process struct {
-	cmd  *exec.Cmd
-	addr string
+var scenarios = []scenario{
+	{name: "relaxed", durability: topology.Relaxed, flights: []int{128}},
+	{name: "synced", durability: topology.Synced, flights: []int{1, 128, 512}},
+	{name: "synced-slowly", durability: topology.Synced, hold: 2 * time.Millisecond, flights: []int{1, 128, 512}},
 }
 
 // turn is what was measured in one turn of load.
 type turn struct {
-	rate float64 // events a second
-	cpu  float64 // microseconds of processor time for an event, the server's included
+	outcome
+	rate     float64 // events a second
+	app      float64 // microseconds of the process's own processor time for an event
+	server   float64 // and of the server's
+	peak     float64 // memory of the process, in MiB
+	p50, p99 time.Duration
 }
+
+// cpu is the processor time that an event takes.
+func (t turn) cpu() float64 { return t.app + t.server }
 
 func (b *bench) run(ctx context.Context) error {
 	if b.ingress == "" {
@@ -60,19 +62,30 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "durability\tin flight\tyardstick/s\tingress/s\tratio\tyardstick CPU\tingress CPU\tratio\tpeak RSS")
+	b.out = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, s := range scenarios {
-		if err := b.scenario(ctx, s, out); err != nil {
-			return fmt.Errorf("%s: %w", s.durability, err)
+		if !strings.HasPrefix(s.name, b.only) {
+			continue
+		}
+		if err := b.scenario(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	fmt.Fprintf(out, "\nMedians of %d turns of %s each; CPU in µs an event, nats-server included.\n", b.rounds, b.time)
-	return out.Flush()
+	fmt.Printf("Medians of %d turns of %s each, ratios those of the turns beside each other. CPU in µs an event: the program's own + nats-server's.\n",
+		b.rounds, b.time)
+	return nil
 }
 
-func (b *bench) scenario(ctx context.Context, s scenario, out *tabwriter.Writer) error {
-	server, url, err := b.startServer(s.durability)
+// pair is the two that are held against each other, and their server.
+type pair struct {
+	*bench
+	js            jetstream.JetStream
+	server        *process
+	yard, ingress *process
+}
+
+func (b *bench) scenario(ctx context.Context, s scenario) error {
+	server, url, sync, err := b.startServer(s)
 	if err != nil {
 		return err
 	}
@@ -82,12 +95,13 @@ func (b *bench) scenario(ctx context.Context, s scenario, out *tabwriter.Writer)
 		return err
 	}
 	defer nc.Close()
-	if b.js, err = jetstream.New(nc); err != nil {
+	js, err := jetstream.New(nc)
+	if err != nil {
 		return err
 	}
 	cfg := topology.DefaultConfig()
 	cfg.Durability = s.durability
-	if err := topology.Ensure(ctx, b.js, cfg); err != nil {
+	if err := topology.Ensure(ctx, js, cfg); err != nil {
 		return err
 	}
 	yard, err := b.startYardstick(url)
@@ -95,53 +109,98 @@ func (b *bench) scenario(ctx context.Context, s scenario, out *tabwriter.Writer)
 		return err
 	}
 	defer yard.stop()
-	ingress, err := b.startIngress(url, s.durability)
+	ingress, err := b.startIngress(url, s)
 	if err != nil {
 		return err
 	}
 	defer ingress.stop()
-	for _, n := range s.flights {
-		var yards, ingresses []turn
-		for i := range b.rounds + 1 { // the first warms up
-			y, err := b.turn(ctx, yard, server, n)
-			if err != nil {
-				return fmt.Errorf("yardstick: %w", err)
-			}
-			in, err := b.turn(ctx, ingress, server, n)
-			if err != nil {
-				return fmt.Errorf("ingress: %w", err)
-			}
-			if i > 0 {
-				yards, ingresses = append(yards, y), append(ingresses, in)
-			}
-		}
-		report(out, s.durability, n, yards, ingresses, ingress)
-	}
-	return nil
+	fmt.Printf("%s: a sync of 4 KiB takes %s\n\n", s.name, sync)
+	return pair{b, js, server, yard, ingress}.measure(ctx, s.flights)
 }
 
-func report(out *tabwriter.Writer, d topology.Durability, n int, yards, ingresses []turn, ingress *process) {
-	rate, cpu := func(t turn) float64 { return t.rate }, func(t turn) float64 { return t.cpu }
-	fmt.Fprintf(out, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t%.0f MiB\n", d, n,
-		median(yards, rate), median(ingresses, rate), ratio(yards, ingresses, rate),
-		median(yards, cpu), median(ingresses, cpu), ratio(yards, ingresses, cpu), ingress.peakMiB())
+// measure loads both in turns: as fast as they answer, at half of that rate,
+// and with more than they take.
+func (p pair) measure(ctx context.Context, flights []int) error {
+	if _, _, err := p.rounds(ctx, 1, closed(flights[0], p.time)); err != nil { // warms up
+		return err
+	}
+	fmt.Fprintln(p.out, "in flight\tyardstick/s\tingress/s\tratio\tyardstick CPU\tingress CPU\tratio\tpeak RSS")
+	slower := 0.0
+	for _, n := range flights {
+		yards, ingresses, err := p.rounds(ctx, p.bench.rounds, closed(n, p.time))
+		if err != nil {
+			return err
+		}
+		report(p.out, n, yards, ingresses)
+		slower = min(median(yards, perSecond), median(ingresses, perSecond))
+	}
+	_ = p.out.Flush()
+	yards, ingresses, err := p.rounds(ctx, p.bench.rounds, offered(slower/2, offeredOver, p.time))
+	if err != nil {
+		return err
+	}
+	reportLatency(p.out, slower/2, yards, ingresses)
+	return p.flood(ctx)
+}
+
+// offeredOver is how many connections an offered load has.
+const offeredOver = 128
+
+// flooders is twice as many connections as the ingress has places for requests.
+const flooders = 2048
+
+// flood shows that memory doesn't grow with the time that there is too much to
+// take in.
+func (p pair) flood(ctx context.Context) error {
+	var turns []turn
+	for range 3 {
+		t, err := p.turn(ctx, p.ingress, closed(flooders, p.time))
+		if err != nil {
+			return fmt.Errorf("flood: %w", err)
+		}
+		turns = append(turns, t)
+	}
+	fmt.Fprintln(p.out, "flooded by\tstored/s\trefused/s\tpeak RSS by turns")
+	fmt.Fprintf(p.out, "%d\t%.0f\t%.0f\t%.0f, %.0f, %.0f MiB\n\n", flooders, median(turns, perSecond),
+		median(turns, func(t turn) float64 { return float64(t.crowded) / t.duration.Seconds() }), turns[0].peak, turns[1].peak, turns[2].peak)
+	return p.out.Flush()
+}
+
+// rounds loads yardstick and ingress n times, one after the other.
+func (p pair) rounds(ctx context.Context, n int, l load) (yards, ingresses []turn, err error) {
+	for range n {
+		y, err := p.turn(ctx, p.yard, l)
+		if err != nil {
+			return nil, nil, fmt.Errorf("yardstick: %w", err)
+		}
+		in, err := p.turn(ctx, p.ingress, l)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ingress: %w", err)
+		}
+		if y.crowded+in.crowded > 0 {
+			return nil, nil, fmt.Errorf("%d and %d requests found no room", y.crowded, in.crowded)
+		}
+		yards, ingresses = append(yards, y), append(ingresses, in)
+	}
+	return yards, ingresses, nil
 }
 
 // turn loads a process once and proves what it answered.
-func (b *bench) turn(ctx context.Context, p, server *process, n int) (turn, error) {
-	stream, err := b.js.Stream(ctx, topology.StreamRaw)
+func (p pair) turn(ctx context.Context, target *process, l load) (turn, error) {
+	stream, err := p.js.Stream(ctx, topology.StreamRaw)
 	if err != nil {
 		return turn{}, err
 	}
 	if err := stream.Purge(ctx); err != nil {
 		return turn{}, err
 	}
-	before := p.cpu() + server.cpu()
-	o, err := load(ctx, p.addr, n, b.time)
+	target.resetPeak()
+	app, server := target.cpu(), p.server.cpu()
+	o, err := l(ctx, target.addr)
 	if err != nil {
 		return turn{}, err
 	}
-	used := p.cpu() + server.cpu() - before
+	app, server = target.cpu()-app, p.server.cpu()-server
 	info, err := stream.Info(ctx)
 	if err != nil {
 		return turn{}, err
@@ -149,163 +208,9 @@ func (b *bench) turn(ctx context.Context, p, server *process, n int) (turn, erro
 	if stored := int(info.State.Msgs); o.refused > 0 || stored != o.firsts {
 		return turn{}, fmt.Errorf("%d of %d requests refused, %d events stored of %d", o.refused, o.events, stored, o.firsts)
 	}
-	return turn{float64(o.events) / o.duration.Seconds(), float64(used.Microseconds()) / float64(o.events)}, nil
-}
-
-func median(turns []turn, of func(turn) float64) float64 {
-	var values []float64
-	for _, t := range turns {
-		values = append(values, of(t))
-	}
-	return middle(values)
-}
-
-// ratio is the median of the rounds' ratios: what slows a round slows both.
-func ratio(yards, ingresses []turn, of func(turn) float64) float64 {
-	var values []float64
-	for i := range yards {
-		values = append(values, of(ingresses[i])/of(yards[i]))
-	}
-	return middle(values)
-}
-
-func middle(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-func (b *bench) startServer(d topology.Durability) (*process, string, error) {
-	cmd, err := b.self("-role", "server", "-dir", filepath.Join(b.dir, string(d)), "-durability", string(d))
-	if err != nil {
-		return nil, "", err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	url, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return nil, "", fmt.Errorf("nats server: %w", err)
-	}
-	return &process{cmd: cmd}, strings.TrimSpace(url), nil
-}
-
-func (b *bench) startYardstick(url string) (*process, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	cmd, err := b.self("-role", "yardstick", "-nats", url, "-listen", addr)
-	if err != nil {
-		return nil, err
-	}
-	return start(cmd, addr)
-}
-
-const pipelineFile = `
-sources:
-  stripe: {preset: stripe, secrets: [env:BENCH_SECRET]}
-  hub: {preset: github, secrets: [env:BENCH_SECRET]}
-streams: {durability: %s}
-ingress: {listen: %q}
-telemetry: {listen: "127.0.0.1:0", sample: 0.01, log_level: warn}
-`
-
-func (b *bench) startIngress(url string, d topology.Durability) (*process, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(b.dir, string(d)+".yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, pipelineFile, d, addr), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(b.ingress, "-c", file, "--nats", url)
-	cmd.Env = append(os.Environ(), "BENCH_SECRET="+secret)
-	return start(cmd, addr)
-}
-
-// self makes a command of this program, which ends when this one does: its
-// standard input then does.
-func (b *bench) self(args ...string) (*exec.Cmd, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(program, args...)
-	cmd.Stderr = os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	return cmd, nil
-}
-
-// start starts a command and waits until it listens.
-func start(cmd *exec.Cmd, addr string) (*process, error) {
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &process{cmd, addr}
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			return p, c.Close()
-		}
-		if time.Now().After(deadline) {
-			p.stop()
-			return nil, fmt.Errorf("%s doesn't listen: %w", cmd.Path, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	_ = p.cmd.Wait()
-}
-
-// clockTick is the unit of times in /proc, the same on all Linux machines.
-const clockTick = 10 * time.Millisecond
-
-// cpu is the processor time that the process has used.
-func (p *process) cpu() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // the name may have spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * clockTick
-}
-
-// peakMiB is the most memory that the process has had at once.
-func (p *process) peakMiB() float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, _ := strconv.Atoi(strings.Fields(value)[0])
-			return float64(kib) / 1024
-		}
-	}
-	return 0
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(o.events) }
+	return turn{
+		outcome: o, rate: float64(o.events) / o.duration.Seconds(), app: each(app), server: each(server), peak: target.peakMiB(),
+		p50: o.latency(50), p99: o.latency(99),
+	}, nil
 }
