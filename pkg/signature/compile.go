@@ -69,6 +69,9 @@ func Compile(s Scheme) (*Verifier, error) {
 		v.id = parsePlace(&faults, "id", s.ID)
 		v.segments = parseSigned(&faults, s)
 	}
+	v.senderKey = parsePlace(&faults, "sender_key", s.SenderKey)
+	v.recipient = parsePlace(&faults, "recipient", s.Recipient)
+	checkSender(&faults, s, v.segments)
 	if s.Tolerance < 0 {
 		faults.add("tolerance", s.Tolerance.String(), "a positive duration")
 	}
@@ -116,6 +119,8 @@ func (s Scheme) written() []Fault {
 		{Key: "id", Value: s.ID},
 		{Key: "timestamp", Value: s.Timestamp},
 		{Key: "timestamp_unit", Value: string(s.TimestampUnit)},
+		{Key: "sender_key", Value: s.SenderKey},
+		{Key: "recipient", Value: s.Recipient},
 		{Key: "body_hash_claim", Value: s.BodyHashClaim},
 		{Key: "key.encoding", Value: string(s.Key.Encoding)},
 	}
@@ -135,13 +140,20 @@ func (s Scheme) written() []Fault {
 // wrote it believes in a check that isn't made.
 func checkUnused(faults *Faults, s Scheme) {
 	var used []string
+	unsigned := []string{"insecure", "body_hash_claim"} // what no scheme with a signed string has
 	switch a := s.Algorithm; {
+	case a.rsa():
+		unsigned = append(unsigned, "key.encoding")
+	case a.signs():
+		unsigned = append(unsigned, "sender_key", "recipient")
 	case a == None:
 		used = []string{"insecure"}
 	case a == Basic || a == Bearer:
 		used = []string{"header"}
 	case a == Token:
 		used = []string{"header", "signature", "prefix"}
+	case a == JWTES256:
+		used = []string{"header", "prefix", "body_hash_claim", "tolerance", "key.encoding", "sender_key"}
 	case a.jwt():
 		used = []string{"header", "prefix", "body_hash_claim", "tolerance", "key.encoding"}
 	}
@@ -149,7 +161,7 @@ func checkUnused(faults *Faults, s Scheme) {
 		switch {
 		case f.Value == "":
 			continue
-		case s.Algorithm.signs() && f.Key != "insecure" && f.Key != "body_hash_claim", slices.Contains(used, f.Key):
+		case s.Algorithm.signs() && !slices.Contains(unsigned, f.Key), slices.Contains(used, f.Key):
 			continue
 		}
 		faults.add(f.Key, f.Value, "nothing here with scheme "+string(s.Algorithm))
@@ -201,8 +213,9 @@ func checkHeaders(faults *Faults, s Scheme) {
 	seen := map[string]string{}
 	for _, h := range []struct{ key, name string }{
 		{"header", s.Header}, {"second_header", s.SecondHeader}, {"header_series", s.HeaderSeries}, {"id", s.ID}, {"timestamp", s.Timestamp},
+		{"sender_key", s.SenderKey},
 	} {
-		if h.name == "" || isBodyPlace(h.name) && h.key == "timestamp" {
+		if h.name == "" || isBodyPlace(h.name) && (h.key == "timestamp" || h.key == "sender_key") {
 			continue
 		}
 		if !validHeader(h.name) {

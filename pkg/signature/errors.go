@@ -31,6 +31,8 @@ const (
 	StepTimestamp       = "timestamp format"
 	StepSigned          = "signed headers"
 	StepNone            = "no signature" // of scheme none, which can't fail
+	StepRecipient       = "recipient"
+	StepKey             = "sender's key" // its name; the key itself is the caller's affair
 	StepMatch           = "signature match"
 	StepBody            = "body hash"
 	StepWindow          = "timestamp window"
@@ -59,6 +61,8 @@ func (v *Verifier) listSteps() []string {
 		return []string{StepNone}
 	case a.credential():
 		return []string{StepHeader, StepFormat, StepMatch}
+	case a.jwt() && v.FetchesKey():
+		return []string{StepHeader, StepFormat, StepTimestamp, StepKey, StepMatch, StepBody, StepWindow}
 	case a.jwt():
 		return []string{StepHeader, StepFormat, StepTimestamp, StepMatch, StepBody, StepWindow}
 	}
@@ -74,6 +78,12 @@ func (v *Verifier) listSteps() []string {
 			steps = append(steps, StepSigned)
 			break
 		}
+	}
+	if v.recipient.kind != nowhere {
+		steps = append(steps, StepRecipient)
+	}
+	if v.FetchesKey() {
+		steps = append(steps, StepKey)
 	}
 	steps = append(steps, StepMatch)
 	if v.scheme.timed() {

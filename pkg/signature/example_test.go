@@ -53,7 +53,7 @@ func ExampleCompile() {
 	})
 	fmt.Println(err)
 	// Output:
-	// scheme: "md5", want one of hmac-sha256, hmac-sha512, hmac-sha1, sha256, ed25519, ecdsa-p256-sha256, jwt-hs256, jwt-es256, token, bearer, basic, none
+	// scheme: "md5", want one of hmac-sha256, hmac-sha512, hmac-sha1, sha256, ed25519, ecdsa-p256-sha256, jwt-hs256, jwt-es256, rsa-sha256, rsa-sha256-or-sha1, token, bearer, basic, none
 	// signed: "{timestamp}", want {body} exactly once: a body that isn't signed can be anyone's
 	// signed: "{timestamp}", want no {timestamp}, or timestamp or timestamp_key as well
 }

@@ -117,7 +117,7 @@ const anyKey = "*"
 // length is checked on the text, since Go's base64 skips line ends.
 func (v *Verifier) decode(m *message, encoded string) bool {
 	if v.size == 0 {
-		return v.decodeDER(m, encoded)
+		return v.decodeVarying(m, encoded)
 	}
 	c := &m.found
 	if c.n == maxCandidates {

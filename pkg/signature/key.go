@@ -52,7 +52,8 @@ type mac struct {
 // around it, doesn't decode, or gives fewer than [MinKeyBytes] or s.Key.MinBytes
 // is an error; no error repeats any part of the secret. Only s.Algorithm and
 // s.Key matter. For an algorithm with public keys, the secret is the sender's
-// public key.
+// public key; for rsa, whose keys are fetched, it is what the sender knows the
+// receiver by.
 func ParseKey(s Scheme, secret string) (Key, error) {
 	if !slices.Contains(s.Algorithm.Values(), string(s.Algorithm)) || s.Algorithm == None {
 		return Key{}, fmt.Errorf("signing secret: unknown scheme %q", s.Algorithm)

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"errors"
 	"fmt"
 	"mime"
 	"net/url"
@@ -95,14 +96,40 @@ func (m *message) read(step string, p place) (string, *Error) {
 	return "", &Error{step, "nothing to read", ErrMissing}
 }
 
+// line returns the string at a path of the body, and whether there is one. Null
+// is none, and an empty string is one.
+func (m *message) line(p place) (string, bool, *Error) {
+	if err := m.needJSON(StepSigned); err != nil {
+		return "", false, err
+	}
+	found, err := p.path.One(m.request.Body)
+	if err != nil || found.Kind() == 'n' {
+		return "", false, nil // the document is valid: there is no value
+	}
+	text, err := field.Text(found)
+	if found.Kind() != '"' || err != nil && !errors.Is(err, field.ErrMissing) {
+		return "", false, &Error{StepSigned, jsonPrefix + p.path.String() + " is no text", ErrMalformed}
+	}
+	return text, true, nil
+}
+
+// needJSON wants the body to be strict JSON: of a doubled name, two readers
+// could take two different values.
+func (m *message) needJSON(step string) *Error {
+	if m.validJSON {
+		return nil
+	}
+	if err := field.Valid(m.request.Body); err != nil {
+		return &Error{step, err.Error(), ErrMalformed}
+	}
+	m.validJSON = true
+	return nil
+}
+
 // json returns the text at a path of the body, or "" where there is none.
 func (m *message) json(step string, p place) (string, *Error) {
-	if !m.validJSON {
-		// Of a doubled name, two readers could take two different values.
-		if err := field.Valid(m.request.Body); err != nil {
-			return "", &Error{step, err.Error(), ErrMalformed}
-		}
-		m.validJSON = true
+	if err := m.needJSON(step); err != nil {
+		return "", err
 	}
 	for _, array := range p.only {
 		if found, err := array.One(m.request.Body); err == nil {

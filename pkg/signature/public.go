@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -60,16 +61,20 @@ func (k Key) verifyPublic(text, sum []byte) bool {
 // maxDER is the length of the longest signature of P-256 in DER.
 const maxDER = 72
 
-// decodeDER adds a signature of varying length to m.
-func (v *Verifier) decodeDER(m *message, encoded string) bool {
-	if len(encoded) > base64.StdEncoding.EncodedLen(maxDER) || strings.ContainsAny(encoded, "\r\n") || m.found.n == maxCandidates {
+// decodeVarying adds a signature of varying length to m.
+func (v *Verifier) decodeVarying(m *message, encoded string) bool {
+	longest := maxDER
+	if v.scheme.Algorithm.rsa() {
+		longest = maxRSA
+	}
+	if len(encoded) > hex.EncodedLen(longest) || strings.ContainsAny(encoded, "\r\n") || m.found.n == maxCandidates {
 		return false
 	}
 	sum, err := v.decodeText(encoded)
 	if err != nil || len(sum) == 0 {
 		return false
 	}
-	m.der = append(m.der, sum)
+	m.varying = append(m.varying, sum)
 	m.found.n++
 	return true
 }

@@ -82,11 +82,14 @@ type Scheme struct {
 	//	{header:Name}      that header
 	//	{signed_headers:Name}  "name:value" of each header that the list in header
 	//	                   Name has, in lower case and joined by semicolons
+	//	{secret}           the secret, for rsa alone: senders that sign for everyone
+	//	                   sign what they know the receiver by
 	//	{method}           the request's method
 	//	{url} {path}       the public URL with its query, or its path with its query
 	//	{json:a.b}         the text at that path of a JSON body, "" where none is
 	//	{json_lines:a b}   name and value of each of these members that is there, on a
-	//	                   line of its own
+	//	                   line of its own; they are texts, and only the first may
+	//	                   have line breaks, which would otherwise make other members
 	//	{form:name}        the value of that field of a form
 	//	{form_sorted}      names and values of a form, sorted; for another body its
 	//	                   SHA-256 is wanted in the query, as bodySHA256
@@ -119,6 +122,18 @@ type Scheme struct {
 	// either side, the bound included: room for the way, for retries that
 	// aren't signed anew, and for clocks that differ. Defaults to 5m.
 	Tolerance time.Duration `yaml:"tolerance"`
+
+	// SenderKey is where a request names the sender's public key that it is signed
+	// with, to be fetched: a header or body.path, or kid for the header of a JSON
+	// Web Token. It is looked at before the signature, so it only ever chooses
+	// among keys that the receiver takes for the sender's.
+	// Required for rsa; defaults to none, which is a key among the secrets.
+	SenderKey string `yaml:"sender_key"`
+
+	// Recipient is where a signed body has what the sender knows the receiver by,
+	// as body.path, for senders that sign with one key for everyone. It has to be
+	// one of the secrets. Required for rsa unless Signed has {secret}.
+	Recipient string `yaml:"recipient"`
 
 	// BodyHashClaim is the claim of a JSON Web Token that holds the SHA-256 of
 	// the body in hex. Required for jwt-hs256 and jwt-es256.
@@ -157,17 +172,21 @@ const (
 	ECDSAP256  Algorithm = "ecdsa-p256-sha256" // likewise; signatures are DER
 	JWTHS256   Algorithm = "jwt-hs256"         // a token over the body's hash, under a shared secret
 	JWTES256   Algorithm = "jwt-es256"         // likewise, under the sender's public key
-	Token      Algorithm = "token"             // the secret itself, in a header or the body
-	Bearer     Algorithm = "bearer"            // the secret itself, after "Bearer "
-	Basic      Algorithm = "basic"             // the secret is user:password
-	None       Algorithm = "none"              // whatever comes is taken; needs Insecure
+	RSASHA256  Algorithm = "rsa-sha256"        // RSA (PKCS #1 v1.5) under a key that SenderKey names; the secret is the receiver's name
+	// RSAEither takes a SHA-1 as well, for a sender that lets its users choose.
+	RSAEither Algorithm = "rsa-sha256-or-sha1"
+	Token     Algorithm = "token"  // the secret itself, in a header or the body
+	Bearer    Algorithm = "bearer" // the secret itself, after "Bearer "
+	Basic     Algorithm = "basic"  // the secret is user:password
+	None      Algorithm = "none"   // whatever comes is taken; needs Insecure
 )
 
 // Values lists what an Algorithm can be.
 func (Algorithm) Values() []string {
 	return []string{
 		string(HMACSHA256), string(HMACSHA512), string(HMACSHA1), string(SHA256), string(Ed25519), string(ECDSAP256),
-		string(JWTHS256), string(JWTES256), string(Token), string(Bearer), string(Basic), string(None),
+		string(JWTHS256), string(JWTES256), string(RSASHA256), string(RSAEither), string(Token), string(Bearer), string(Basic),
+		string(None),
 	}
 }
 
@@ -187,6 +206,9 @@ func (a Algorithm) hash() func() hash.Hash {
 
 // public tells whether signatures of a are checked with a public key.
 func (a Algorithm) public() bool { return a == Ed25519 || a == ECDSAP256 }
+
+// rsa tells whether a's signatures are RSA's, under a key that is fetched.
+func (a Algorithm) rsa() bool { return a == RSASHA256 || a == RSAEither }
 
 // jwt tells whether a's signatures are JSON Web Tokens.
 func (a Algorithm) jwt() bool { return a == JWTHS256 || a == JWTES256 }

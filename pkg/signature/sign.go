@@ -55,7 +55,7 @@ func (v *Verifier) SignRequest(k Key, r Request, id string, at time.Time) http.H
 			return nil
 		}
 	}
-	if err := v.readSigned(&m); err != nil {
+	if err := v.readSegments(&m); err != nil {
 		return nil
 	}
 	c := k.sum(v.segments, &m)

@@ -33,6 +33,7 @@ const (
 	method
 	publicURL
 	publicPath
+	secretText
 	// The rest is computed for each request and kept in message.values.
 	bodySHA256
 	bodyCRC32
@@ -136,13 +137,13 @@ func checkSigned(faults *Faults, s Scheme, segments []segment) {
 func (s Scheme) owns(name string) bool {
 	series := s.HeaderSeries != "" && len(name) >= len(s.HeaderSeries) && strings.EqualFold(name[:len(s.HeaderSeries)], s.HeaderSeries)
 	return series || strings.EqualFold(name, s.Header) || strings.EqualFold(name, s.SecondHeader) ||
-		strings.EqualFold(name, s.ID) || strings.EqualFold(name, s.Timestamp)
+		strings.EqualFold(name, s.ID) || strings.EqualFold(name, s.Timestamp) || strings.EqualFold(name, s.SenderKey)
 }
 
 // plainPlaceholders are those without an argument.
 var plainPlaceholders = map[string]segmentKind{
 	"{body}": body, "{timestamp}": timestamp, "{id}": id, "{method}": method, "{url}": publicURL, "{path}": publicPath,
-	"{body_sha256}": bodySHA256, "{body_crc32}": bodyCRC32, "{form_sorted}": formSorted,
+	"{body_sha256}": bodySHA256, "{body_crc32}": bodyCRC32, "{form_sorted}": formSorted, "{secret}": secretText,
 }
 
 // placeholder reads a text such as "{body}" or "{header:Name}".
@@ -187,9 +188,11 @@ func (v *Verifier) NeedsURL() bool {
 }
 
 // Covers reports whether a valid signature vouches for the whole body, rather
-// than for none or a part of it.
+// than for none or a part of it. A signature over a CRC-32 doesn't: whoever has
+// seen one request can make other bodies with the same sum.
 func (v *Verifier) Covers() bool {
-	return v.scheme.Algorithm != None && !v.scheme.PartialBody
+	return v.scheme.Algorithm != None && !v.scheme.PartialBody &&
+		!slices.ContainsFunc(v.segments, func(s segment) bool { return s.kind == bodyCRC32 })
 }
 
 // CoversJSON reports whether a valid signature vouches for the value at that
@@ -201,9 +204,9 @@ func (v *Verifier) CoversJSON(path string) bool {
 	})
 }
 
-// readSigned finds the id, the other headers and all else that is part of the
+// readSegments finds the id, the other headers and all else that is part of the
 // signed string beside body and timestamp.
-func (v *Verifier) readSigned(m *message) (err *Error) {
+func (v *Verifier) readSegments(m *message) (err *Error) {
 	for i := range v.segments {
 		s := &v.segments[i]
 		switch s.kind {
@@ -257,11 +260,15 @@ func sha256Hex(data []byte) string {
 func (m *message) jsonLines(s *segment) (string, *Error) {
 	var b strings.Builder
 	for i, p := range s.lines {
-		text, err := m.json(StepSigned, p)
+		text, there, err := m.line(p)
 		if err != nil {
 			return "", err
 		}
-		if text != "" {
+		// A line break would let one member's text stand for two members.
+		if i > 0 && strings.Contains(text, "\n") {
+			return "", &Error{StepSigned, jsonPrefix + s.names[i] + " has a line break", ErrMalformed}
+		}
+		if there {
 			b.WriteString(s.names[i] + "\n" + text + "\n")
 		}
 	}
@@ -353,6 +360,8 @@ func (m *message) appendSegment(text []byte, s *segment) []byte {
 		return append(text, m.request.URL...)
 	case publicPath:
 		return append(text, pathOf(m.request.URL)...)
+	case secretText:
+		return append(text, m.secret...)
 	default:
 		return append(text, m.values[s.index]...)
 	}

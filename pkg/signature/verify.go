@@ -2,10 +2,11 @@
 //
 // A [Scheme] is data: which algorithm, which header, which grammar, which string
 // is signed. It covers HMACs, from a bare digest over the body to signed ids,
-// timestamps and several signatures at once; Ed25519 and ECDSA; JSON Web Tokens
-// over the body's hash; and the senders that only show a secret. [Compile]
-// checks it once; [Verifier.Verify] is then a pure function of the request's raw
-// bytes, the keys and the time.
+// timestamps and several signatures at once; Ed25519 and ECDSA; RSA under keys
+// that a request names and the caller fetches; JSON Web Tokens over the body's
+// hash; and the senders that only show a secret. [Compile] checks it once;
+// [Verifier.Verify] is then a pure function of the request's raw bytes, the keys
+// and the time.
 //
 // What holds for every scheme, since forgers pick the weakest:
 //
@@ -49,6 +50,9 @@ type Request struct {
 	// comes from the receiver's configuration: what a request says of its host
 	// is the sender's word. Needed where [Verifier.NeedsURL] says so.
 	URL string
+	// Sender is the key that [Verifier.KeyName] names, where [Verifier.FetchesKey]
+	// says so.
+	Sender SenderKey
 }
 
 // Verifier checks requests against one [Scheme]. It holds no keys, doesn't
@@ -58,7 +62,9 @@ type Verifier struct {
 	sources   []place // of the signature; one at least must be there
 	id        place   // nowhere where the scheme has none
 	timestamp place
-	size      int // of a signature, in bytes; 0 where it varies
+	senderKey place // likewise
+	recipient place // likewise
+	size      int   // of a signature, in bytes; 0 where it varies
 	segments  []segment
 	claim     field.Path // of the body's hash, in a token
 	steps     []string
@@ -71,8 +77,11 @@ type message struct {
 	timestamp string
 	at        time.Time
 	found     candidates
-	der       [][]byte // the signatures, where their length varies
+	varying   [][]byte // the signatures, where their length varies
 	values    []string // of the computed segments
+	secret    string   // the one that is being tried, where it is part of the signed string
+	keyName   string
+	recipient string
 	form      url.Values
 	validJSON bool
 }
@@ -108,20 +117,35 @@ func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
 	return err
 }
 
-// NeedsKey reports whether requests are genuine only under a key, as they are
-// with every scheme but none.
-func (v *Verifier) NeedsKey() bool { return v.scheme.Algorithm != None }
+// NeedsKey reports whether requests are genuine only under one of the receiver's
+// own keys, as they are with every scheme but none and tokens under a key that
+// is fetched.
+func (v *Verifier) NeedsKey() bool {
+	return v.scheme.Algorithm != None && (!v.scheme.Algorithm.jwt() || !v.FetchesKey())
+}
 
 func (v *Verifier) verifySigned(m *message, keys []Key) *Error {
+	err := v.readSigned(m, keys)
+	if err == nil {
+		err = v.match(m, keys)
+	}
+	return err
+}
+
+// readSigned finds all that the signature is checked with.
+func (v *Verifier) readSigned(m *message, keys []Key) *Error {
 	err := v.readSignatures(m)
 	if err == nil {
 		err = v.readTimestamp(m)
 	}
 	if err == nil {
-		err = v.readSigned(m)
+		err = v.readSegments(m)
 	}
 	if err == nil {
-		err = v.match(m, keys)
+		err = v.readRecipient(m, keys)
+	}
+	if err == nil {
+		err = v.readKeyName(m)
 	}
 	return err
 }
@@ -181,9 +205,12 @@ func (v *Verifier) readTimestamp(m *message) (err *Error) {
 // match compares every candidate with every key, also after a match.
 func (v *Verifier) match(m *message, keys []Key) *Error {
 	matched := false
-	if v.scheme.Algorithm.public() {
+	switch a := v.scheme.Algorithm; {
+	case a.public():
 		matched = v.matchPublic(m, keys)
-	} else {
+	case a.rsa():
+		matched = v.matchSender(m, keys)
+	default:
 		matched = v.matchMAC(m, keys)
 	}
 	if !matched {
@@ -219,7 +246,7 @@ func (v *Verifier) matchPublic(m *message, keys []Key) bool {
 		for i := range m.found.n {
 			var sum []byte
 			if v.size == 0 {
-				sum = m.der[i]
+				sum = m.varying[i]
 			} else {
 				sum = bytes.Clone(m.found.sums[i][:v.size]) // a reference would move every message to the heap
 			}
