@@ -28,6 +28,8 @@ type Preset struct {
 	Request Request          `yaml:"request"`
 	// Reply is the default of the source's reply.
 	Reply Reply `yaml:"reply"`
+	// Handshakes are the defaults of the source's.
+	Handshakes Handshakes `yaml:"handshakes"`
 	// Delivery is how the provider delivers, for people.
 	Delivery Delivery `yaml:"delivery"`
 	// API has the parts that are the same for every user.
@@ -53,7 +55,7 @@ func (p *Preset) SignsURL() bool {
 }
 
 func (p *Preset) fill(s *Source) {
-	s.Verify, s.Event, s.Reply = p.Verify, p.Event, p.Reply
+	s.Verify, s.Event, s.Reply, s.Handshakes = p.Verify, p.Event, p.Reply, p.Handshakes
 	if len(p.Request.ContentTypes) > 0 {
 		s.Request.ContentTypes = p.Request.ContentTypes
 	}

@@ -46,6 +46,9 @@ type Source struct {
 	// Reply is what the source wants to be answered. From the preset, or as
 	// documented there.
 	Reply Reply `yaml:"reply"`
+	// Handshakes are the requests with which it proves or tests the address. From
+	// the preset; defaults to none.
+	Handshakes Handshakes `yaml:"handshakes"`
 	// Accounts are the provider's tenants: names such as [north, south], or
 	// {file: PATH}, {dir: PATH} or {bucket: NAME} with an entry for each. A
 	// request names one in its path, POST /v1/SOURCE/ACCOUNT, or in its body, see
@@ -207,6 +210,7 @@ func (s *Source) Validate(c *config.Check) {
 	}
 	s.validateURL(c)
 	s.Reply.validate(c)
+	s.validateHandshakes(c)
 	if h := s.Dedup.Horizon; h < 0 || h > 720*time.Hour {
 		c.Fault("dedup.horizon", "", "0s to 720h")
 	}

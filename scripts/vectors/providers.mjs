@@ -405,10 +405,12 @@ function generic() {
     standard('clerk', 'svix', 'svix', '{"type":"user.created","object":"event","data":{}}', { type: 'user.created', id: 'msg_2b9f' }),
     bare('miniflux', 'X-Miniflux-Signature', { body: '{"event_type":"new_entries","entries":[{"id":6}]}', event: { type: 'new_entries' } }),
     bare('hmac', 'X-Signature', { body, event }),
+    bare('meta', 'X-Hub-Signature-256', { prefix: 'sha256=', body: '{"object":"page","entry":[{"id":"108","time":1760000000,"changes":[{"field":"feed","value":{"item":"like"}}]}]}', event: { type: 'page' } }),
     credential('token', 'X-Webhook-Token', (key) => key),
     credential('bearer', 'Authorization', bearer),
     credential('basic', 'Authorization', (key) => 'Basic ' + Buffer.from(key).toString('base64'), { fields: { secrets: plain.map((s) => `user:${s}`) } }),
     credential('cloudevents', 'Authorization', bearer, { headers: [['ce-id', 'A234'], ['ce-source', '/orders'], ['ce-type', 'com.example.order'], ['ce-specversion', '1.0']], fields: { event: { type: 'com.example.order', id: '/orders:A234' } } }),
+    credential('okta', 'Authorization', (key) => key, { fields: { body: '{"eventType":"com.okta.event_hook","eventId":"b5a188b9-5ece-4636-b041-482ffda96311","eventTime":"2025-10-09T08:53:20.000Z","data":{"events":[{"uuid":"3e7d3a5e","eventType":"user.lifecycle.create"}]}}', event: { type: 'user.lifecycle.create', id: 'b5a188b9-5ece-4636-b041-482ffda96311' } } }),
     credential('docker-registry', 'Authorization', bearer, { fields: { body: '{"events":[{"id":"320678d8","timestamp":"2025-10-09T08:53:20Z","action":"push"}]}', event: { type: 'push', id: '320678d8' } } }),
     credential('alertmanager', 'Authorization', bearer, { fields: { body: '{"receiver":"r","status":"firing","alerts":[]}', event: { type: 'firing' } } }),
   ]

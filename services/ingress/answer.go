@@ -16,6 +16,7 @@ type outcome string
 const (
 	accepted         outcome = "accepted"
 	duplicate        outcome = "duplicate"
+	shaken           outcome = "handshake" // answered and not stored
 	refusedOrigin    outcome = "refused_origin"
 	refusedSignature outcome = "refused_signature"
 	refusedStructure outcome = "refused_structure"
@@ -28,7 +29,7 @@ const (
 )
 
 var outcomes = []outcome{
-	accepted, duplicate, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
+	accepted, duplicate, shaken, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
 	unavailable, unknownSource, failed,
 }
 
@@ -49,10 +50,12 @@ type refusal struct {
 
 // result is what became of a request.
 type result struct {
-	outcome outcome
-	eventID string          // of an accepted or duplicate event
-	refused *refusal        // else
-	reply   provider.Answer // what the source wants instead of our own answer to an accepted event
+	outcome   outcome
+	eventID   string            // of an accepted or duplicate event
+	refused   *refusal          // else
+	handshake string            // its name, where it was one
+	reply     provider.Answer   // what the source wants instead of our own answer to an accepted event or handshake
+	header    map[string]string // more of what it wants
 }
 
 func (r result) status() int {
@@ -110,6 +113,9 @@ func (r result) write(w http.ResponseWriter, requestID string) {
 // prescribed writes the answer that the source wants.
 func (r result) prescribed(w http.ResponseWriter) {
 	h := w.Header()
+	for name, value := range r.header {
+		h.Set(name, value)
+	}
 	if r.reply.Body == "" {
 		h["Content-Type"] = nil // nor shall net/http guess one
 	} else {

@@ -40,6 +40,11 @@ type inspection struct {
 	mediaType   string
 	body        []byte
 	event       event.Event
+
+	onlyHandshake bool                     // events have another content type
+	handshake     *provider.NamedHandshake // that was answered, with what follows; nil for an event
+	response      provider.Response
+	brought       string
 }
 
 // check is one thing that a request must pass.
@@ -53,11 +58,14 @@ type check struct {
 // Names of the checks that Explain treats apart.
 const (
 	checkNameBody      = "body"
+	checkNameUnsigned  = "unsigned handshake"
 	checkNameSignature = "signature"
+	checkNameSigned    = "handshake"
 )
 
-// doorChecks come before a request takes up any room, roomyChecks after. A new
-// check is a line here.
+// doorChecks come before a request takes up any room, roomyChecks after, or
+// bareChecks if it has no body. A new check is a line here. A handshake ends at
+// the check that has answered it.
 var (
 	doorChecks = []check{
 		{"path", (*inspection).checkPath, func(in *inspection) string { return "source " + in.route.name + ", account " + in.account }},
@@ -69,13 +77,28 @@ var (
 		{"content length", (*inspection).checkLength, (*inspection).lengthDetail},
 		{"content type", (*inspection).checkMediaType, func(in *inspection) string { return in.mediaType }},
 		{checkNameBody, (*inspection).readBody, func(in *inspection) string { return fmt.Sprintf("%d bytes", len(in.body)) }},
+		{checkNameUnsigned, (*inspection).answerUnsigned, (*inspection).handshakeDetail},
 		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
 		{"structure", (*inspection).checkStructure, (*inspection).structureDetail},
+		{checkNameSigned, (*inspection).answerSigned, (*inspection).handshakeDetail},
 		{"event type", (*inspection).readType, func(in *inspection) string { return strconv.Quote(in.event.Type) }},
 		{"event id", (*inspection).readID, (*inspection).idDetail},
 		{"event time", (*inspection).readTime, (*inspection).timeDetail},
 	}
+	bareChecks = []check{
+		{checkNameUnsigned, (*inspection).answerUnsigned, (*inspection).handshakeDetail},
+		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
+		{checkNameSigned, (*inspection).answerSigned, (*inspection).handshakeDetail},
+	}
 )
+
+// checksInside are those that come behind the door. Only events have a body.
+func (in *inspection) checksInside() []check {
+	if in.request.Method == http.MethodPost {
+		return roomyChecks
+	}
+	return bareChecks
+}
 
 // inspect makes checks in their order. It returns the first refusal, or nil;
 // passed, if it isn't nil, hears of each check that was passed.
@@ -88,6 +111,9 @@ func (in *inspection) inspect(checks []check, passed func(check)) *refusal {
 		if passed != nil {
 			passed(checks[i])
 		}
+		if in.handshake != nil {
+			return nil
+		}
 	}
 	return nil
 }
@@ -96,16 +122,6 @@ func (in *inspection) checkPath() *refusal {
 	var ok bool
 	if in.route, in.account, ok = find(in.routes, in.request.URL.EscapedPath()); !ok {
 		return &refusal{status: http.StatusNotFound, outcome: unknownSource, text: "no such source"}
-	}
-	return nil
-}
-
-func (in *inspection) checkMethod() *refusal {
-	if in.request.Method != http.MethodPost {
-		return &refusal{
-			status: http.StatusMethodNotAllowed, outcome: refusedStructure, text: "only POST is taken",
-			header: "Allow", value: http.MethodPost,
-		}
 	}
 	return nil
 }
@@ -139,14 +155,9 @@ func (in *inspection) lengthDetail() string {
 }
 
 func (in *inspection) checkMediaType() *refusal {
-	refuse := func(reason string) *refusal {
-		return &refusal{
-			status: http.StatusUnsupportedMediaType, outcome: refusedType, text: "content type not taken", reason: reason,
-		}
-	}
 	values := in.request.Header["Content-Type"]
 	if len(values) > 1 {
-		return refuse("more than one content type")
+		return typeRefused("more than one content type")
 	}
 	if len(values) == 1 {
 		in.contentType = values[0]
@@ -155,20 +166,33 @@ func (in *inspection) checkMediaType() *refusal {
 		in.contentType = "application/octet-stream"
 	}
 	if len(in.contentType) > maxMediaType || !utf8.ValidString(in.contentType) {
-		return refuse(fmt.Sprintf("content type is not UTF-8 of at most %d bytes", maxMediaType))
+		return typeRefused(fmt.Sprintf("content type is not UTF-8 of at most %d bytes", maxMediaType))
 	}
 	var params map[string]string
 	var err error
 	if in.mediaType, params, err = mime.ParseMediaType(in.contentType); err != nil {
-		return refuse("malformed content type")
+		return typeRefused("malformed content type")
 	}
 	if set := params["charset"]; set != "" && !strings.EqualFold(set, "utf-8") && !strings.EqualFold(set, "us-ascii") {
-		return refuse("a charset other than utf-8")
+		return typeRefused("a charset other than utf-8")
 	}
-	if !in.route.source.Takes(in.mediaType) {
-		return refuse(fmt.Sprintf("content type %q, request.content_types doesn't have it", in.mediaType))
+	if in.route.source.Takes(in.mediaType) {
+		return nil
+	}
+	if in.onlyHandshake = in.route.forms && in.mediaType == mediaTypeForm; !in.onlyHandshake {
+		return in.typeNotTaken()
 	}
 	return nil
+}
+
+func (in *inspection) typeNotTaken() *refusal {
+	return typeRefused(fmt.Sprintf("content type %q, request.content_types doesn't have it", in.mediaType))
+}
+
+func typeRefused(reason string) *refusal {
+	return &refusal{
+		status: http.StatusUnsupportedMediaType, outcome: refusedType, text: "content type not taken", reason: reason,
+	}
 }
 
 // readBody reads the body, the only time.
@@ -198,11 +222,7 @@ func (in *inspection) readBody() *refusal {
 
 // checkSignature upholds promise 2. The sender isn't told what was wrong.
 func (in *inspection) checkSignature() *refusal {
-	r := signature.Request{
-		Header: in.request.Header, Body: in.body, Method: in.request.Method,
-		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery),
-	}
-	err := in.route.source.Verifier().Verify(r, in.route.source.Keys(), in.now)
+	err := in.verify(in.route.source.Keys())
 	if err == nil {
 		return nil
 	}
@@ -217,6 +237,13 @@ func (in *inspection) checkSignature() *refusal {
 		no.step, no.reason = failed.Step, failed.Err.Error()+": "+failed.Reason
 	}
 	return no
+}
+
+func (in *inspection) verify(keys []signature.Key) error {
+	return in.route.source.Verifier().Verify(signature.Request{
+		Header: in.request.Header, Body: in.body, Method: in.request.Method,
+		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery),
+	}, keys, in.now)
 }
 
 // checkStructure demands strict JSON where an expression looks into the body:

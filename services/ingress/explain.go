@@ -35,12 +35,15 @@ type Step struct {
 type Explanation struct {
 	// Source is the source that the request was held against.
 	Source string `json:"source"`
-	// Accepted says that it would be stored and answered 2xx.
+	// Accepted says that it would be stored and answered 2xx, or only the latter
+	// as a handshake.
 	Accepted bool `json:"accepted"`
+	// Handshake is the name of the handshake that it is, or "".
+	Handshake string `json:"handshake,omitempty"`
 	// Status is the HTTP status that it would be answered.
 	Status int `json:"status"`
 	// EventID, Type, Subject and MessageID are those of the stored message.
-	// They are empty unless the request is accepted.
+	// They are empty unless the request is accepted as an event.
 	EventID   string `json:"event_id,omitempty"`
 	Type      string `json:"type,omitempty"`
 	Subject   string `json:"subject,omitempty"`
@@ -73,10 +76,11 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 	ex := explainer{Explanation: Explanation{Source: name, Status: okStatus(src.Reply.OK)}, in: in, route: r}
 	if no := in.inspect(doorChecks, ex.passed); no != nil {
 		ex.failed(no)
-	} else if no := in.inspect(roomyChecks, ex.passed); no != nil {
+	} else if no := in.inspect(in.checksInside(), ex.passed); no != nil {
 		ex.failed(no)
+	} else if ex.Accepted = true; in.handshake != nil {
+		ex.Handshake, ex.Status = in.handshake.Name, in.response.Status
 	} else {
-		ex.Accepted = true
 		ex.EventID, ex.Type = in.event.ID, in.event.Type
 		ex.Subject, ex.MessageID = in.event.RawSubject(), in.messageID()
 	}
@@ -94,8 +98,12 @@ type explainer struct {
 
 // names lists the steps that a check consists of.
 func (ex *explainer) names(c check) []string {
-	if c.name == checkNameSignature {
+	all := ex.route.handshakes[ex.in.request.Method]
+	switch {
+	case c.name == checkNameSignature:
 		return ex.route.source.Verifier().Steps()
+	case c.name == checkNameUnsigned && len(all.unsigned) == 0 || c.name == checkNameSigned && len(all.signed) == 0:
+		return nil
 	}
 	return []string{c.name}
 }
@@ -128,7 +136,7 @@ func (ex *explainer) failed(no *refusal) {
 // notReached adds the steps behind the last one.
 func (ex *explainer) notReached() {
 	var all []string
-	for _, checks := range [][]check{doorChecks, roomyChecks} {
+	for _, checks := range [][]check{doorChecks, ex.in.checksInside()} {
 		for _, c := range checks {
 			all = append(all, ex.names(c)...)
 		}

@@ -76,7 +76,12 @@ func (s *Service) receive(ctx context.Context, in *inspection, requestID string)
 	ctx, span := startSpan(ctx, in, requestID)
 	res := internalError() // unless the end is reached
 	defer func() { endSpan(span, res) }()
-	no := in.inspect(roomyChecks, nil)
+	no := in.inspect(in.checksInside(), nil)
+	if no == nil && in.handshake != nil {
+		s.shaken(ctx, in)
+		res = result{outcome: shaken, handshake: in.handshake.Name, reply: in.response.Answer, header: in.response.Header}
+		return res
+	}
 	if no == nil {
 		if res, no = s.store(ctx, in); no != nil {
 			no.check = "store"

@@ -114,7 +114,7 @@ func (in *inspection) attribute(expr provider.TriggerExpr) (string, error) {
 // more than once or aren't UTF-8 are left out, so that whoever needs one finds
 // none.
 func (in *inspection) form() []byte {
-	if in.mediaType != "application/x-www-form-urlencoded" {
+	if in.mediaType != mediaTypeForm {
 		return nil
 	}
 	values, err := url.ParseQuery(string(in.body))

@@ -79,7 +79,7 @@ func TestSourcesArePrescribedTheirAnswers(t *testing.T) {
 	}{
 		"a body of its own":        {signed("odd", "{}"), 202, "[accepted]", "text/plain"},
 		"the same again":           {signed("odd", "{}"), 202, "[accepted]", "text/plain"},
-		"no body":                  {signed("ledger", `{"events":[]}`), 200, "", ""},
+		"no body":                  {signed("ledger", `{"events":[{}]}`), 200, "", ""},
 		"refused, as it wants":     {post("/v1/odd", "{}", "X-Signature", "00"), 498, "signature not accepted", "application/json"},
 		"refused, not for ever":    {post("/v1/code", `{"object_kind":"push"}`, "X-Gitlab-Token", "of someone else"), 503, "signature not accepted", "application/json"},
 		"refused, without a wish":  {post("/v1/alerts", `{"status":"firing"}`, "Authorization", "Bearer of someone else"), 401, "signature not accepted", "application/json"},

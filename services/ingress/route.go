@@ -25,6 +25,11 @@ type route struct {
 	limiter   *rate.Limiter // nil where the source has no limit
 	accounts  map[string]*rate.Limiter
 	origin    *origin // nil where it may send from anywhere
+
+	handshakes map[string]handshakes // by method
+	forms      bool                  // a handshake is a form, whatever events are
+	allow      string                // the methods, for Allow
+	brought    seldom                // how often secrets that handshakes bring are worth a line
 }
 
 func newRoute(name string, source provider.Source) (*route, error) {
@@ -38,6 +43,7 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	}
 	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
 	r.origin = newOrigin(name, source.Origin)
+	r.setHandshakes()
 	r.limiter, r.accounts = limiter(source.Limit), map[string]*rate.Limiter{}
 	for _, account := range source.Accounts.Names {
 		r.accounts[account] = limiter(source.AccountLimit)

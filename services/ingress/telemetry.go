@@ -109,6 +109,9 @@ func endSpan(span trace.Span, res result) {
 		if res.eventID != "" {
 			span.SetAttributes(attribute.String("tercel.event_id", res.eventID))
 		}
+		if res.handshake != "" {
+			span.SetAttributes(attribute.String("tercel.handshake", res.handshake))
+		}
 		if res.status() >= 500 {
 			span.SetStatus(codes.Error, string(res.outcome))
 		}

@@ -100,6 +100,10 @@ func printExplanation(w io.Writer, ex ingress.Explanation) error {
 		_, err := fmt.Fprintf(w, "\nrefused with %d\n", ex.Status)
 		return err
 	}
+	if ex.Handshake != "" {
+		_, err := fmt.Fprintf(w, "\nanswered with %d as handshake %s; nothing would be stored\n", ex.Status, ex.Handshake)
+		return err
+	}
 	_, err := fmt.Fprintf(w, "\naccepted as event %s\n  type     %s\n  subject  %s\n  msg id   %s\n",
 		printable(ex.EventID), printable(ex.Type), ex.Subject, ex.MessageID)
 	return err
