@@ -27,6 +27,8 @@ const MaxEcho = 4 << 10
 // it has to be.
 var ErrNotAllowed = errors.New("not allowed")
 
+const wantPart = "a part of the request such as header.X-Challenge, query.challenge, form.challenge or body.challenge"
+
 // Roots of parts.
 const (
 	rootHeader = "header"
@@ -63,7 +65,7 @@ func ParsePart(text string) (Part, error) {
 		err = errors.New("no such root")
 	}
 	if err != nil {
-		return Part{}, errors.New("a part of the request such as header.X-Challenge, query.challenge, form.challenge or body.challenge")
+		return Part{}, errors.New(wantPart)
 	}
 	return p, nil
 }

@@ -28,8 +28,9 @@ type Handshake struct {
 	// Parts are header.NAME, query.NAME, form.NAME and body.path. Required.
 	When map[string]string `yaml:"when"`
 	// Unsigned says that the provider doesn't sign it, so that anybody can make
-	// one: it is answered without a look at the signature. Its body can't be
-	// larger than [MaxEcho]. Defaults to false.
+	// one: it is answered without a look at the signature, and its body can't be
+	// larger than [MaxEcho]. Others pass the source's verification first; without
+	// a body, their query is signed in its place. Defaults to false.
 	Unsigned bool `yaml:"unsigned"`
 	// Check is the part of the request that has to be one of Secrets or Allowed;
 	// while there are none, every such request is refused. Defaults to none.
@@ -100,6 +101,9 @@ func (h *Handshake) Validate(c *config.Check) {
 	if h.Check.IsZero() && len(h.Secrets)+len(h.Allowed) > 0 {
 		c.Missing("check", "the part of the request that has to be one of these, such as query.token")
 	}
+	if h.Check.root == rootLimit || h.Brings.root == rootLimit {
+		c.Fault("", rootLimit, wantPart)
+	}
 	if h.SaveTo != "" && (h.Brings.IsZero() || !filepath.IsAbs(h.SaveTo)) {
 		c.Fault("save_to", "", "an absolute path, and brings")
 	}
@@ -115,8 +119,8 @@ func (h *Handshake) validateWhen(c *config.Check) {
 	for _, key := range slices.Sorted(maps.Keys(h.When)) {
 		part, err := ParsePart(key)
 		switch {
-		case err != nil:
-			c.Fault("when."+key, "", err.Error())
+		case err != nil || part.root == rootLimit:
+			c.Fault("when."+key, "", wantPart)
 		case h.When[key] == "":
 			c.Fault("when."+key, "", `the text that it has to have, or "*" for any`)
 		default:

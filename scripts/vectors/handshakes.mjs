@@ -75,6 +75,11 @@ const table = [
     answer: () => ({ status: 200, type: '', body: '', headers: { 'WebHook-Allowed-Origin': 'other.example.com', 'WebHook-Allowed-Rate': '180' } }),
   },
   {
+    preset: 'x', name: 'crc', value: 'MGVkYzBiMmMtY2E2Ny00ZWUx', origin: 'signed by node:crypto and answered as in twitter-autohook 1.7.2 (npm)',
+    make: (v) => ({ method: 'GET', query: `?crc_token=${encodeURIComponent(v)}&nonce=MTc2OTUxODI5MjkxNA`, headers: [] }),
+    answer: (v, key) => ({ status: 200, type: object, body: JSON.stringify({ response_token: 'sha256=' + createHmac('sha256', key).update(v).digest('base64') }) }),
+  },
+  {
     preset: 'okta', name: 'verification', value: 'Me_rShK8JHsTnbyYrWXCEoMGbM_zsZ6k0hLPZ_Pg',
     make: (v) => ({ method: 'GET', headers: [['X-Okta-Verification-Challenge', v]] }), answer: (v) => ({ status: 200, type: object, body: JSON.stringify({ verification: v }) }),
   },
@@ -98,7 +103,7 @@ async function cases(h, p, push) {
   const add = (name, request, want, secrets = [known(secret)]) => push({ name: name + (h.suffix ?? ''), handshake: h.name, secrets, ...(h.config ? { config: h.config } : {}), ...request, want })
   const sign = async (request, key = secret) => {
     if (h.unsigned) return request
-    const extra = (await p.sign(key, request.body ?? '', { id: 'msg_1', ms: handshakesAt, url: p.url, method: request.method })).filter(([n]) => p.signature.includes(n) || n.includes('imestamp'))
+    const extra = (await p.sign(key, request.body ?? (request.query ?? '').slice(1), { id: 'msg_1', ms: handshakesAt, url: p.url, method: request.method })).filter(([n]) => p.signature.includes(n) || n.includes('imestamp'))
     return { ...request, headers: [...request.headers, ...extra] }
   }
   const right = await sign(h.make(h.value))
@@ -107,6 +112,7 @@ async function cases(h, p, push) {
     add('wrong secret', await sign(h.make(h.value), other), { status: 401 })
     add('not signed', h.make(h.value), { status: 401 })
     add('rotated', right, h.answer(h.value, secret), [known(other), known(secret)])
+    if (right.query) add('tampered', { ...right, query: right.query.replace('MG', 'MH') }, { status: 401 })
     if (right.body) add('tampered', { ...right, body: right.body.replace(/[05]/, '1') }, { status: 401 })
   }
   if (h.value) {

@@ -405,6 +405,7 @@ function generic() {
     standard('clerk', 'svix', 'svix', '{"type":"user.created","object":"event","data":{}}', { type: 'user.created', id: 'msg_2b9f' }),
     bare('miniflux', 'X-Miniflux-Signature', { body: '{"event_type":"new_entries","entries":[{"id":6}]}', event: { type: 'new_entries' } }),
     bare('hmac', 'X-Signature', { body, event }),
+    bare('x', 'x-twitter-webhooks-signature', { prefix: 'sha256=', encoding: 'base64', origin: 'signed by node:crypto as in twitter-autohook 1.7.2 (npm)', body: '{"data":{"event_type":"profile.update.bio","payload":{"after":"here"}}}', event: { type: 'profile.update.bio' } }),
     bare('meta', 'X-Hub-Signature-256', { prefix: 'sha256=', body: '{"object":"page","entry":[{"id":"108","time":1760000000,"changes":[{"field":"feed","value":{"item":"like"}}]}]}', event: { type: 'page' } }),
     credential('token', 'X-Webhook-Token', (key) => key),
     credential('bearer', 'Authorization', bearer),
