@@ -51,10 +51,8 @@ func decode(data []byte) ([]mark, error) {
 }
 
 func found(m *jetstream.RawStreamMsg) Found {
-	return Found{
-		Sequence: m.Sequence, StoredAt: m.Time,
-		EventID: m.Header.Get(event.HeaderID), DeliveryID: m.Header.Get(event.HeaderDeliveryID),
-	}
+	e, _ := event.FromHeader(m.Header) // as much as can be read of it
+	return Found{Sequence: m.Sequence, StoredAt: m.Time, EventID: e.ID, DeliveryID: e.DeliveryID}
 }
 
 // loop writes and reads marks until Close.

@@ -57,6 +57,10 @@ import (
 type Config struct {
 	// Horizon is how far back marks are kept and read. Required.
 	Horizon time.Duration
+	// Window is the stream's dedup window. A repeat that comes within it needs no
+	// reading if this process has stored the first of late: the stream would tell
+	// it without reading, too. Defaults to none.
+	Window time.Duration
 	// Memory bounds the table. When it is full, the oldest marks go before
 	// their time. Defaults to 32MiB, which is 3 million ids; the least is 2MiB.
 	Memory config.Bytes
@@ -84,6 +88,8 @@ type Index struct {
 	table table
 	fresh []mark           // not written yet
 	raw   jetstream.Stream // nil until it was asked for
+
+	lately lately
 
 	next    uint64 // the sequence in TERCEL_SEEN to read next, 0 before the first; the loop's own
 	healthy bool   // the last exchange with the server went well; the loop's own
@@ -173,6 +179,9 @@ func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for _, seq := range candidates[:n] {
+		if o, ok := x.own(seq); ok && o.msgID == msgID && time.Since(o.StoredAt) < horizon {
+			return o.Found, true
+		}
 		m, err := x.get(ctx, seq)
 		if err == nil && m.Header.Get(jetstream.MsgIDHeader) == msgID && time.Since(m.Time) < horizon {
 			return found(m), true
@@ -181,8 +190,16 @@ func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (
 	return Found{}, false
 }
 
+// own returns what this process has stored at a sequence within the window.
+func (x *Index) own(sequence uint64) (own, bool) {
+	return x.lately.at(sequence, time.Now().Add(-x.cfg.Window))
+}
+
 // At returns what is stored at a sequence of TERCEL_RAW, or [ErrNotFound].
 func (x *Index) At(ctx context.Context, sequence uint64) (Found, error) {
+	if o, ok := x.own(sequence); ok {
+		return o.Found, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	m, err := x.get(ctx, sequence)
@@ -207,6 +224,13 @@ func (x *Index) Mark(msgID string, sequence uint64) {
 	}
 }
 
+// Stored is [Index.Mark] for the first message with this Nats-Msg-Id, which the
+// stream has just acknowledged, and notes what is in it.
+func (x *Index) Stored(msgID string, first Found) {
+	x.lately.add(msgID, first)
+	x.Mark(msgID, first.Sequence)
+}
+
 // maxFresh bounds the marks that wait for a server that takes none. Later ones
 // are known to this process only.
 const maxFresh = 1 << 17
@@ -220,7 +244,8 @@ func (x *Index) add(m mark, at time.Time) {
 }
 
 func hash(msgID string) uint32 {
-	sum := sha256.Sum256([]byte(msgID))
+	var buf [512]byte // so that it stays on the stack
+	sum := sha256.Sum256(append(buf[:0], msgID...))
 	return binary.BigEndian.Uint32(sum[:])
 }
 

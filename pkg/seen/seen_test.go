@@ -263,3 +263,43 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+// Promise 4: what this process has stored itself within the stream's window is
+// known without the server, and nothing else is.
+func TestOwnMessagesNeedNoReadingWithinTheWindow(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	id := "orders:_:own"
+	first := seen.Found{Sequence: f.store(id), StoredAt: time.Now(), EventID: "event of " + id}
+	other := f.store("orders:_:other")
+	window := func(d time.Duration) func(*seen.Config) { return func(c *seen.Config) { c.Window = d } }
+	within, beyond := f.index(window(time.Minute)), f.index(window(time.Nanosecond))
+	for _, x := range []*seen.Index{within, beyond} {
+		x.Stored(id, first)
+		x.Mark("orders:_:other", other)
+	}
+	f.server.Stop()
+	for name, tt := range map[string]struct {
+		x    *seen.Index
+		id   string
+		want bool
+	}{
+		"its own":            {within, id, true},
+		"another's":          {within, "orders:_:other", false},
+		"beyond the window":  {beyond, id, false},
+		"never stored at it": {within, "orders:_:new", false},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		found, ok := tt.x.Find(ctx, tt.id, time.Hour)
+		cancel()
+		if ok != tt.want || ok && found != first {
+			t.Errorf("%s: Find() = %+v, %t, want %t", name, found, ok, tt.want)
+		}
+	}
+	if found, err := within.At(t.Context(), first.Sequence); err != nil || found != first {
+		t.Errorf("At() = %+v, %v", found, err)
+	}
+	if _, ok := within.Find(t.Context(), id, time.Nanosecond); ok {
+		t.Error("a message older than the horizon is a repeat's first")
+	}
+}

@@ -149,9 +149,7 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	if err != nil {
 		return result{}, storeRefusal(err)
 	}
-	if in.route.horizon > 0 {
-		s.seen.Mark(msgID, ack.Sequence)
-	}
+	s.mark(in, msgID, ack)
 	if ack.Duplicate {
 		return s.repeated(ctx, in, ack.Sequence), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/seen"
 )
 
@@ -50,6 +51,19 @@ func (s *Service) late(ctx context.Context, in *inspection, msgID string) (resul
 		l = lineWindow
 	}
 	return s.absorbed(ctx, in, first, l), true
+}
+
+// mark notes where the event is stored, for the repeats that come later.
+func (s *Service) mark(in *inspection, msgID string, ack publish.Ack) {
+	switch {
+	case in.route.horizon == 0:
+	case ack.Duplicate:
+		s.seen.Mark(msgID, ack.Sequence)
+	default:
+		s.seen.Stored(msgID, seen.Found{
+			Sequence: ack.Sequence, StoredAt: time.Now(), EventID: in.event.ID, DeliveryID: in.event.DeliveryID,
+		})
+	}
 }
 
 // repeated is the outcome of what JetStream's window has told to be a repeat.

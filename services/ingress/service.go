@@ -180,7 +180,7 @@ func (s *Service) openSeen() error {
 	if longest == 0 {
 		return nil
 	}
-	cfg := seen.Config{Horizon: longest, Memory: s.cfg.DedupMemory}
+	cfg := seen.Config{Horizon: longest, Window: s.cfg.Streams.DedupWindow, Memory: s.cfg.DedupMemory}
 	if w := s.cfg.Streams.DedupWindow; w > 0 { // marks must have gone round before it ends
 		cfg.Flush = min(2*time.Second, w/4)
 	}
