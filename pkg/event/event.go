@@ -81,14 +81,20 @@ type Event struct {
 	TriggerSequence uint64
 }
 
+// headers is how many a message mostly has, those of its publication included.
+const headers = 14
+
 // Header returns e as message headers, without Nats-Msg-Id and traceparent,
 // which belong to the act of publishing. Values are encoded as the CloudEvents
 // NATS binding says, so none can break out of its header.
 func (e Event) Header() nats.Header {
-	h := make(nats.Header, 16)
+	h := make(nats.Header, headers)
+	values := make([]string, 0, headers) // of all, so that they are one allocation
 	set := func(name, value string) {
 		if value != "" {
-			h[name] = []string{encodeHeader(value)}
+			values = append(values, encodeHeader(value))
+			last := len(values)
+			h[name] = values[last-1 : last : last]
 		}
 	}
 	set(HeaderSpecVersion, "1.0")

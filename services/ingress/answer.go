@@ -1,11 +1,12 @@
 package ingress
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tercelhq/tercel/pkg/provider"
 )
@@ -73,27 +74,24 @@ func okStatus(reply provider.Answer) int {
 	return http.StatusOK
 }
 
-// answer is the body of every answer but those that a source prescribes.
-type answer struct {
-	Status    string `json:"status,omitempty"`
-	ID        string `json:"id,omitempty"`
-	Error     string `json:"error,omitempty"`
-	RequestID string `json:"request_id"`
-}
+// Values of headers that are the same in all answers, made once. They must not
+// be changed.
+var (
+	noStore  = []string{"no-store"}
+	noSniff  = []string{"nosniff"}
+	jsonType = []string{"application/json"}
+)
 
 func (r result) write(w http.ResponseWriter, requestID string) {
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Request-Id", requestID)
+	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
+	h["X-Request-Id"] = []string{requestID}
 	if r.refused == nil && r.reply.Status != 0 {
 		r.prescribed(w)
 		return
 	}
-	h.Set("Content-Type", "application/json")
-	a := answer{RequestID: requestID, Status: string(r.outcome), ID: r.eventID}
+	h["Content-Type"] = jsonType
 	if no := r.refused; no != nil {
-		a.Status, a.Error = "", no.text
 		if no.header != "" {
 			h.Set(no.header, no.value)
 		}
@@ -101,13 +99,30 @@ func (r result) write(w http.ResponseWriter, requestID string) {
 			h.Set("Retry-After", strconv.Itoa(seconds(no.retryAfter)))
 		}
 	}
-	body, err := json.Marshal(a)
-	if err != nil { // strings always can be
-		body = []byte("{}")
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(r.status())
-	_, _ = w.Write(append(body, '\n')) // a sender that has gone can't be told so
+	_, _ = w.Write(r.body(requestID)) // a sender that has gone can't be told so
+}
+
+// body is what every answer says but those that a source prescribes. net/http
+// counts its bytes.
+func (r result) body(requestID string) []byte {
+	b := append(make([]byte, 0, 160), '{')
+	member := func(name, value string) {
+		if value != "" {
+			b = append(append(append(b, '"'), name...), `":`...)
+			b, _ = jsontext.AppendQuote(b, value) // what isn't UTF-8 is replaced
+			b = append(b, ',')
+		}
+	}
+	if r.refused == nil {
+		member("status", string(r.outcome))
+		member("id", r.eventID)
+	} else {
+		member("error", r.refused.text)
+	}
+	member("request_id", requestID)
+	b[len(b)-1] = '}'
+	return append(b, '\n')
 }
 
 // prescribed writes the answer that the source wants.

@@ -73,7 +73,7 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 
 // receive reads, checks and stores what handle has let in.
 func (s *Service) receive(ctx context.Context, in *inspection, requestID string) result {
-	ctx, span := startSpan(ctx, in, requestID)
+	ctx, span := s.meter.startSpan(ctx, in, requestID)
 	res := internalError() // unless the end is reached
 	defer func() { endSpan(span, res) }()
 	no := in.inspect(in.checksInside(), nil)
@@ -96,9 +96,9 @@ func (s *Service) receive(ctx context.Context, in *inspection, requestID string)
 	return res
 }
 
-func internalError() result {
-	return refuse(&refusal{status: http.StatusInternalServerError, outcome: failed, text: "internal error"})
-}
+func internalError() result { return refuse(internal) }
+
+var internal = &refusal{status: http.StatusInternalServerError, outcome: failed, text: "internal error"}
 
 func refuse(no *refusal) result { return result{outcome: no.outcome, refused: no} }
 

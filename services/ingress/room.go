@@ -13,9 +13,8 @@ type room struct {
 	bytes  int64
 	shared bool // there is more than one source
 
-	mu   sync.Mutex // guards those below
-	all  load
-	each map[*route]load
+	mu  sync.Mutex // guards those below, and each route's taken
+	all load
 }
 
 // load is how much is taken up.
@@ -28,7 +27,7 @@ type load struct {
 func (r *room) enter(source *route, size int64) (leave func(), no *refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := r.each[source]
+	own := source.taken
 	if r.all.requests >= r.places || r.shared && own.requests >= max(r.places/2, 1) {
 		return nil, crowded("too many requests in hand")
 	}
@@ -45,9 +44,10 @@ func (r *room) enter(source *route, size int64) (leave func(), no *refusal) {
 }
 
 func (r *room) add(source *route, requests int, bytes int64) {
-	own := r.each[source]
-	r.each[source] = load{own.requests + requests, own.bytes + bytes}
-	r.all = load{r.all.requests + requests, r.all.bytes + bytes}
+	for _, l := range []*load{&r.all, &source.taken} {
+		l.requests += requests
+		l.bytes += bytes
+	}
 }
 
 // inHand is how many requests there are.

@@ -25,6 +25,8 @@ type route struct {
 	limiter   *rate.Limiter // nil where the source has no limit
 	accounts  map[string]*rate.Limiter
 	origin    *origin // nil where it may send from anywhere
+	taken     load    // of the service's room, which guards it
+	span      string  // what a request's span is called
 
 	handshakes map[string]handshakes // by method
 	forms      bool                  // a handshake is a form, whatever events are
@@ -41,7 +43,7 @@ func newRoute(name string, source provider.Source) (*route, error) {
 	if source.Verifier() == nil || source.Verifier().NeedsKey() && len(source.Keys()) == 0 {
 		return nil, fmt.Errorf("source %s: no signature scheme or no secret", name)
 	}
-	r := &route{name: name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
+	r := &route{name: name, span: "receive " + name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
 	r.origin = newOrigin(name, source.Origin)
 	r.setHandshakes()
 	r.limiter, r.accounts = limiter(source.Limit), map[string]*rate.Limiter{}

@@ -137,9 +137,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps, meter: meter, routes: make(map[string]*route, len(cfg.Sources)),
-		room: &room{
-			places: cfg.MaxInFlight, bytes: int64(cfg.BodyBudget), shared: len(cfg.Sources) > 1, each: map[*route]load{},
-		},
+		room:  &room{places: cfg.MaxInFlight, bytes: int64(cfg.BodyBudget), shared: len(cfg.Sources) > 1},
 		ready: make(chan struct{}), state: starting,
 	}
 	for name, source := range cfg.Sources {

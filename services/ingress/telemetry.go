@@ -18,12 +18,25 @@ const scope = "github.com/tercelhq/tercel/services/ingress"
 // meter counts requests. Attribute sets are made once for each source and
 // outcome: building them costs more than counting.
 type meter struct {
+	tracer   trace.Tracer
 	answers  metric.Int64Counter
 	duration metric.Float64Histogram
 	bytes    metric.Int64Counter
 	repeats  metric.Int64Counter
-	sets     map[labels]metric.MeasurementOption
-	absorbs  map[absorption]metric.MeasurementOption
+	sets     map[labels]options
+	absorbs  map[absorption]options
+}
+
+// options are what a measurement with a set of attributes is made with, in
+// slices of their own so that none has to be made for it.
+type options struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
+
+func optionsOf(attributes ...attribute.KeyValue) options {
+	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
+	return options{[]metric.AddOption{o}, []metric.RecordOption{o}}
 }
 
 // absorption is what tercel.duplicates.absorbed is counted by.
@@ -40,7 +53,7 @@ type labels struct {
 }
 
 func newMeter(sources []string) (*meter, error) {
-	m, errs := &meter{sets: map[labels]metric.MeasurementOption{}, absorbs: map[absorption]metric.MeasurementOption{}}, [4]error{}
+	m, errs := &meter{tracer: otel.Tracer(scope), sets: map[labels]options{}, absorbs: map[absorption]options{}}, [4]error{}
 	om := otel.Meter(scope)
 	m.answers, errs[0] = om.Int64Counter("tercel.requests.answered", metric.WithUnit("{request}"),
 		metric.WithDescription("Webhook requests answered, by source and outcome."))
@@ -59,18 +72,17 @@ func newMeter(sources []string) (*meter, error) {
 	for _, source := range slices.Concat(sources, []string{""}) {
 		for _, o := range slices.Concat(outcomes, []outcome{""}) {
 			l := labels{source, o}
-			m.sets[l] = l.option()
+			m.sets[l] = l.options()
 		}
 		for _, l := range lines {
-			m.absorbs[absorption{source, l}] = metric.WithAttributeSet(attribute.NewSet(
-				attribute.String("source", source), attribute.String("line", string(l))))
+			m.absorbs[absorption{source, l}] = optionsOf(attribute.String("source", source), attribute.String("line", string(l)))
 		}
 	}
 	return m, nil
 }
 
 func (m *meter) absorbed(ctx context.Context, source string, l line) {
-	m.repeats.Add(ctx, 1, m.absorbs[absorption{source, l}])
+	m.repeats.Add(ctx, 1, m.absorbs[absorption{source, l}].add...)
 }
 
 func (m *meter) answered(ctx context.Context, in *inspection, res result, took time.Duration) {
@@ -78,14 +90,15 @@ func (m *meter) answered(ctx context.Context, in *inspection, res result, took t
 	if in.route != nil {
 		l.source = in.route.name
 	}
-	m.answers.Add(ctx, 1, m.sets[l])
-	m.duration.Record(ctx, took.Seconds(), m.sets[l])
+	set := m.sets[l]
+	m.answers.Add(ctx, 1, set.add...)
+	m.duration.Record(ctx, took.Seconds(), set.record...)
 	if len(in.body) > 0 {
-		m.bytes.Add(ctx, int64(len(in.body)), m.sets[labels{source: l.source}])
+		m.bytes.Add(ctx, int64(len(in.body)), m.sets[labels{source: l.source}].add...)
 	}
 }
 
-func (l labels) option() metric.MeasurementOption {
+func (l labels) options() options {
 	var kvs []attribute.KeyValue
 	if l.source != "" {
 		kvs = append(kvs, attribute.String("source", l.source))
@@ -93,14 +106,20 @@ func (l labels) option() metric.MeasurementOption {
 	if l.outcome != "" {
 		kvs = append(kvs, attribute.String("outcome", string(l.outcome)))
 	}
-	return metric.WithAttributeSet(attribute.NewSet(kvs...))
+	return optionsOf(kvs...)
 }
 
+var spanOptions = []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer)}
+
 // startSpan begins a trace. One that the request claims to be part of is
-// anybody's invention, and isn't continued.
-func startSpan(ctx context.Context, in *inspection, requestID string) (context.Context, trace.Span) {
-	return otel.Tracer(scope).Start(ctx, "receive "+in.route.name, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("tercel.source", in.route.name), attribute.String("tercel.request_id", requestID)))
+// anybody's invention, and isn't continued. Only a trace that somebody takes is
+// given attributes.
+func (m *meter) startSpan(ctx context.Context, in *inspection, requestID string) (context.Context, trace.Span) {
+	ctx, span := m.tracer.Start(ctx, in.route.span, spanOptions...)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("tercel.source", in.route.name), attribute.String("tercel.request_id", requestID))
+	}
+	return ctx, span
 }
 
 func endSpan(span trace.Span, res result) {
