@@ -29,6 +29,8 @@ const table = [
     (v, key) => ({ status: 200, type: object, body: JSON.stringify({ plainToken: v, encryptedToken: createHmac('sha256', key).update(v).digest('hex') }) }), { signs: true }),
   post('discord', 'ping', undefined, () => '{"version":1,"application_id":"1234560123453231555","type":0}', () => ({ status: 204, type: '', body: '' }),
     { origin: `signed by node:crypto, as ${version('discord-interactions')} (npm) accepts it` }),
+  post('discord', 'interactions-ping', undefined, () => '{"application_id":"1234560123453231555","id":"1198561","token":"aW50ZXJhY3Rpb24","type":1,"user":{"id":"7"},"version":1}',
+    () => ({ status: 200, type: object, body: '{"type":1}' })),
   post('xero', 'intent-to-receive', undefined, () => '{"events":[],"firstEventSequence":0,"lastEventSequence":0,"entropy":"S0m3r4Nd0m"}', () => ({ status: 200, type: '', body: '' })),
   {
     preset: 'dropbox', name: 'challenge', unsigned: true, value: 'A2b-nq31x',

@@ -175,13 +175,14 @@ func TestNoPipelineIsSaidSo(t *testing.T) {
 
 // What init writes is what check takes, also once its proposals are taken up.
 func TestInitWritesAFileThatChecks(t *testing.T) {
-	for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX", "SQUARE"} {
+	for _, name := range []string{"ORDERS", "GITHUB", "STRIPE", "STANDARD_WEBHOOKS", "MINIFLUX", "SQUARE", "META", "NOTION"} {
 		t.Setenv(name+"_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
+		t.Setenv(name+"_HANDSHAKE", "a token")
 		t.Setenv(name+"_API_TOKEN", "token")
 	}
-	proposal := regexp.MustCompile(`(?m)^( *)# ((api|resources|destinations|warehouse|archive|order|triggers|id|get|version|reconcile):.*)$`)
+	proposal := regexp.MustCompile(`(?m)^( *)# ((api|handshakes|resources|destinations|warehouse|archive|order|triggers|id|get|version|reconcile):.*)$`)
 	deeper := regexp.MustCompile(`(?m)^( *)# ( +[a-z]+:.*)$`)
-	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux", "square"} {
+	for _, preset := range []string{"", "github", "stripe", "standard-webhooks", "miniflux", "square", "meta", "notion"} {
 		path := filepath.Join(t.TempDir(), "tercel.yaml")
 		args := []string{"init", "-o", path}
 		if preset != "" {
@@ -212,6 +213,24 @@ func TestInitWritesAFileThatChecks(t *testing.T) {
 			if src.API.Base == "" || src.API.Token.IsZero() == (len(src.API.Headers) == 0) {
 				t.Errorf("preset %q: source %s has no API of the proposals:\n%s", preset, name, text)
 			}
+			for shake, h := range src.Handshakes {
+				if !h.Check.IsZero() && len(h.Secrets) == 0 || !h.Brings.IsZero() && h.SaveTo == "" {
+					t.Errorf("preset %q: handshake %s has nothing of the proposals:\n%s", preset, shake, text)
+				}
+			}
+		}
+	}
+}
+
+// verify knows handshakes, which are answered and not stored.
+func TestVerifyKnowsHandshakes(t *testing.T) {
+	t.Setenv("DROPBOX_WEBHOOK_SECRET", "a secret of enough length")
+	path := filepath.Join(t.TempDir(), "tercel.yaml")
+	ok(t, "init", "-o", path, "--preset", "dropbox")
+	for query, want := range map[string]string{"?challenge=a": "answered with 200 as handshake challenge; nothing would be stored", "": "refused with 400"} {
+		o := tercel(t, "GET /v1/dropbox"+query+" HTTP/1.1\nHost: a\n\n", "verify", "-c", path, "--source", "dropbox", "-")
+		if (o.code == boot.OK) != (query != "") || !strings.Contains(o.out, want) {
+			t.Errorf("%q: exit %d, %s%s, want %q", query, o.code, o.out, o.err, want)
 		}
 	}
 }

@@ -106,6 +106,7 @@ func presetFile(name string, p *provider.Preset) string {
 	if p.SignsURL() {
 		fmt.Fprintf(&b, "    public_url: https://hooks.example.com/v1/%s  # as you told it to the sender, who signs it\n", name)
 	}
+	b.WriteString(handshakeProposals(name, env, p))
 	api := fmt.Sprintf("token: env:%s_API_TOKEN", env)
 	if p.API.TokenHeader != "" {
 		api = fmt.Sprintf("headers: {%s: env:%s_API_TOKEN}", p.API.TokenHeader, env)
@@ -127,4 +128,22 @@ func presetFile(name string, p *provider.Preset) string {
 	}
 	fmt.Fprintf(&b, "    # %s:\n    # api: {%s}\n    # resources: [%s]\n", purpose, api, strings.Join(names, ", "))
 	return b.String() + fileTail
+}
+
+// handshakeProposals are what a user may have to say of the preset's handshakes.
+func handshakeProposals(name, env string, p *provider.Preset) string {
+	var b strings.Builder
+	for _, shake := range slices.Sorted(maps.Keys(p.Handshakes)) {
+		h := p.Handshakes[shake]
+		if !h.Check.IsZero() {
+			fmt.Fprintf(&b, "    # It tests the address; what %s of the test has to be, for it to pass:\n", h.Check)
+			fmt.Fprintf(&b, "    # handshakes: {%s: {secrets: [env:%s_HANDSHAKE]}}  # or allowed: [TEXT], where it is no secret\n", shake, env)
+		}
+		if !h.Brings.IsZero() {
+			b.WriteString("    # A test of the address brings the secret, so begin with one that you make up. To have\n")
+			b.WriteString("    # it in a file, from which you take it once the provider has confirmed it:\n")
+			fmt.Fprintf(&b, "    # handshakes: {%s: {save_to: /var/lib/tercel/%s-secret}}\n", shake, name)
+		}
+	}
+	return b.String()
 }
