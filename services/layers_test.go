@@ -80,7 +80,8 @@ var layers = []layer{
 
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
-	{"services/internal/bench", []string{"pkg", "services/internal/embednats"}},
+	{"services/internal/pgtest", nil},
+	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/simulator", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
@@ -130,7 +131,7 @@ var reservations = []reservation{
 	{
 		path:  "github.com/jackc/pgx",
 		users: []string{"services/sink/internal/postgres"},
-		tests: []string{"services/e2e"},
+		tests: []string{"services/e2e", "services/sink"},
 		why:   "a database belongs to its destination",
 	},
 	{
@@ -160,6 +161,12 @@ var reservations = []reservation{
 		users: []string{"services/cmd/tercel", "services/internal/bench"},
 		tests: []string{"services/e2e", "services/internal/simulator"},
 		why:   "only the all-in-one brings its own server",
+	},
+	{
+		path:  module + "services/internal/pgtest",
+		users: []string{"services/internal/bench"},
+		tests: []string{""},
+		why:   "it is made for tests and benchmarks",
 	},
 	{
 		path:  module + "services/internal/simulator",

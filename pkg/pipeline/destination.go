@@ -11,6 +11,8 @@ import (
 // Destination takes the enriched events that it subscribes to. It has exactly
 // one kind.
 type Destination struct {
+	// Postgres writes to a PostgreSQL database.
+	Postgres *Postgres `yaml:"postgres"`
 	// SQLite writes to a database file.
 	SQLite *SQLite `yaml:"sqlite"`
 	// Files writes NDJSON files.
@@ -26,6 +28,7 @@ var kinds = []struct {
 	name string
 	is   func(Destination) bool
 }{
+	{"postgres", func(d Destination) bool { return d.Postgres != nil }},
 	{"sqlite", func(d Destination) bool { return d.SQLite != nil }},
 	{"files", func(d Destination) bool { return d.Files != nil }},
 }

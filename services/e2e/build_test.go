@@ -47,16 +47,3 @@ func program(t *testing.T, name string) string {
 	}
 	return filepath.Join(binDir, name)
 }
-
-// need ends the test when the machine lacks something: loudly in CI, as a skip
-// on a newcomer's machine.
-func need(t *testing.T, what string, err error) {
-	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("this test needs %s: %v", what, err)
-	default:
-		t.Skipf("LEFT OUT: this test needs %s: %v", what, err)
-	}
-}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // reads the destination
+
+	"github.com/tercelhq/tercel/services/internal/pgtest"
 )
 
 const (
@@ -202,21 +203,20 @@ func startMiniflux(t *testing.T, webhook string) *miniflux {
 	if err := buildMiniflux(); err != nil {
 		t.Fatal(err)
 	}
-	pg := startPostgres(t)
-	host, port, _ := net.SplitHostPort(pg)
+	pg := pgtest.Start(t).URL(pgtest.Superuser, pgtest.Database, "")
 	addr := freePort(t)
 	m := &miniflux{t: t, base: "http://" + addr}
 	(&process{
 		t: t, name: filepath.Join(binDir, "miniflux"), ready: answers(m.base + "/healthcheck"),
 		env: []string{
-			fmt.Sprintf("DATABASE_URL=postgres://tercel@%s/postgres?sslmode=disable", pg), "RUN_MIGRATIONS=1",
+			"DATABASE_URL=" + pg + "?sslmode=disable", "RUN_MIGRATIONS=1",
 			"CREATE_ADMIN=1", "ADMIN_USERNAME=" + minifluxUser, "ADMIN_PASSWORD=" + minifluxPassword,
 			"LISTEN_ADDR=" + addr, "DISABLE_SCHEDULER_SERVICE=1",
 			"FETCHER_ALLOW_PRIVATE_NETWORKS=1", "INTEGRATION_ALLOW_PRIVATE_NETWORKS=1",
 		},
 	}).start()
 	// Its API doesn't set up webhooks; its web page writes these columns.
-	psql := exec.Command("psql", "-h", host, "-p", port, "-U", "tercel", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c",
+	psql := exec.Command("psql", "-d", pg, "-v", "ON_ERROR_STOP=1", "-c",
 		fmt.Sprintf("UPDATE integrations SET webhook_enabled = 't', webhook_url = '%s', webhook_secret = '%s'", webhook, minifluxSecret))
 	if out, err := psql.CombinedOutput(); err != nil || !strings.Contains(string(out), "UPDATE 1") {
 		t.Fatalf("set up the webhook: %v\n%s", err, out)

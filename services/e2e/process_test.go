@@ -23,7 +23,6 @@ type process struct {
 	env   []string
 	ready func() error // nil when the program is ready, see answers and listens
 	log   string
-	cred  *syscall.Credential
 
 	cmd    *exec.Cmd
 	exited chan error // receives the exit, buffered
@@ -42,7 +41,7 @@ func (p *process) start() {
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// A test that is killed takes its programs along.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.cred}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}

@@ -18,8 +18,9 @@ import (
 // kinds are all kinds of destination, as the conformance suite needs to know
 // them: a new kind is a row here and passes the suite.
 var kinds = map[string]kind{
-	"sqlite": {place: sqlitePlace},
-	"files":  {place: filesPlace, cannot: filesCannot},
+	"postgres": {place: postgresPlace},
+	"sqlite":   {place: sqlitePlace},
+	"files":    {place: filesPlace, cannot: filesCannot},
 }
 
 // kind is one kind of destination.
@@ -145,15 +146,18 @@ func TestEveryKindIsThere(t *testing.T) {
 		t.Errorf("the suite has %v, want %v", got, want)
 	}
 	for name, k := range kinds {
-		p := k.place(t)
-		d := p.destination(t)
-		if kind, err := d.Kind(); kind != name || err != nil {
-			t.Errorf("the place of %s is of kind %s, %v", name, kind, err)
-		}
-		for what := range k.cannot {
-			if !slices.ContainsFunc(suite, func(c conformance) bool { return c.name == what }) {
-				t.Errorf("%s can't %q, which is no test", name, what)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := k.place(t)
+			d := p.destination(t)
+			if kind, err := d.Kind(); kind != name || err != nil {
+				t.Errorf("its place is of kind %s, %v", kind, err)
 			}
-		}
+			for what := range k.cannot {
+				if !slices.ContainsFunc(suite, func(c conformance) bool { return c.name == what }) {
+					t.Errorf("it can't %q, which is no test", what)
+				}
+			}
+		})
 	}
 }

@@ -3,11 +3,13 @@ package sink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 	"github.com/tercelhq/tercel/services/sink/internal/ndjson"
+	"github.com/tercelhq/tercel/services/sink/internal/postgres"
 	"github.com/tercelhq/tercel/services/sink/internal/sqlite"
 )
 
@@ -40,8 +42,9 @@ type plan struct {
 // file. What each promises is tested by the conformance suite, which has a row
 // for each too.
 var kinds = map[string]func(setup) (plan, error){
-	"sqlite": planSQLite,
-	"files":  planFiles,
+	"postgres": planPostgres,
+	"sqlite":   planSQLite,
+	"files":    planFiles,
 }
 
 func newPlan(s setup) (plan, error) {
@@ -50,6 +53,18 @@ func newPlan(s setup) (plan, error) {
 		return plan{}, err
 	}
 	return kinds[kind](s)
+}
+
+func planPostgres(s setup) (plan, error) {
+	c := postgres.Config{
+		DSN: s.Postgres.DSN.Reveal(), Name: s.name, Records: s.Postgres.Mode != pipeline.Insert,
+		Migrate: s.Postgres.Migrate == nil || *s.Postgres.Migrate,
+	}
+	target, err := postgres.Check(c.DSN)
+	if err != nil {
+		return plan{}, fmt.Errorf("postgres.%w", err)
+	}
+	return plan{target, func(ctx context.Context) (writer, error) { return postgres.Open(ctx, c, s.log) }}, nil
 }
 
 func planSQLite(s setup) (plan, error) {

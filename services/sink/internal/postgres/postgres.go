@@ -1,0 +1,136 @@
+// Package postgres is the destination that keeps events and records in a
+// PostgreSQL database.
+//
+// Table events has every event once; table records has the newest version of
+// each record, whatever order its events came in. What an event doesn't have
+// is NULL. A batch is one transaction, sent in one piece and answered in one.
+//
+// PostgreSQL can't hold the character NUL. In JSON, where it is written as an
+// escape, it becomes U+FFFD; in ids it becomes "␀0" (and "␀" becomes "␀␀"), so
+// that no two ids become one. Times are kept to the microsecond; where their
+// order decides, the nanoseconds have a column of their own.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Bounds of a session, where the connection string sets none.
+const (
+	connectTimeout   = 10 * time.Second
+	statementTimeout = "30000" // milliseconds
+	lockTimeout      = "10000" // milliseconds
+)
+
+// Config is where and how a destination writes.
+type Config struct {
+	// DSN is the connection string. It is a secret.
+	DSN string
+	// Name is the destination's name, which the server shows with its sessions.
+	Name string
+	// Migrate makes the tables and brings them up to date.
+	Migrate bool
+	// Records keeps table records too, beside events.
+	Records bool
+}
+
+// DB is an open destination. It is safe for concurrent use.
+type DB struct {
+	pool    *pgxpool.Pool
+	target  string
+	records bool
+}
+
+// Check returns the one database that dsn names, as text without secrets, or
+// what is wrong with it. It connects nowhere.
+func Check(dsn string) (string, error) {
+	c, err := parse(dsn)
+	if err != nil {
+		return "", err
+	}
+	return target(c), nil
+}
+
+// errDSN says nothing of what was found: it may hold a password.
+var errDSN = errors.New("dsn: want a URL such as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or settings such as host=HOST dbname=DATABASE")
+
+func parse(dsn string) (*pgxpool.Config, error) {
+	c, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, errDSN
+	}
+	return c, nil
+}
+
+// target spells where c leads to in the one way by which two are compared.
+func target(c *pgxpool.Config) string {
+	t := fmt.Sprintf("postgres %s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
+	if path := c.ConnConfig.RuntimeParams["search_path"]; path != "" {
+		t += " " + path
+	}
+	return t
+}
+
+// Open connects and makes sure that all is there which writing needs: the
+// tables in their newest form, the privileges, a server that takes writes.
+// What may lose acknowledged events is logged as a warning.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
+	c, err := parse(cfg.DSN)
+	if err != nil {
+		return nil, err
+	}
+	bound(c, cfg.Name)
+	pool, err := pgxpool.NewWithConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", target(c), err)
+	}
+	d := &DB{pool: pool, target: target(c), records: cfg.Records}
+	if err := d.prepare(ctx, cfg.Migrate, log); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open %s: %w", d.target, err)
+	}
+	return d, nil
+}
+
+// bound gives sessions a name and limits where the connection string sets none.
+func bound(c *pgxpool.Config, name string) {
+	if c.ConnConfig.ConnectTimeout == 0 {
+		c.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	for key, value := range map[string]string{
+		"application_name": "tercel " + name, "statement_timeout": statementTimeout, "lock_timeout": lockTimeout,
+	} {
+		if _, set := c.ConnConfig.RuntimeParams[key]; !set {
+			c.ConnConfig.RuntimeParams[key] = value
+		}
+	}
+}
+
+func (d *DB) prepare(ctx context.Context, migrate bool, log *slog.Logger) error {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err := checkServer(ctx, conn.Conn(), log); err != nil {
+		return err
+	}
+	if migrate {
+		if err := bringUpToDate(ctx, conn.Conn()); err != nil {
+			return err
+		}
+	}
+	return d.checkTables(ctx, conn.Conn())
+}
+
+// Close ends all sessions. Writes in progress are finished.
+func (d *DB) Close() error {
+	d.pool.Close()
+	return nil
+}

@@ -1,0 +1,116 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
+)
+
+// Write writes items in one transaction and returns one result for each, in
+// their order. If the server refuses it for what may be one item's content, the
+// batch is halved until those items are alone, so that their neighbours are
+// written all the same. An error that the same item would meet again is
+// permanent.
+func (d *DB) Write(ctx context.Context, items []delivery.Item) []delivery.Result {
+	results := make([]delivery.Result, len(items))
+	_ = d.write(ctx, items, results) // the results say it
+	for i, r := range results {
+		if r.Err != nil {
+			results[i].Err = fmt.Errorf("write to %s: %w", d.target, described(r.Err))
+		}
+	}
+	return results
+}
+
+// write fills results and returns an error that the rest of the batch would
+// meet too.
+func (d *DB) write(ctx context.Context, items []delivery.Item, results []delivery.Result) error {
+	err := d.transaction(ctx, items, results)
+	if err == nil {
+		return nil
+	}
+	if cause := causeOf(err); cause == outside || len(items) == 1 {
+		copy(results, delivery.Failed(len(items), err))
+		if cause == outside {
+			return err
+		}
+		return nil
+	}
+	half := len(items) / 2
+	if err := d.write(ctx, items[:half], results[:half]); err != nil {
+		copy(results[half:], delivery.Failed(len(items)-half, err))
+		return err
+	}
+	return d.write(ctx, items[half:], results[half:])
+}
+
+// transaction writes items, all or none: what is sent in one piece outside of
+// a transaction is one.
+func (d *DB) transaction(ctx context.Context, items []delivery.Item, results []delivery.Result) error {
+	b := &pgx.Batch{}
+	order := lockOrder(items, func(a, b delivery.Item) int {
+		return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
+			cmp.Compare(a.Event.ID, b.Event.ID))
+	})
+	for _, i := range order {
+		queueEvent(b, items[i])
+	}
+	if d.records {
+		for _, i := range lockOrder(items, func(a, b delivery.Item) int {
+			return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
+				cmp.Compare(a.Event.Resource, b.Event.Resource), cmp.Compare(a.Event.RecordID, b.Event.RecordID))
+		}) {
+			queueRecord(b, items[i])
+		}
+	}
+	sent := d.pool.SendBatch(ctx, b)
+	for _, i := range order {
+		done, err := sent.Exec()
+		if err != nil {
+			_ = sent.Close() // with the same error
+			return err
+		}
+		results[i] = delivery.Result{Duplicate: done.RowsAffected() == 0}
+	}
+	// The transaction is committed when, and only when, this is no error.
+	return sent.Close()
+}
+
+// lockOrder are the places of items in an order that is the same for everyone
+// who writes the same rows, or two sinks could wait for each other. Equal ones
+// keep their order.
+func lockOrder(items []delivery.Item, compare func(a, b delivery.Item) int) []int {
+	order := make([]int, len(items))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return compare(items[i], items[j]) })
+	return order
+}
+
+func queueEvent(b *pgx.Batch, it delivery.Item) {
+	e := it.Event
+	b.Queue(insertEvent, text(e.Source), text(e.Account), text(e.ID), text(e.Type), orNull(e.Resource), orNull(e.RecordID),
+		orNull(string(e.Version)), text(string(e.Origin)), e.Deleted, orNull(e.DeliveryID), moment(e.Time), moment(e.ReceivedAt),
+		moment(e.ObservedAt), int64(it.Sequence), orNull(it.TraceID), document(it.Body))
+}
+
+// queueRecord adds the record's statement, for an event that is known too: sent
+// again, it may carry a fresher one.
+func queueRecord(b *pgx.Batch, it delivery.Item) {
+	e := it.Event
+	switch {
+	case e.Resource == "":
+	case e.Deleted:
+		b.Queue(upsertTombstone, text(e.Source), text(e.Account), text(e.Resource), text(e.RecordID),
+			moment(e.ObservedAt), nanos(e.ObservedAt), text(e.ID))
+	default:
+		b.Queue(upsertLive, text(e.Source), text(e.Account), text(e.Resource), text(e.RecordID), text(string(e.Version)),
+			moment(e.ObservedAt), nanos(e.ObservedAt), document(it.Record), document(it.Related), text(e.ID))
+	}
+}
