@@ -29,6 +29,20 @@ func WithLookupEnv(f func(name string) (value string, ok bool)) Option {
 	return func(d *decoder) { d.lookupEnv = f }
 }
 
+// WithSealed makes a [Secret] take sealed:TEXT too, whose value open returns;
+// its error, a relative clause such as "that no key opens", must quote neither.
+// With only, the other references are faults: whoever wrote the document must
+// not choose what this process reads.
+func WithSealed(open func(text string) (value string, err error), only bool) Option {
+	return func(d *decoder) { d.open, d.sealedOnly = open, only }
+}
+
+// WithFiles calls read with the path of each file that a [Secret] is read from,
+// so that it can be read again when it changes.
+func WithFiles(read func(path string)) Option {
+	return func(d *decoder) { d.files = read }
+}
+
 // Load reads the YAML file at path, at most 1 MiB, and decodes it as [Decode]
 // does. An error that is not [Faults] says why the file could not be read and
 // what to do about it, and wraps its cause.

@@ -16,9 +16,13 @@ type decoder struct {
 	file      string
 	lines     []int // characters in each line
 	lookupEnv func(string) (string, bool)
-	secret    map[ast.Node]bool // scalars that no fault may show
-	faults    Faults
-	misuse    error // a mistake of the program
+	// open opens sealed secrets, or is nil; sealedOnly faults all others.
+	open       func(text string) (string, error)
+	sealedOnly bool
+	files      func(path string) // hears of each file that a secret is in, or is nil
+	secret     map[ast.Node]bool // scalars that no fault may show
+	faults     Faults
+	misuse     error // a mistake of the program
 }
 
 // fault completes f with the place of n and keeps it.

@@ -7,6 +7,9 @@
 package topology
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -148,19 +151,48 @@ func rolling(s jetstream.StreamConfig) jetstream.StreamConfig {
 	return s
 }
 
-// Buckets returns the wanted key-value buckets.
+// Buckets returns the wanted key-value buckets, without those of
+// [AccountsBucket].
 func Buckets(c Config) []jetstream.KeyValueConfig {
-	bucket := func(name, about string) jetstream.KeyValueConfig {
-		return jetstream.KeyValueConfig{
-			Bucket: name, Description: about, History: 1, Storage: jetstream.FileStorage, Replicas: c.Replicas,
-		}
-	}
-	leases := bucket(BucketLeases, "Who runs what, for a while.")
+	leases := c.bucket(BucketLeases, "Who runs what, for a while.")
 	leases.LimitMarkerTTL = time.Second // makes per-key TTLs possible
-	dead := bucket(BucketDeadLetters, "What became of each dead letter.")
+	dead := c.bucket(BucketDeadLetters, "What became of each dead letter.")
 	dead.TTL = c.DeadLetters.MaxAge
 	return []jetstream.KeyValueConfig{
-		bucket(BucketCursors, "How far reconciliation has come."), leases,
-		bucket(BucketLedger, "Which versions of which records were seen."), dead,
+		c.bucket(BucketCursors, "How far reconciliation has come."), leases,
+		c.bucket(BucketLedger, "Which versions of which records were seen."), dead,
+	}
+}
+
+// AccountsBucket returns the bucket of that name with entries of accounts. It
+// exists where a source's accounts are in one, and is made by whoever needs it
+// first.
+func AccountsBucket(c Config, name string) jetstream.KeyValueConfig {
+	return c.bucket(name, aboutAccounts)
+}
+
+// aboutAccounts is the description of a bucket of accounts, by which
+// [AccountsBuckets] tells it from others.
+const aboutAccounts = "Accounts of sources, their secrets sealed."
+
+// AccountsBuckets lists the names of the server's buckets of accounts.
+func AccountsBuckets(ctx context.Context, js jetstream.JetStream) ([]string, error) {
+	var names []string
+	list := js.KeyValueStores(ctx)
+	for status := range list.Status() {
+		if status.Config().Description == aboutAccounts {
+			names = append(names, status.Bucket())
+		}
+	}
+	if err := list.Error(); err != nil {
+		return nil, fmt.Errorf("list buckets: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (c Config) bucket(name, about string) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: name, Description: about, History: 1, Storage: jetstream.FileStorage, Replicas: c.Replicas,
 	}
 }
