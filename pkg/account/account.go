@@ -33,6 +33,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -52,11 +53,14 @@ type Config struct {
 	Sources map[string]provider.Source
 	// Streams says how a bucket that has to be made is kept.
 	Streams topology.Config
+	// SealKeys open the entries in buckets: the pipeline file's seal_keys.
+	SealKeys []config.Secret
 }
 
 // Deps are what a [Set] borrows.
 type Deps struct {
-	// Conn is the connection to the servers that have the buckets.
+	// Conn is the connection to the servers that have the buckets. Required
+	// where there is one.
 	Conn *nats.Conn
 	Log  *slog.Logger
 }
@@ -70,9 +74,9 @@ type Set struct {
 }
 
 // Open reads the accounts and follows their changes until Close. It needs no
-// reachable server: accounts in a bucket are unknown until they were read, see
-// [Set.Loaded]. The error says which file or folder can't be read, or which key
-// is none; entries that can't be used are logged.
+// reachable server: of accounts in a bucket nothing is known until they were
+// read, see [Set.Loaded]. The error says which file or folder can't be read, or
+// which seal key is none; entries that can't be used are logged.
 func Open(cfg Config, deps Deps) (*Set, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{tables: map[string]*Table{}, stop: cancel}
@@ -84,15 +88,16 @@ func Open(cfg Config, deps Deps) (*Set, error) {
 }
 
 func (s *Set) open(ctx context.Context, cfg Config, deps Deps) error {
+	box, err := seal.New(cfg.SealKeys)
+	if err != nil {
+		return err
+	}
 	var js jetstream.JetStream
 	for name, source := range cfg.Sources {
 		if source.Accounts.IsZero() {
 			continue
 		}
-		t, err := newTable(name, source, deps.Log)
-		if err != nil {
-			return fmt.Errorf("accounts of %s: %w", name, err)
-		}
+		t := newTable(name, source, box, deps.Log.With(slog.String("source", name)))
 		s.tables[name] = t
 		switch {
 		case source.Accounts.Bucket != "":
@@ -186,31 +191,35 @@ func (s *Set) Close() {
 	}
 }
 
-// Check reads the accounts of a source that are in a file or folder, and
-// returns how many there are and everything that is wrong with their entries.
-// An error means that the place itself can't be read, or a key is none.
-func Check(name string, source provider.Source) (Count, config.Faults, error) {
-	t, err := newTable(name, source, slog.New(slog.DiscardHandler))
+// Read reads the accounts of one source that are in the pipeline file, a file or
+// a folder, as they are now, and returns them with everything that is wrong with
+// their entries. Of those in a bucket it knows nothing. An error means that the
+// place itself can't be read, or that a seal key is none.
+func Read(name string, source provider.Source, sealKeys []config.Secret) (*Table, config.Faults, error) {
+	box, err := seal.New(sealKeys)
 	if err != nil {
-		return Count{}, nil, fmt.Errorf("accounts of %s: %w", name, err)
+		return nil, nil, err
 	}
+	t := newTable(name, source, box, slog.New(slog.DiscardHandler))
 	if a := source.Accounts; a.File != "" || a.Dir != "" {
 		if err := newFiles(t).load(context.Background()); err != nil {
-			return Count{}, nil, fmt.Errorf("accounts of %s: %w", name, err)
+			return nil, nil, fmt.Errorf("accounts of %s: %w", name, err)
 		}
 	}
-	return t.Count(), t.faults(), nil
+	return t, t.faults(), nil
 }
 
-// OpenFiles is Open for one source without a server: of a bucket nothing is
-// known. It doesn't follow changes.
-func OpenFiles(name string, source provider.Source) (*Table, error) {
-	t, err := newTable(name, source, slog.New(slog.DiscardHandler))
-	if err == nil && (source.Accounts.File != "" || source.Accounts.Dir != "") {
-		err = newFiles(t).load(context.Background())
+// Fixed returns the accounts of sources that have them in the pipeline file. It
+// need not be closed. The error names a source that has them elsewhere.
+func Fixed(sources map[string]provider.Source) (*Set, error) {
+	s := &Set{tables: map[string]*Table{}, stop: func() {}}
+	for name, source := range sources {
+		switch {
+		case source.Accounts.Live():
+			return nil, fmt.Errorf("accounts of %s: they must be opened", name)
+		case !source.Accounts.IsZero():
+			s.tables[name] = newTable(name, source, nil, slog.New(slog.DiscardHandler))
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("accounts of %s: %w", name, err)
-	}
-	return t, nil
+	return s, nil
 }

@@ -183,5 +183,5 @@ func (b *bucket) item(e jetstream.KeyValueEntry, changes map[string]*item) (stri
 	if !ok {
 		old = b.table.find(name)
 	}
-	return name, b.table.read(name, text{file: b.cfg.Bucket + "/" + e.Key(), data: e.Value(), inNATS: true}, old, false)
+	return name, b.table.read(name, text{file: b.cfg.Bucket + "/" + e.Key(), data: e.Value(), sealed: true}, old, false)
 }

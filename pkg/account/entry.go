@@ -24,7 +24,7 @@ type text struct {
 	data   []byte
 	err    error // why it couldn't be read
 	keyed  bool  // data begins with the account's name
-	inNATS bool
+	sealed bool
 	stamp  stamp
 }
 
@@ -41,8 +41,8 @@ func (t *Table) read(name string, e text, old *item, again bool) *item {
 		return &same
 	}
 	a := &provider.Account{}
-	files, err := t.decode(name, e, a)
-	next.secrets = stamped(files)
+	refs, err := t.decode(name, e, a)
+	next.secrets = stamped(refs)
 	if err == nil {
 		a.Name = name
 		next.account = a
@@ -55,31 +55,27 @@ func (t *Table) read(name string, e text, old *item, again bool) *item {
 	return next
 }
 
-// decode reads an entry and makes it ready for use.
-func (t *Table) decode(name string, e text, into *provider.Account) (files []string, err error) {
-	if !provider.AccountName.MatchString(name) {
+// decode reads an entry and makes it ready for use. It returns the references
+// in it with what they stand for.
+func (t *Table) decode(name string, e text, into *provider.Account) (refs map[string]config.Secret, err error) {
+	switch {
+	case !provider.AccountName.MatchString(name):
 		return nil, fault(e, name, "a name that no account can have", "letters, digits, dots, - and _, at most 128")
-	}
-	if e.err != nil {
+	case e.err != nil:
 		return nil, e.err
-	}
-	if len(e.data) > maxEntry {
+	case len(e.data) > maxEntry:
 		return nil, fault(e, name, "an entry over 64 KiB", "a smaller one")
 	}
-	opts := []config.Option{config.WithFiles(func(path string) { files = append(files, path) })}
-	if t.keys.any() || e.inNATS {
-		// Who may write to the bucket must not choose what this process reads
-		// and sends to the source: there, only sealed secrets count.
-		opts = append(opts, config.WithSealed(func(text string) (string, error) { return t.keys.open(t.name, name, text) }, e.inNATS))
+	refs = map[string]config.Secret{}
+	opts := []config.Option{config.WithReferences(func(ref string, s config.Secret) { refs[ref] = s })}
+	if e.sealed {
+		if e.data, err = t.box.Open(label(t.name, name), e.data); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.file, err)
+		}
+		opts = append(opts, config.WithPlain())
 	}
 	if e.keyed {
-		one := map[string]provider.Account{}
-		err = config.Decode(e.file, e.data, &one, opts...)
-		found, ok := one[name]
-		if err == nil && !ok {
-			err = fault(e, name, "another account's name", "an entry that begins with this one's")
-		}
-		*into = found
+		err = decodeKeyed(name, e, into, opts)
 	} else {
 		err = config.Decode(e.file, e.data, into, opts...)
 	}
@@ -88,15 +84,28 @@ func (t *Table) decode(name string, e text, into *provider.Account) (files []str
 		for i := range faults {
 			faults[i].Line += e.line
 		}
-		return files, faults
+		return refs, faults
 	}
-	if err != nil {
-		return files, err
+	if err == nil {
+		if err = t.source.Ready(into); err != nil {
+			err = fault(e, name, err.Error(), "")
+		}
 	}
-	if err := t.source.Ready(into); err != nil {
-		return files, fault(e, name, err.Error(), "")
+	return refs, err
+}
+
+// decodeKeyed reads an entry that begins with the account's name.
+func decodeKeyed(name string, e text, into *provider.Account, opts []config.Option) error {
+	one := map[string]provider.Account{}
+	if err := config.Decode(e.file, e.data, &one, opts...); err != nil {
+		return err
 	}
-	return files, nil
+	found, ok := one[name]
+	if !ok {
+		return fault(text{file: e.file}, name, "another account's name", "an entry that begins with this one's")
+	}
+	*into = found
+	return nil
 }
 
 func fault(e text, name, found, want string) error {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/config"
 )
 
 // How files are looked at. A notice of the operating system's would be faster,
@@ -42,19 +44,30 @@ func stampOf(path string) (stamp, error) {
 	return stamp{info.ModTime().UnixNano(), info.Size()}, nil
 }
 
+// fresh tells whether the file was written just now.
+func (s stamp) fresh(now time.Time) bool {
+	age := now.Sub(time.Unix(0, s.modified))
+	return age >= 0 && age < lookEvery
+}
+
 // secretFile is a file that a secret was read from.
 type secretFile struct {
 	path  string
 	stamp stamp // zero if it wasn't there
 }
 
-// stamped notes how files are. What is written between that and their being
-// read shows at the next look.
-func stamped(paths []string) []secretFile {
+// stamped notes how the files are now that references name. One that was just
+// written may have been read before: it counts as changed at the next look.
+func stamped(refs map[string]config.Secret) []secretFile {
 	var all []secretFile
-	for _, path := range paths {
-		s, _ := stampOf(path) // one that isn't there is another one when it comes
-		all = append(all, secretFile{path, s})
+	for ref := range refs {
+		if path, ok := strings.CutPrefix(ref, "file:"); ok {
+			s, _ := stampOf(path) // one that isn't there is another one when it comes
+			if s.fresh(time.Now()) {
+				s = stamp{}
+			}
+			all = append(all, secretFile{path, s})
+		}
 	}
 	return all
 }
@@ -120,8 +133,7 @@ func (f *files) stale(now time.Time) map[string]bool {
 	for name, it := range f.table.all() {
 		for _, s := range it.secrets {
 			is, _ := stampOf(s.path)
-			age := now.Sub(time.Unix(0, is.modified))
-			if is == s.stamp || age >= 0 && age < lookEvery { // it may be being written
+			if is == s.stamp || is.fresh(now) { // it may be being written
 				continue
 			}
 			if names == nil {
@@ -177,6 +189,9 @@ func (f *files) lookFile(must bool) (map[string]text, error) {
 	if !must && (now == f.done || f.pending[""] != now) {
 		f.pending = map[string]stamp{"": now}
 		return nil, nil
+	}
+	if now.size > maxFile {
+		return nil, fmt.Errorf("%s: more than %d bytes", f.path, maxFile)
 	}
 	data, err := readFile(f.path, maxFile)
 	if err != nil {

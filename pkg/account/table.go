@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/seal"
 )
 
 // shards is into how many maps a table is split. A change copies one of them:
@@ -23,7 +24,7 @@ const shards = 256
 type Table struct {
 	name   string
 	source provider.Source
-	keys   Keys
+	box    *seal.Box // opens sealed entries; nil without seal keys
 	log    *slog.Logger
 	loaded chan struct{} // closed once the accounts were read
 
@@ -55,17 +56,13 @@ type Count struct {
 	Broken int `json:"broken"`
 }
 
-func newTable(name string, source provider.Source, log *slog.Logger) (*Table, error) {
+func newTable(name string, source provider.Source, box *seal.Box, log *slog.Logger) *Table {
 	t := &Table{
-		name: name, source: source, log: log.With(slog.String("source", name)), seed: maphash.MakeSeed(),
+		name: name, source: source, box: box, log: log, seed: maphash.MakeSeed(),
 		loaded: make(chan struct{}), changed: make(chan struct{}),
 	}
 	for i := range t.shard {
 		t.shard[i].Store(&map[string]*item{})
-	}
-	var err error
-	if t.keys, err = ParseKeys(source.Accounts.Keys); err != nil {
-		return nil, err
 	}
 	if !source.Accounts.Live() {
 		fixed := map[string]*item{}
@@ -75,7 +72,7 @@ func newTable(name string, source provider.Source, log *slog.Logger) (*Table, er
 		t.apply(fixed)
 		close(t.loaded)
 	}
-	return t, nil
+	return t
 }
 
 // Find returns an account that may send, or [ErrUnknown], [ErrBroken] or

@@ -29,18 +29,15 @@ func WithLookupEnv(f func(name string) (value string, ok bool)) Option {
 	return func(d *decoder) { d.lookupEnv = f }
 }
 
-// WithSealed makes a [Secret] take sealed:TEXT too, whose value open returns;
-// its error, a relative clause such as "that no key opens", must quote neither.
-// With only, the other references are faults: whoever wrote the document must
-// not choose what this process reads.
-func WithSealed(open func(text string) (value string, err error), only bool) Option {
-	return func(d *decoder) { d.open, d.sealedOnly = open, only }
-}
+// WithPlain makes a [Secret] take plain:TEXT, which is the secret itself, and
+// nothing else: for documents that are sealed as a whole, whose writer must not
+// choose what this process reads.
+func WithPlain() Option { return func(d *decoder) { d.plainSecrets = true } }
 
-// WithFiles calls read with the path of each file that a [Secret] is read from,
-// so that it can be read again when it changes.
-func WithFiles(read func(path string)) Option {
-	return func(d *decoder) { d.files = read }
+// WithReferences calls seen with each reference of a [Secret] and what it stands
+// for, a zero Secret where that can't be read.
+func WithReferences(seen func(ref string, s Secret)) Option {
+	return func(d *decoder) { d.seen = seen }
 }
 
 // Load reads the YAML file at path, at most 1 MiB, and decodes it as [Decode]

@@ -13,16 +13,14 @@ import (
 
 // decoder is the state of one [Decode].
 type decoder struct {
-	file      string
-	lines     []int // characters in each line
-	lookupEnv func(string) (string, bool)
-	// open opens sealed secrets, or is nil; sealedOnly faults all others.
-	open       func(text string) (string, error)
-	sealedOnly bool
-	files      func(path string) // hears of each file that a secret is in, or is nil
-	secret     map[ast.Node]bool // scalars that no fault may show
-	faults     Faults
-	misuse     error // a mistake of the program
+	file         string
+	lines        []int // characters in each line
+	lookupEnv    func(string) (string, bool)
+	plainSecrets bool
+	seen         func(ref string, s Secret) // hears of references, or is nil
+	secret       map[ast.Node]bool          // scalars that no fault may show
+	faults       Faults
+	misuse       error // a mistake of the program
 }
 
 // fault completes f with the place of n and keeps it.

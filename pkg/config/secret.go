@@ -16,14 +16,14 @@ const (
 	redacted      = "[redacted]"
 	maxSecretSize = 64 << 10 // bytes; a private key is a few thousand
 	wantReference = "a reference, env:NAME or file:/path, instead of the secret itself"
-	wantSealed    = "sealed:TEXT, as tercel accounts set makes of a secret"
+	wantPlain     = "plain: and the secret itself: this document is sealed"
 )
 
 // A Secret is a value that is never printed. A configuration file gives it by
 // reference: env:NAME for a variable of the environment, file:/path for a
 // file of at most 64 KiB, whose trailing line break is dropped. References
-// are resolved while decoding; an empty value is a fault. See [WithSealed] for
-// one more form.
+// are resolved while decoding; an empty value is a fault. See [WithPlain] for
+// another form.
 //
 // Formatting, JSON, text encodings and slog all show "[redacted]".
 type Secret struct {
@@ -46,7 +46,7 @@ func (s Secret) Reveal() string {
 }
 
 // Ref returns the reference that the value came from, such as "env:API_KEY",
-// or "" for one made by [NewSecret]. A sealed text is shortened.
+// or "" for one that came from none.
 func (s Secret) Ref() string { return s.ref }
 
 // IsZero reports whether s has no value.
@@ -79,25 +79,22 @@ func (d *decoder) secretValue(n Node, s *Secret) {
 		n.Fault(wantReference)
 		return
 	}
-	ref, want := n.Text(), "the name of a secret that has a value"
-	var value, fault string
-	if text, ok := strings.CutPrefix(ref, "sealed:"); ok && d.open != nil {
-		var err error
-		if value, err = d.open(text); err != nil {
-			fault = err.Error()
+	ref := n.Text()
+	if d.plainSecrets {
+		text, ok := strings.CutPrefix(ref, "plain:")
+		if !ok || strings.TrimSpace(text) == "" {
+			n.Fault(wantPlain)
+			return
 		}
-		ref, want = shorten(ref), wantSealed
-	} else if d.sealedOnly {
-		n.Fault(wantSealed)
+		s.value, s.ref = &text, ""
 		return
-	} else if name, ok := strings.CutPrefix(ref, "env:"); ok && envName.MatchString(name) {
+	}
+	var value, fault string
+	if name, ok := strings.CutPrefix(ref, "env:"); ok && envName.MatchString(name) {
 		if value, ok = d.lookupEnv(name); !ok {
 			fault = "that is not set"
 		}
 	} else if path, ok := strings.CutPrefix(ref, "file:"); ok && filepath.IsAbs(path) {
-		if d.files != nil {
-			d.files(path)
-		}
 		value, fault = secretFile(path)
 	} else {
 		n.Fault(wantReference)
@@ -107,20 +104,13 @@ func (d *decoder) secretValue(n Node, s *Secret) {
 		fault = "that is empty"
 	}
 	if fault != "" {
-		d.fault(n, Fault{Found: quote(ref) + " " + fault, Want: want})
-		return
+		d.fault(n, Fault{Found: quote(ref) + " " + fault, Want: "the name of a secret that has a value"})
+	} else {
+		s.value, s.ref = &value, ref
 	}
-	s.value, s.ref = &value, ref
-}
-
-// shorten leaves of a sealed text what tells it from others: there may be very
-// many of them.
-func shorten(ref string) string {
-	const most = 24
-	if len(ref) <= most {
-		return ref
+	if d.seen != nil {
+		d.seen(ref, *s)
 	}
-	return strings.Clone(ref[:most]) + "…"
 }
 
 // secretFile reads a secret, or says in a relative clause why it can't.

@@ -143,9 +143,12 @@ func (f *File) Validate(c *config.Check) {
 	if len(f.Sources) == 0 {
 		c.Missing("sources", "at least one source")
 	}
-	for name := range f.Sources {
+	for name, source := range f.Sources {
 		if !provider.Name.MatchString(name) {
 			c.Fault("sources."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
+		}
+		if source.Accounts.Bucket != "" && len(f.SealKeys) == 0 {
+			c.Missing("seal_keys", "a key for the accounts in bucket "+source.Accounts.Bucket+", such as [env:TERCEL_SEAL_KEY]")
 		}
 	}
 	for name := range f.Destinations {

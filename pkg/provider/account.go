@@ -29,14 +29,10 @@ type Accounts struct {
 	File string `yaml:"file"`
 	// Dir is a folder with a YAML file for each account, NAME.yaml.
 	Dir string `yaml:"dir"`
-	// Bucket is a NATS key-value bucket with a value for each account, in YAML
-	// or JSON, under SOURCE.NAME; "tercel accounts set" writes it. Secrets in it
-	// are sealed with one of Keys. It is made if it doesn't exist.
+	// Bucket is a NATS key-value bucket with a value for each account under
+	// SOURCE.NAME, as "tercel accounts set" writes it: an entry that is sealed as
+	// a whole with one of seal_keys. It is made if it doesn't exist.
 	Bucket string `yaml:"bucket"`
-	// Keys unseal the secrets that entries have as sealed:TEXT: references to 32
-	// random bytes in base64, as "tercel accounts key" prints. The first one
-	// seals; several while rotating. Required with Bucket.
-	Keys []config.Secret `yaml:"keys"`
 	// Max is the most accounts taken. Defaults to 100000.
 	Max int `yaml:"max"`
 }
@@ -81,9 +77,6 @@ func (a *Accounts) Validate(c *config.Check) {
 	}
 	if a.Bucket != "" && !bucketName.MatchString(a.Bucket) {
 		c.Fault("bucket", "", "a name of letters, digits, - and _, at most 64")
-	}
-	if a.Bucket != "" && len(a.Keys) == 0 {
-		c.Missing("keys", "a reference to the key that seals the entries' secrets, such as [env:TERCEL_ACCOUNTS_KEY]")
 	}
 	if a.Max < 1 || a.Max > 1_000_000 {
 		c.Fault("max", "", "1 to 1000000")
