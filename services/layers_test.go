@@ -65,6 +65,7 @@ var layers = []layer{
 		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/pipeline", "pkg/seal",
 	}},
+	{"pkg/account", []string{"pkg/config", "pkg/event", "pkg/topology", "pkg/provider", "pkg/pipeline", "pkg/seal"}},
 	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/cursor", []string{

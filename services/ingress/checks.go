@@ -36,6 +36,7 @@ type inspection struct {
 
 	route       *route
 	account     string
+	tenant      *provider.Account // nil while no account is known
 	contentType string
 	mediaType   string
 	body        []byte
@@ -61,6 +62,7 @@ const (
 	checkNameUnsigned  = "unsigned handshake"
 	checkNameSignature = "signature"
 	checkNameSigned    = "handshake"
+	checkNameAccount   = "account"
 )
 
 // doorChecks come before a request takes up any room, roomyChecks after, or
@@ -81,6 +83,7 @@ var (
 		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
 		{"structure", (*inspection).checkStructure, (*inspection).structureDetail},
 		{checkNameSigned, (*inspection).answerSigned, (*inspection).handshakeDetail},
+		{checkNameAccount, (*inspection).checkAccount, (*inspection).accountDetail},
 		{"event type", (*inspection).readType, func(in *inspection) string { return strconv.Quote(in.event.Type) }},
 		{"event id", (*inspection).readID, (*inspection).idDetail},
 		{"event time", (*inspection).readTime, (*inspection).timeDetail},
@@ -114,14 +117,6 @@ func (in *inspection) inspect(checks []check, passed func(check)) *refusal {
 		if in.handshake != nil {
 			return nil
 		}
-	}
-	return nil
-}
-
-func (in *inspection) checkPath() *refusal {
-	var ok bool
-	if in.route, in.account, ok = find(in.routes, in.request.URL.EscapedPath()); !ok {
-		return &refusal{status: http.StatusNotFound, outcome: unknownSource, text: "no such source"}
 	}
 	return nil
 }
@@ -222,7 +217,7 @@ func (in *inspection) readBody() *refusal {
 
 // checkSignature upholds promise 2. The sender isn't told what was wrong.
 func (in *inspection) checkSignature() *refusal {
-	err := in.verify(in.route.source.Keys())
+	err := in.verify(in.keys())
 	if err == nil {
 		return nil
 	}

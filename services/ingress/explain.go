@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/provider"
 )
 
@@ -60,9 +61,20 @@ type Explanation struct {
 //
 // Unlike the service's answers it says why a signature failed: it is for the
 // operator. An error means that raw is no HTTP/1.1 request at all, or that src
-// has not been validated and has no keys.
+// has not been validated and has no keys, or that its accounts can't be read:
+// they are in a bucket, or their file or folder isn't there.
 func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
-	r, err := newRoute(name, src)
+	var accounts *account.Table
+	switch {
+	case src.Accounts.Bucket != "":
+		return Explanation{}, fmt.Errorf("source %s: what its accounts are signed with is in bucket %s, which isn't read here", name, src.Accounts.Bucket)
+	case !src.Accounts.IsZero():
+		var err error
+		if accounts, _, err = account.Read(name, src, nil); err != nil {
+			return Explanation{}, err
+		}
+	}
+	r, err := newRoute(name, src, accounts)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -102,6 +114,8 @@ func (ex *explainer) names(c check) []string {
 	switch {
 	case c.name == checkNameSignature:
 		return ex.route.source.Verifier().Steps()
+	case c.name == checkNameAccount && len(ex.route.source.Event.Account) == 0:
+		return nil
 	case c.name == checkNameUnsigned && len(all.unsigned) == 0 || c.name == checkNameSigned && len(all.signed) == 0:
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -124,14 +125,27 @@ func setup(t testing.TB, change ...func(*ingress.Config)) *fixture {
 	if f.stream, err = js.Stream(t.Context(), topology.StreamRaw); err != nil {
 		t.Fatal(err)
 	}
-	f.service, err = ingress.New(cfg, ingress.Deps{
-		Conn: f.conn, Log: slog.New(slog.NewJSONHandler(f.log, nil)), Now: func() time.Time { return at },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(f.service.Close)
+	f.serve(cfg)
 	return f
+}
+
+// sealKeys are those of every service.
+var sealKeys = []config.Secret{config.NewSecret("the key that seals the accounts of tests")}
+
+// serve makes the service, with accounts that end with the test.
+func (f *fixture) serve(cfg ingress.Config) {
+	f.t.Helper()
+	log := slog.New(slog.NewJSONHandler(f.log, nil))
+	accounts, err := account.Open(account.Config{Sources: cfg.Sources, Streams: cfg.Streams, SealKeys: sealKeys}, account.Deps{Conn: f.conn, Log: log})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(accounts.Close)
+	f.service, err = ingress.New(cfg, ingress.Deps{Conn: f.conn, Log: log, Accounts: accounts, Now: func() time.Time { return at }})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(f.service.Close)
 }
 
 // run runs the service until stop, which waits for its end and returns its error.
@@ -307,7 +321,7 @@ func (l *logged) String() string {
 // eventually waits until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -315,7 +329,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

@@ -105,7 +105,7 @@ func refuse(no *refusal) result { return result{outcome: no.outcome, refused: no
 // take takes one request from the rates of the account and of the source. The
 // account's comes first, so that one above its own takes nothing from others.
 func (r *route) take(now time.Time, account string) *refusal {
-	if no := takeFrom(r.accounts[account], now); no != nil {
+	if no := r.limits.take(now, account); no != nil {
 		return no
 	}
 	return takeFrom(r.limiter, now)

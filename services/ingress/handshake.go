@@ -134,7 +134,7 @@ func (in *inspection) shake(all []provider.NamedHandshake) *refusal {
 // signedWith is the key that the request was signed with, which is the one that
 // its sender knows: while a secret is being changed there are two.
 func (in *inspection) signedWith() signature.Key {
-	for _, k := range in.route.source.Keys() {
+	for _, k := range in.keys() {
 		if in.verify([]signature.Key{k}) == nil {
 			return k
 		}

@@ -30,6 +30,7 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
 	s.awaitSeen(ctx)
+	s.awaitAccounts(ctx)
 	defer s.keepUp(ctx)()
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
@@ -74,6 +75,16 @@ func (s *Service) awaitSeen(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timeout.C:
 		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "ids of stored events are not all read, late repeats may be stored again until they are")
+	}
+}
+
+// awaitAccounts waits until accounts are known, as long as for the ids. Then
+// requests of those that aren't are asked to come again.
+func (s *Service) awaitAccounts(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	if err := s.deps.Accounts.Loaded(bounded); err != nil && ctx.Err() == nil {
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "accounts have not been read, their requests are refused until they are", slog.Any("err", err))
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
@@ -81,6 +82,9 @@ type Deps struct {
 	Conn *nats.Conn
 	// Log takes what operators should know. Required.
 	Log *slog.Logger
+	// Accounts are those of the sources. Required where any has them elsewhere
+	// than in the pipeline file.
+	Accounts *account.Set
 	// Now is the clock that signatures are held against. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -131,6 +135,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	if deps.Accounts == nil {
+		var err error
+		if deps.Accounts, err = account.Fixed(cfg.Sources); err != nil {
+			return nil, fmt.Errorf("ingress: %w", err)
+		}
+	}
 	meter, err := newMeter(slices.Collect(maps.Keys(cfg.Sources)))
 	if err != nil {
 		return nil, err
@@ -141,7 +151,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		ready: make(chan struct{}), state: starting,
 	}
 	for name, source := range cfg.Sources {
-		if s.routes[name], err = newRoute(name, source); err != nil {
+		if s.routes[name], err = newRoute(name, source, deps.Accounts.Of(name)); err != nil {
 			return nil, err
 		}
 		s.routes[name].boundHorizon(cfg.Streams)
@@ -212,8 +222,8 @@ func (s *Service) Addr() string {
 }
 
 // Healthy reports why the service can't take webhooks in at the moment, or
-// nil: it listens, it is connected, and the stream is there. It takes at most
-// two seconds.
+// nil: it listens, it is connected, it knows its accounts, and the stream is
+// there. It takes at most two seconds.
 func (s *Service) Healthy(ctx context.Context) error {
 	s.mu.Lock()
 	state := s.state
@@ -226,6 +236,9 @@ func (s *Service) Healthy(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
+	if err := s.deps.Accounts.Loaded(ctx); err != nil {
+		return fmt.Errorf("ingress: %w", err)
+	}
 	if _, err := s.js.Stream(ctx, topology.StreamRaw); err != nil {
 		return fmt.Errorf("ingress: stream %s: %w", topology.StreamRaw, err)
 	}

@@ -10,7 +10,11 @@ import (
 
 func main() {
 	os.Exit(boot.Main("ingress", func(env boot.Env) (boot.Service, error) {
+		accounts, err := env.Accounts()
+		if err != nil {
+			return nil, err
+		}
 		return ingress.New(ingress.Config{Ingress: env.File.Ingress, Sources: env.File.Sources, Streams: env.File.Streams},
-			ingress.Deps{Conn: env.Conn, Log: env.Log})
+			ingress.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/enricher"
@@ -105,7 +106,13 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 			SQLite: &pipeline.SQLite{Path: filepath.Join(o.DataDir, "tercel.db")}, Subscribe: []string{">"},
 		}}
 	}
-	services, in, err := buildAll(file, nc, js, o.Log)
+	accounts, err := account.Open(account.Config{Sources: file.Sources, Streams: file.Streams, SealKeys: file.SealKeys},
+		account.Deps{Conn: nc, Log: o.Log})
+	if err != nil {
+		return err
+	}
+	defer accounts.Close()
+	services, in, err := buildAll(file, nc, js, accounts, o.Log)
 	if err != nil {
 		return err
 	}
@@ -129,10 +136,10 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 	}.Run(ctx)
 }
 
-func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, log *slog.Logger) (map[string]boot.Service, *ingress.Service, error) {
+func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts *account.Set, log *slog.Logger) (map[string]boot.Service, *ingress.Service, error) {
 	named := func(name string) *slog.Logger { return log.With(slog.String("service", name)) }
 	in, errIn := ingress.New(ingress.Config{Ingress: f.Ingress, Sources: f.Sources, Streams: f.Streams},
-		ingress.Deps{Conn: nc, Log: named("ingress")})
+		ingress.Deps{Conn: nc, Log: named("ingress"), Accounts: accounts})
 	en, errEn := enricher.New(enricher.Config{Config: f.Enricher, Sources: f.Sources, Streams: f.Streams},
 		enricher.Deps{Conn: nc, Log: named("enricher")})
 	si, errSi := sink.New(sink.Config{Config: f.Sink, Destinations: f.Destinations},

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 )
@@ -43,6 +44,25 @@ type Env struct {
 	Conn      *nats.Conn
 	JetStream jetstream.JetStream
 	Log       *slog.Logger
+
+	accounts *accounts
+}
+
+// accounts are opened by the service that needs them.
+type accounts struct{ set *account.Set }
+
+func (a *accounts) close() {
+	if a.set != nil {
+		a.set.Close()
+	}
+}
+
+// Accounts opens the accounts of the file's sources; they end with the service.
+func (e Env) Accounts() (*account.Set, error) {
+	set, err := account.Open(account.Config{Sources: e.File.Sources, Streams: e.File.Streams, SealKeys: e.File.SealKeys},
+		account.Deps{Conn: e.Conn, Log: e.Log})
+	e.accounts.set = set
+	return set, err
 }
 
 type flags struct {

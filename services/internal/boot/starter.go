@@ -35,7 +35,8 @@ func (s *starter) Run(ctx context.Context) error {
 	}
 	defer nc.Close()
 	s.enter(nc, nil)
-	env := Env{File: s.file, Conn: nc, Log: s.log}
+	env := Env{File: s.file, Conn: nc, Log: s.log, accounts: &accounts{}}
+	defer env.accounts.close()
 	if env.JetStream, err = jetstream.New(nc); err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}
