@@ -80,7 +80,7 @@ func TestPromise3MessagesAreKeptBeforeTheyAreGivenUp(t *testing.T) {
 	var tries, early atomic.Int64
 	f.keep = func(_ context.Context, m consume.Message, r consume.Reason) (uint64, error) {
 		early.Add(int64(f.terminated()))
-		if string(m.Data) != "evt_1" || r.Class != fault.Fatal || r.Message != "connection refused" {
+		if string(m.Data) != "evt_1" || r.Class != fault.Fatal || r.Message != "connection refused" || r.Detail != "by whom" {
 			t.Errorf("kept %q for %+v", m.Data, r)
 		}
 		if tries.Add(1) < 3 {
@@ -88,7 +88,9 @@ func TestPromise3MessagesAreKeptBeforeTheyAreGivenUp(t *testing.T) {
 		}
 		return 77, nil
 	}
-	f.start(noting(j, func(context.Context, consume.Message) error { return fault.Permanent(errTest) }))
+	f.start(noting(j, func(context.Context, consume.Message) error {
+		return fault.WithDetail(fault.Permanent(errTest), "by whom")
+	}))
 	f.send("evt_1")
 	f.settled()
 	if r := f.reasons(1)[1]; r.Letter != 77 || r.Attempts != 3 {

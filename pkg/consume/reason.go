@@ -10,15 +10,18 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 )
 
-// maxReasonBytes bounds the error text in a reason, which becomes a header.
+// maxReasonBytes bounds each text in a reason, which becomes a header.
 const maxReasonBytes = 4096
 
 // Reason is why a message was given up. It travels in the server's terminated
 // advisory as JSON.
 type Reason struct {
-	Class    fault.Class `json:"class"`
-	Message  string      `json:"message"`
-	Attempts int         `json:"attempts"`
+	Class   fault.Class `json:"class"`
+	Message string      `json:"message"`
+	// Detail is what helps to see why and has no place in logs, such as what the
+	// other side wrote, or "".
+	Detail   string `json:"detail,omitzero"`
+	Attempts int    `json:"attempts"`
 	// FirstAt is when the stream took the message: before its first attempt.
 	FirstAt time.Time `json:"first_at"`
 	// LastAt is when the last attempt ended.
@@ -29,21 +32,28 @@ type Reason struct {
 	Letter uint64 `json:"letter,omitzero"`
 }
 
-// Encode returns r as one line of JSON of at most about 5 KB.
+// Encode returns r as one line of JSON of at most about 10 KB, unless quoting
+// makes its texts longer.
 func (r Reason) Encode() string {
-	r.Message = strings.ToValidUTF8(r.Message, "\uFFFD")
-	if len(r.Message) > maxReasonBytes {
-		cut := maxReasonBytes
-		for !utf8.RuneStart(r.Message[cut]) {
-			cut--
-		}
-		r.Message = r.Message[:cut] + " … (cut)"
-	}
+	r.Message, r.Detail = bounded(r.Message), bounded(r.Detail)
 	b, err := json.Marshal(r)
 	if err != nil { // no field can fail; the text alone still tells the cause
 		return r.Message
 	}
 	return string(b)
+}
+
+// bounded is text as valid UTF-8, cut where it is too long.
+func bounded(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxReasonBytes {
+		return text
+	}
+	cut := maxReasonBytes
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + " … (cut)"
 }
 
 // DecodeReason reads a reason. A text that is none, as the server's own

@@ -18,13 +18,13 @@ func TestReasonIsBoundedAndReadBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := consume.Reason{Class: fault.Exhausted, Message: message, Attempts: 12, FirstAt: at, LastAt: at.Add(time.Hour), TraceID: "0af7"}
+			r := consume.Reason{Class: fault.Exhausted, Message: message, Detail: message, Attempts: 12, FirstAt: at, LastAt: at.Add(time.Hour), TraceID: "0af7"}
 			text := r.Encode()
 			got := consume.DecodeReason(text)
-			if len(text) > 5<<10 || strings.ContainsAny(text, "\r\n") {
-				t.Errorf("%d bytes %.80q, want one line of at most 5 KiB", len(text), text)
+			if len(text) > 10<<10 || strings.ContainsAny(text, "\r\n") {
+				t.Errorf("%d bytes %.80q, want one line of at most 10 KiB", len(text), text)
 			}
-			if got.Class != r.Class || got.Attempts != 12 || !got.LastAt.Equal(r.LastAt) || got.TraceID != "0af7" ||
+			if got.Class != r.Class || got.Attempts != 12 || !got.LastAt.Equal(r.LastAt) || got.TraceID != "0af7" || got.Detail != got.Message ||
 				!strings.HasPrefix(got.Message, strings.ToValidUTF8(message[:min(len(message), 4000)], "\uFFFD")) {
 				t.Errorf("DecodeReason() = %.200v", got)
 			}

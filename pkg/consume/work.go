@@ -142,7 +142,7 @@ const keepTimeout = 5 * time.Second
 // the server's own last one it tells of the message itself.
 func (l *Loop) giveUp(ctx context.Context, h inHand, class fault.Class, err error) (Outcome, error) {
 	r := Reason{
-		Class: class, Message: err.Error(), Attempts: h.message.Attempt,
+		Class: class, Message: err.Error(), Detail: fault.Detail(err), Attempts: h.message.Attempt,
 		FirstAt: h.message.StoredAt, LastAt: time.Now(),
 	}
 	if sc := h.span.SpanContext(); sc.HasTraceID() {

@@ -110,3 +110,30 @@ func ClassOf(err error) Class {
 	}
 	return Transient
 }
+
+type detailed struct {
+	err    error
+	detail string
+}
+
+func (d *detailed) Error() string { return d.err.Error() }
+func (d *detailed) Unwrap() error { return d.err }
+
+// WithDetail adds to err what helps to see why it happened but has no place in
+// logs, such as what the other side wrote. It reaches the dead letter alone. It
+// returns nil for a nil err.
+func WithDetail(err error, detail string) error {
+	if err == nil || detail == "" {
+		return err
+	}
+	return &detailed{err, detail}
+}
+
+// Detail returns what [WithDetail] added to err, or "".
+func Detail(err error) string {
+	var d *detailed
+	if !errors.As(err, &d) {
+		return ""
+	}
+	return d.detail
+}

@@ -47,6 +47,18 @@ func TestNothingToMark(t *testing.T) {
 	}
 }
 
+func TestDetailStaysOutOfTheText(t *testing.T) {
+	t.Parallel()
+	cause := fault.Permanent(errors.New("status 422"))
+	err := fmt.Errorf("deliver: %w", fault.WithDetail(cause, "no such customer"))
+	if err.Error() != "deliver: status 422" || fault.Detail(err) != "no such customer" || !fault.IsPermanent(err) {
+		t.Errorf("%v with detail %q, permanent %t", err, fault.Detail(err), fault.IsPermanent(err))
+	}
+	if fault.WithDetail(nil, "x") != nil || fault.WithDetail(cause, "") != cause || fault.Detail(cause) != "" {
+		t.Error("nothing to add changed something")
+	}
+}
+
 func TestDelayIsNeverNegative(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{fault.RetryAfter(errors.New("x"), -time.Hour), fault.Postpone(errors.New("x"), -time.Hour)} {

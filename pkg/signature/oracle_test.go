@@ -17,6 +17,9 @@ func TestAgreesWithStandardWebhooks(t *testing.T) {
 	bodies := map[string]string{
 		"json": payload, "empty": "", "invalid UTF-8": "\xff\xfe\x00", "byte order mark": "\ufeff{}", "dots": "1.2.3",
 	}
+	if got, want := signature.StandardWebhooks(), scheme(t, standard); got != want {
+		t.Errorf("StandardWebhooks() = %+v, want %+v", got, want)
+	}
 	v, k := compile(t, standard), key(t, standard, standardSecret)
 	oracle, err := standardwebhooks.NewWebhook(standardSecret)
 	if err != nil {

@@ -144,6 +144,16 @@ type Scheme struct {
 	Insecure bool `yaml:"insecure"`
 }
 
+// StandardWebhooks returns the scheme of the Standard Webhooks specification
+// (standardwebhooks.com, read November 2026).
+func StandardWebhooks() Scheme {
+	return Scheme{
+		Algorithm: HMACSHA256, Header: "webhook-signature", Format: Tokens, SignatureKey: "v1", Encoding: Base64,
+		Key: KeyFormat{Encoding: KeyBase64, StripPrefix: "whsec_"},
+		ID:  "webhook-id", Timestamp: "webhook-timestamp", Signed: "{id}.{timestamp}.{body}",
+	}
+}
+
 // KeyFormat says how the text of a secret becomes the bytes of a key.
 type KeyFormat struct {
 	// Encoding is how the secret is written. Defaults to text.
