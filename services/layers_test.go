@@ -58,7 +58,7 @@ var layers = []layer{
 		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 	}},
 	{"pkg/pipeline", []string{
-		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/seal",
 	}},
 	{"pkg/sourceapi", []string{

@@ -17,6 +17,8 @@ type Destination struct {
 	SQLite *SQLite `yaml:"sqlite"`
 	// Files writes NDJSON files.
 	Files *Files `yaml:"files"`
+	// HTTP sends webhooks to a server.
+	HTTP *HTTP `yaml:"http"`
 	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
 	// "*" stands for one part and ">" for the rest. Defaults to [">"].
 	Subscribe []string `yaml:"subscribe"`
@@ -31,6 +33,7 @@ var kinds = []struct {
 	{"postgres", func(d Destination) bool { return d.Postgres != nil }},
 	{"sqlite", func(d Destination) bool { return d.SQLite != nil }},
 	{"files", func(d Destination) bool { return d.Files != nil }},
+	{"http", func(d Destination) bool { return d.HTTP != nil }},
 }
 
 // Kinds returns the keys of all kinds of destination.

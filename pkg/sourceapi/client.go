@@ -116,17 +116,12 @@ func headers(cfg provider.API) (http.Header, error) {
 		h.Set(name, value.Reveal())
 	}
 	for name, values := range h {
-		if name == "" || strings.ContainsFunc(name, notInName) || strings.ContainsFunc(values[0], isControl) {
+		if !egress.ValidHeader(name, values[0]) {
 			return nil, fmt.Errorf("header %q: has a character that can't be sent", name)
 		}
 	}
 	return h, nil
 }
-
-func notInName(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-}
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // Close drops the connections that are kept for the next call.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

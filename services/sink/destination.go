@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,8 +53,11 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 		log: deps.Log.With(slog.String("destination", name)),
 	}
 	var err error
-	if d.plan, err = newPlan(setup{dest, name, d.log}); err != nil {
+	if d.plan, err = newPlan(setup{dest, name, cfg, d.log}); err != nil {
 		return nil, err
+	}
+	if d.plan.loop != nil {
+		cfg = *d.plan.loop
 	}
 	if d.metrics, err = newInstruments(name); err != nil {
 		return nil, err
@@ -70,7 +74,7 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 }
 
 // run serves the destination until ctx ends. It waits longer before each try,
-// until something was written.
+// until something was written, and as long as the destination asked.
 func (d *destination) run(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(d.cfg.RetryMin),
 		backoff.WithMaxInterval(d.cfg.RetryMax), backoff.WithMaxElapsedTime(0))
@@ -86,6 +90,9 @@ func (d *destination) run(ctx context.Context) {
 			wait.Reset()
 		}
 		delay := wait.NextBackOff()
+		if asked, ok := fault.Delay(err); ok {
+			delay = max(delay, asked)
+		}
 		d.log.LogAttrs(ctx, slog.LevelWarn, "destination takes no writes",
 			slog.Duration("retry_after", delay), slog.Any("err", err))
 		select {
@@ -130,7 +137,7 @@ func (d *destination) openIn(ctx context.Context) (writer, error) {
 // those that are.
 func (d *destination) handle(ctx context.Context, msgs []consume.Message) []error {
 	errs := make([]error, len(msgs))
-	if err := d.health(); err != nil {
+	if err := d.health(); err != nil && !d.plan.tells {
 		// Left over from before the destination failed. They are due again by
 		// the time that it is open again.
 		for i := range errs {
@@ -159,24 +166,32 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 	return errs
 }
 
-// judge stops the loop when the destination took nothing of a batch though
-// nothing was wrong with the items. As long as some are written, the failure
-// is the others' own.
+// judge stops the loop when the destination fails. Where results don't tell, it
+// does when it took nothing of a batch though nothing was wrong with the items:
+// as long as some are written, the failure is the others' own.
 func (d *destination) judge(results []delivery.Result) {
-	var sick error
+	var outage, failure error
+	wrote := false
 	for _, r := range results {
-		if r.Err == nil {
-			d.mu.Lock()
-			d.wrote = true
-			d.mu.Unlock()
-			return
-		}
-		if !fault.IsPermanent(r.Err) {
-			sick = r.Err
+		switch {
+		case r.Err == nil:
+			wrote = true
+		case r.Outage:
+			outage = cmp.Or(outage, r.Err)
+		case !fault.IsPermanent(r.Err):
+			failure = r.Err
 		}
 	}
-	if sick != nil {
-		d.fail(sick)
+	if wrote {
+		d.mu.Lock()
+		d.wrote = true
+		d.mu.Unlock()
+	}
+	switch {
+	case outage != nil:
+		d.fail(outage)
+	case failure != nil && !wrote && !d.plan.tells:
+		d.fail(failure)
 	}
 }
 

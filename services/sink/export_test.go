@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 )
 
@@ -14,7 +15,7 @@ type Writer = writer
 
 // OpenWriter opens a destination as a [Service] does.
 func OpenWriter(ctx context.Context, name string, d pipeline.Destination, log *slog.Logger) (Writer, error) {
-	p, err := newPlan(setup{d, name, log})
+	p, err := newPlan(setup{d, name, consume.DefaultConfig(), log})
 	if err != nil {
 		return nil, err
 	}

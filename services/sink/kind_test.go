@@ -21,6 +21,7 @@ var kinds = map[string]kind{
 	"postgres": {place: postgresPlace},
 	"sqlite":   {place: sqlitePlace},
 	"files":    {place: filesPlace, cannot: filesCannot},
+	"http":     {place: httpPlace, cannot: httpCannot},
 }
 
 // kind is one kind of destination.

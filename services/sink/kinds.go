@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 	"github.com/tercelhq/tercel/services/sink/internal/ndjson"
 	"github.com/tercelhq/tercel/services/sink/internal/postgres"
 	"github.com/tercelhq/tercel/services/sink/internal/sqlite"
+	"github.com/tercelhq/tercel/services/sink/internal/webhook"
 )
 
 // writer is an open destination.
@@ -27,15 +29,21 @@ type writer interface {
 type setup struct {
 	pipeline.Destination
 	name string
+	loop consume.Config
 	log  *slog.Logger
 }
 
 // plan is how to open a destination, which is done again after every failure.
 type plan struct {
 	// target is the one place that it writes to. No two destinations have the
-	// same.
+	// same; "" is no such place.
 	target string
 	open   func(context.Context) (writer, error)
+	// tells says that results tell an outage themselves, and that a writer
+	// wants to see also what comes after one began.
+	tells bool
+	// loop, if set, is how the loop works for this destination.
+	loop *consume.Config
 }
 
 // kinds make plans of all kinds of destinations, by their key in a pipeline
@@ -45,6 +53,7 @@ var kinds = map[string]func(setup) (plan, error){
 	"postgres": planPostgres,
 	"sqlite":   planSQLite,
 	"files":    planFiles,
+	"http":     planHTTP,
 }
 
 func newPlan(s setup) (plan, error) {
@@ -64,7 +73,10 @@ func planPostgres(s setup) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("postgres.%w", err)
 	}
-	return plan{target, func(ctx context.Context) (writer, error) { return postgres.Open(ctx, c, s.log) }}, nil
+	return plan{
+		target: target,
+		open:   func(ctx context.Context) (writer, error) { return postgres.Open(ctx, c, s.log) },
+	}, nil
 }
 
 func planSQLite(s setup) (plan, error) {
@@ -72,7 +84,10 @@ func planSQLite(s setup) (plan, error) {
 	if path == "" {
 		return plan{}, errors.New("sqlite.path: missing")
 	}
-	return plan{absolute(path), func(ctx context.Context) (writer, error) { return sqlite.Open(ctx, path) }}, nil
+	return plan{
+		target: absolute(path),
+		open:   func(ctx context.Context) (writer, error) { return sqlite.Open(ctx, path) },
+	}, nil
 }
 
 // defaultMaxSize is the size of a file where the configuration names none.
@@ -88,5 +103,31 @@ func planFiles(s setup) (plan, error) {
 	case c.MaxSize == 0:
 		c.MaxSize = defaultMaxSize
 	}
-	return plan{absolute(c.Dir), func(ctx context.Context) (writer, error) { return ndjson.Open(ctx, c) }}, nil
+	return plan{
+		target: absolute(c.Dir),
+		open:   func(ctx context.Context) (writer, error) { return ndjson.Open(ctx, c) },
+	}, nil
+}
+
+// planHTTP makes batches small enough that none outlasts its time, and lets two
+// be under way, unless events of one record must not pass each other.
+func planHTTP(s setup) (plan, error) {
+	r, err := webhook.New(s.name, *s.HTTP, s.loop)
+	if err != nil {
+		return plan{}, err
+	}
+	loop := s.loop
+	loop.Batch, loop.Workers = r.Batch(), 2
+	if s.HTTP.Order == pipeline.OrderRecord {
+		loop.Workers = 1
+	}
+	return plan{
+		open: func(ctx context.Context) (writer, error) {
+			if err := r.Open(ctx); err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		loop: &loop, tells: true,
+	}, nil
 }

@@ -63,7 +63,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			errs = append(errs, fmt.Errorf("destination %s: %w", name, err))
 			continue
 		}
-		if other, taken := users[d.plan.target]; taken {
+		if other, taken := users[d.plan.target]; taken && d.plan.target != "" {
 			errs = append(errs, fmt.Errorf("destination %s: %s writes to %s already", name, other, d.plan.target))
 		}
 		users[d.plan.target] = name

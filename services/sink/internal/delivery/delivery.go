@@ -32,6 +32,8 @@ type Item struct {
 	Trigger, Record, Related jsontext.Value
 	// Sequence is the event's place in its stream.
 	Sequence uint64
+	// Attempt counts the event's deliveries to its consumer, from 1.
+	Attempt int
 	// TraceID is the trace that the event belongs to, in hex, or "".
 	TraceID string
 }
@@ -40,6 +42,9 @@ type Item struct {
 type Result struct {
 	// Duplicate says that the destination had the event already.
 	Duplicate bool
+	// Outage says that Err speaks of the destination and not of the item. Only
+	// kinds that can tell say so.
+	Outage bool
 	// Err is why the item is not in the destination, marked by package fault,
 	// or nil once it is there durably.
 	Err error
@@ -87,7 +92,7 @@ func decode(m consume.Message) (Item, error) {
 	}
 	it := Item{
 		Event: e, Body: m.Data, Trigger: body.Trigger, Record: body.Record, Related: related(body.Related),
-		Sequence: m.Sequence, TraceID: traceID(m.Header),
+		Sequence: m.Sequence, Attempt: m.Attempt, TraceID: traceID(m.Header),
 	}
 	if it.Record.Kind() == 'n' {
 		it.Record = nil
