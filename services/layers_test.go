@@ -82,6 +82,8 @@ var layers = []layer{
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/pgtest", nil},
+	{"services/internal/pg", nil},
+	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/simulator", []string{"pkg"}},
@@ -125,15 +127,15 @@ var reservations = []reservation{
 	},
 	{
 		path:  "modernc.org/sqlite",
-		users: []string{"services/sink/internal/sqlite", "services/internal/proof"},
+		users: []string{"services/sink/internal/sqlite", "services/internal/destination", "services/internal/proof"},
 		tests: []string{"services/e2e", "services/cmd/tercel"},
 		why:   "a database belongs to its destination; proof and tests read what it wrote",
 	},
 	{
 		path:  "github.com/jackc/pgx",
-		users: []string{"services/sink/internal/postgres"},
+		users: []string{"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench"},
 		tests: []string{"services/e2e", "services/sink"},
-		why:   "a database belongs to its destination",
+		why:   "a database belongs to its destination, and is read in one place",
 	},
 	{
 		path:  "go.opentelemetry.io/otel/sdk",

@@ -24,7 +24,7 @@ type conformance struct {
 // Names of tests that some kinds can't pass.
 const (
 	duplicatesChangeNothing = "promise 4: a duplicate changes nothing"
-	recordsAreThere         = "promise 7: the newest state of each record is there"
+	recordsAreThere         = "promise 7: the newest state of each record is there, and can be compared with the source"
 	refusedAlone            = "promise 3: an event that it refuses fails alone"
 	slowIsBounded           = "it is not waited for beyond the time of a batch"
 )
@@ -241,6 +241,7 @@ func keepsRecords(t *testing.T, k kind) {
 		}
 	})
 	updatesRecordOfKnownEvent(t, k)
+	canBeLookedUp(t, k)
 }
 
 // An event sent again with a fresher record updates the record (promise 7) and

@@ -13,19 +13,12 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// Bounds of a session, where the connection string sets none.
-const (
-	connectTimeout   = 10 * time.Second
-	statementTimeout = "30000" // milliseconds
-	lockTimeout      = "10000" // milliseconds
+	"github.com/tercelhq/tercel/services/internal/pg"
 )
 
 // Config is where and how a destination writes.
@@ -50,66 +43,31 @@ type DB struct {
 // Check returns the one database that dsn names, as text without secrets, or
 // what is wrong with it. It connects nowhere.
 func Check(dsn string) (string, error) {
-	c, err := parse(dsn)
+	c, err := pg.Parse(dsn, "")
 	if err != nil {
 		return "", err
 	}
-	return target(c), nil
-}
-
-// errDSN says nothing of what was found: it may hold a password.
-var errDSN = errors.New("dsn: want a URL such as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or settings such as host=HOST dbname=DATABASE")
-
-func parse(dsn string) (*pgxpool.Config, error) {
-	c, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, errDSN
-	}
-	return c, nil
-}
-
-// target spells where c leads to in the one way by which two are compared.
-func target(c *pgxpool.Config) string {
-	t := fmt.Sprintf("postgres %s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
-	if path := c.ConnConfig.RuntimeParams["search_path"]; path != "" {
-		t += " " + path
-	}
-	return t
+	return pg.Target(c), nil
 }
 
 // Open connects and makes sure that all is there which writing needs: the
 // tables in their newest form, the privileges, a server that takes writes.
 // What may lose acknowledged events is logged as a warning.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
-	c, err := parse(cfg.DSN)
+	c, err := pg.Parse(cfg.DSN, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
-	bound(c, cfg.Name)
 	pool, err := pgxpool.NewWithConfig(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", target(c), err)
+		return nil, fmt.Errorf("open %s: %w", pg.Target(c), err)
 	}
-	d := &DB{pool: pool, target: target(c), records: cfg.Records}
+	d := &DB{pool: pool, target: pg.Target(c), records: cfg.Records}
 	if err := d.prepare(ctx, cfg.Migrate, log); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open %s: %w", d.target, err)
 	}
 	return d, nil
-}
-
-// bound gives sessions a name and limits where the connection string sets none.
-func bound(c *pgxpool.Config, name string) {
-	if c.ConnConfig.ConnectTimeout == 0 {
-		c.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	for key, value := range map[string]string{
-		"application_name": "tercel " + name, "statement_timeout": statementTimeout, "lock_timeout": lockTimeout,
-	} {
-		if _, set := c.ConnConfig.RuntimeParams[key]; !set {
-			c.ConnConfig.RuntimeParams[key] = value
-		}
-	}
 }
 
 func (d *DB) prepare(ctx context.Context, migrate bool, log *slog.Logger) error {

@@ -2,26 +2,17 @@ package postgres
 
 import (
 	"bytes"
-	"strings"
 	"time"
+
+	"github.com/tercelhq/tercel/services/internal/pg"
 )
 
-// nul writes the character NUL, which PostgreSQL's texts can't hold, so that
-// different texts stay different (promise 4).
-var nul = strings.NewReplacer("\x00", "␀0", "␀", "␀␀")
-
-// text is s as a parameter.
-func text(s string) string { return nul.Replace(s) }
-
-// unescape is the inverse of text.
-var unescape = strings.NewReplacer("␀0", "\x00", "␀␀", "␀")
-
-// orNull is text with nothing for "".
+// orNull is s as a parameter, with nothing for "".
 func orNull(s string) *string {
 	if s == "" {
 		return nil
 	}
-	s = text(s)
+	s = pg.Text(s)
 	return &s
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tercelhq/tercel/services/internal/pg"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
@@ -95,8 +96,8 @@ func lockOrder(items []delivery.Item, compare func(a, b delivery.Item) int) []in
 
 func queueEvent(b *pgx.Batch, it delivery.Item) {
 	e := it.Event
-	b.Queue(insertEvent, text(e.Source), text(e.Account), text(e.ID), text(e.Type), orNull(e.Resource), orNull(e.RecordID),
-		orNull(string(e.Version)), text(string(e.Origin)), e.Deleted, orNull(e.DeliveryID), moment(e.Time), moment(e.ReceivedAt),
+	b.Queue(insertEvent, pg.Text(e.Source), pg.Text(e.Account), pg.Text(e.ID), pg.Text(e.Type), orNull(e.Resource), orNull(e.RecordID),
+		orNull(string(e.Version)), pg.Text(string(e.Origin)), e.Deleted, orNull(e.DeliveryID), moment(e.Time), moment(e.ReceivedAt),
 		moment(e.ObservedAt), int64(it.Sequence), orNull(it.TraceID), document(it.Body))
 }
 
@@ -107,10 +108,10 @@ func queueRecord(b *pgx.Batch, it delivery.Item) {
 	switch {
 	case e.Resource == "":
 	case e.Deleted:
-		b.Queue(upsertTombstone, text(e.Source), text(e.Account), text(e.Resource), text(e.RecordID),
-			moment(e.ObservedAt), nanos(e.ObservedAt), text(e.ID))
+		b.Queue(upsertTombstone, pg.Text(e.Source), pg.Text(e.Account), pg.Text(e.Resource), pg.Text(e.RecordID),
+			moment(e.ObservedAt), nanos(e.ObservedAt), pg.Text(e.ID))
 	default:
-		b.Queue(upsertLive, text(e.Source), text(e.Account), text(e.Resource), text(e.RecordID), text(string(e.Version)),
-			moment(e.ObservedAt), nanos(e.ObservedAt), document(it.Record), document(it.Related), text(e.ID))
+		b.Queue(upsertLive, pg.Text(e.Source), pg.Text(e.Account), pg.Text(e.Resource), pg.Text(e.RecordID), pg.Text(string(e.Version)),
+			moment(e.ObservedAt), nanos(e.ObservedAt), document(it.Record), document(it.Related), pg.Text(e.ID))
 	}
 }
