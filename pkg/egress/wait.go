@@ -31,10 +31,10 @@ func WaitAsked(status int, h http.Header, now time.Time) (time.Duration, bool) {
 	if wait, ok := retryAfter(h.Get("Retry-After"), now); ok {
 		return wait, true
 	}
-	for _, prefix := range []string{"X-Ratelimit-", "Ratelimit-"} {
+	for _, prefix := range []string{"X-Ratelimit-", "Ratelimit-", "X-Rate-Limit-"} {
 		// A 429 needs no further proof that the limit is used up.
 		if status == http.StatusTooManyRequests || h.Get(prefix+"Remaining") == "0" {
-			if wait, ok := reset(h.Get(prefix+"Reset"), now); ok {
+			if wait, ok := Reset(h.Get(prefix+"Reset"), now); ok {
 				return wait, true
 			}
 		}
@@ -52,9 +52,10 @@ func retryAfter(value string, now time.Time) (time.Duration, bool) {
 	return 0, false
 }
 
-// reset reads the many spellings of a limit's reset by their magnitude:
-// milliseconds or seconds since 1970, or seconds from now.
-func reset(value string, now time.Time) (time.Duration, bool) {
+// Reset reads the many spellings of a limit's reset by their magnitude:
+// milliseconds or seconds since 1970, or seconds from now. It reports whether
+// value is one of them; the time is at most [MaxWait].
+func Reset(value string, now time.Time) (time.Duration, bool) {
 	n, ok := number(value)
 	switch {
 	case !ok:

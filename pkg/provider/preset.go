@@ -45,6 +45,8 @@ type PresetAPI struct {
 	// TokenHeader is the header that takes a user's token, for tercel init to
 	// write down. Defaults to a bearer token.
 	TokenHeader string `yaml:"token_header"`
+	// Limits is the default of the source's limits.
+	Limits []Limit `yaml:"limits"`
 }
 
 // SignsURL reports whether the provider signs the address that it calls, so that
@@ -62,7 +64,7 @@ func (p *Preset) fill(s *Source) {
 	if p.Request.MaxBody > 0 {
 		s.Request.MaxBody = p.Request.MaxBody
 	}
-	s.API.Base = p.API.Base
+	s.API.Base, s.API.Limits = p.API.Base, p.API.Limits
 	s.Resources = Resources{}
 	for name, r := range p.Resources {
 		if r.Reconcile != nil { // what a source lays over it must not reach the preset

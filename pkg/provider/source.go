@@ -180,7 +180,7 @@ func (r *Resources) DecodeNode(n config.Node) {
 func (s *Source) DecodeNode(n config.Node) {
 	s.Request = Request{ContentTypes: []string{"application/json", "+json"}, MaxBody: 512 << 10}
 	s.Dedup.Horizon = 72 * time.Hour
-	s.API.Concurrency, s.API.Timeout, s.API.MaxBody = 8, 20*time.Second, 4<<20
+	s.API.Concurrency, s.API.Timeout, s.API.MaxBody, s.API.CacheSize = 8, 20*time.Second, 4<<20, 8<<20
 	preset := ""
 	if child, ok := n.Child("preset"); ok {
 		preset = child.Text()

@@ -3,11 +3,16 @@ package sourceapi
 import (
 	"net/http"
 	"net/url"
+
+	"github.com/tercelhq/tercel/pkg/fault"
 )
 
 // Refusal gives fuzzers the reader of a refusal's headers without a server.
 func (c *Client) Refusal(status int, h http.Header) error {
-	_, err := c.refusal(status, h)
+	v, err := c.judge(status, h)
+	if v.kind == throttled && v.wait >= 0 {
+		return fault.Postpone(err, v.wait)
+	}
 	return err
 }
 
@@ -18,4 +23,11 @@ func (c *Client) Address(path string, query url.Values) (string, error) {
 		return "", err
 	}
 	return u.String(), nil
+}
+
+// Part tells the tests which part of the limits the client takes.
+func (c *Client) Part() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.part
 }

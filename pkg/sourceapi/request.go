@@ -1,100 +1,174 @@
 package sourceapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/egress"
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 )
 
+// fly makes a call's request when more calls have had time to join it.
+func (c *Client) fly(ctx context.Context, call call, f *flight) (ans Answer, err error) {
+	if call.Gather > 0 {
+		select {
+		case <-time.After(call.Gather):
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+	// One quick repeat, for a connection that was closed while it was idle or a
+	// server that is being replaced. Everything longer is for the next delivery.
+	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMaxElapsedTime(300*time.Millisecond))
+	tries := 0
+	_ = backoff.Retry(func() error {
+		var again bool
+		tries++
+		if ans, again, err = c.try(ctx, call, f, tries == 1); err != nil && !again {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, backoff.WithContext(backoff.WithMaxRetries(policy, 1), ctx))
+	return ans, err
+}
+
 // try makes one request. Again says that the failure is one that a quick
-// repeat may mend.
-func (c *Client) try(ctx context.Context, u *url.URL) (ans Answer, again bool, err error) {
-	if err := c.hold.check(c.now()); err != nil {
+// repeat, if there is one, may mend: then it says nothing of the API yet.
+func (c *Client) try(ctx context.Context, call call, f *flight, repeatable bool) (ans Answer, again bool, err error) {
+	if err := call.lane.gate.enter(ctx, call.class()); err != nil {
 		return Answer{}, false, err
 	}
-	release, err := c.admit(ctx)
-	if err != nil {
-		return Answer{}, false, err
-	}
-	defer release()
-	if err := c.hold.check(c.now()); err != nil { // it may have begun meanwhile
-		return Answer{}, false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	c.flights.begin(f, c.now())
+	v := verdict{kind: silent}
+	defer func() { // the last thing that is done: the gate must be left whatever happens
+		if again = v.again && repeatable && ctx.Err() == nil; again {
+			v.kind = silent
+		}
+		wait := c.note(call.lane, call.class(), v)
+		if err != nil && wait > 0 && !fault.IsPermanent(err) && !errors.Is(err, ErrNotFound) {
+			err = fault.Postpone(err, wait)
+		}
+	}()
+	timed, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	ctx, span := c.startSpan(ctx)
-	started := time.Now()
-	ans, again, err = c.exchange(ctx, u)
-	c.endSpan(ctx, span, ans.Status, err, time.Since(started))
+	timed, seen := c.observe(timed, call.Method)
+	ans, v, err = c.exchange(timed, call)
+	if ctx.Err() != nil {
+		v.kind = silent // the callers have had enough, not the API
+	}
+	seen.end(timed, ans.Status, v, err)
 	return ans, again, err
 }
 
-// admit waits for a free slot and for the rate's turn.
-func (c *Client) admit(ctx context.Context) (release func(), err error) {
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for a free connection: %w", ctx.Err())
+// exchange makes one request, and once more with a new token if the API refuses
+// the one that it has.
+func (c *Client) exchange(ctx context.Context, call call) (ans Answer, v verdict, err error) {
+	for {
+		var used string
+		ans, used, v, err = c.send(ctx, call)
+		if ans.Status != http.StatusUnauthorized || used == "" || !call.lane.proof.tokens.reject(used) {
+			v.address = call.url.Path
+			return ans, v, err
+		}
 	}
-	if err := c.turns.Wait(ctx); err != nil {
-		<-c.slots
-		return nil, fmt.Errorf("waiting for the configured rate: %w", err)
-	}
-	return func() { <-c.slots }, nil
 }
 
-func (c *Client) exchange(ctx context.Context, u *url.URL) (ans Answer, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+// send sends one request and reads the answer. It returns the token that the
+// request had, if it is one that can be got anew.
+func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, v verdict, err error) {
+	u := *call.url
+	req, err := http.NewRequestWithContext(ctx, call.Method, u.String(), bytes.NewReader(call.Body))
 	if err != nil {
-		return Answer{}, false, fault.Permanent(errors.New("path: not valid in a URL"))
+		return Answer{}, "", verdict{}, fault.Permanent(errors.New("path: not valid in a URL"))
 	}
-	req.Header = c.header.Clone()
+	known := c.ask(req, call)
+	if used, err = call.lane.proof.apply(ctx, req); err != nil {
+		v, err = tokenless(err)
+		return Answer{}, "", v, err
+	}
 	ans.RequestedAt = c.now()
-	resp, err := c.http.Do(req)
+	resp, err := call.lane.proof.http.Do(req)
 	ans.ReceivedAt = c.now()
 	if err != nil {
-		err, again = connectionError(ctx, err)
-		return ans, again, err
+		v, err = connectionError(ctx, err)
+		return ans, used, v, err
 	}
 	defer discard(resp)
 	ans.Status, ans.Header = resp.StatusCode, resp.Header
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		again, err = c.refusal(resp.StatusCode, resp.Header)
-		return ans, again, err
+	switch {
+	case resp.StatusCode == http.StatusNotModified && known != nil:
+		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		v, err = c.judge(resp.StatusCode, resp.Header)
+		return ans, used, v, err
+	default:
+		if ans.Body, v, err = c.body(ctx, resp); err != nil {
+			return ans, used, v, err
+		}
+		ans.ReceivedAt = c.now()
 	}
-	ans.Body, err = c.body(ctx, resp)
-	ans.ReceivedAt = c.now()
-	return ans, false, err
+	v = verdict{kind: alive}
+	if wait, last := c.limits.used(resp.Header, c.now()); last && wait > 0 {
+		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
+	}
+	if resp.Header.Get("Cache-Control") != "no-store" {
+		c.cache.put(call.key, ans, call.MaxAge > 0)
+	}
+	return ans, used, v, nil
+}
+
+// ask makes the request conditional where an answer is kept, and returns that.
+func (c *Client) ask(req *http.Request, call call) *kept {
+	if call.Method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+		return nil
+	}
+	known := c.cache.get(call.key)
+	if known == nil {
+		return nil
+	}
+	if known.etag != "" {
+		req.Header.Set("If-None-Match", known.etag)
+	}
+	if known.modified != "" {
+		req.Header.Set("If-Modified-Since", known.modified)
+	}
+	if known.etag == "" && known.modified == "" {
+		return nil
+	}
+	return known
 }
 
 // body reads an answer of at most MaxBody bytes after decompression. A page of
 // HTML or nothing at all under a 2xx is a proxy's or a maintenance window's
 // doing, not the record's: it may pass.
-func (c *Client) body(ctx context.Context, resp *http.Response) ([]byte, error) {
+func (c *Client) body(ctx context.Context, resp *http.Response) ([]byte, verdict, error) {
 	limit := int64(c.cfg.MaxBody)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if int64(len(body)) > limit {
-		return nil, fault.Permanent(fmt.Errorf("status %d: answer over %d bytes (api.max_body)", resp.StatusCode, limit))
+		err := fmt.Errorf("status %d: answer over %d bytes (api.max_body)", resp.StatusCode, limit)
+		return nil, verdict{kind: alive}, fault.Permanent(err)
 	}
 	if err != nil {
-		err, _ = connectionError(ctx, err)
-		return nil, fmt.Errorf("status %d: reading the answer: %w", resp.StatusCode, err)
+		v, err := connectionError(ctx, err)
+		return nil, v, fmt.Errorf("status %d: reading the answer: %w", resp.StatusCode, err)
 	}
+	v := verdict{kind: out, cause: "an answer that is no JSON"}
 	if len(body) == 0 {
-		return nil, fmt.Errorf("status %d: empty answer", resp.StatusCode)
+		return nil, v, fmt.Errorf("status %d: empty answer", resp.StatusCode)
 	}
 	if err := field.Valid(body); err != nil {
-		return nil, fmt.Errorf("status %d: answer: %w", resp.StatusCode, err)
+		return nil, v, fmt.Errorf("status %d: answer: %w", resp.StatusCode, err)
 	}
-	return body, nil
+	return body, verdict{}, nil
 }
 
 // discard makes a connection free for the next request: a short rest is read,
@@ -105,22 +179,4 @@ func discard(resp *http.Response) {
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, short))
 	}
 	_ = resp.Body.Close()
-}
-
-// connectionError says what went wrong before an answer was complete, and
-// whether a quick repeat may mend it.
-func connectionError(ctx context.Context, err error) (told error, again bool) {
-	if errors.Is(err, errElsewhere) || errors.Is(err, errEndless) {
-		return fault.Permanent(unwrapURL(err)), false
-	}
-	return egress.Failure(ctx, err)
-}
-
-// unwrapURL takes off the wrapper in which http.Client tells the URL.
-func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

@@ -21,27 +21,25 @@ const scope = "github.com/tercelhq/tercel/pkg/sourceapi"
 type outcome string
 
 const (
-	answered  outcome = "answered"
-	absent    outcome = "absent"
-	throttled outcome = "throttled"
-	refused   outcome = "refused"
-	failed    outcome = "failed"
+	endedAnswered  outcome = "answered"
+	endedAbsent    outcome = "absent"
+	endedThrottled outcome = "throttled"
+	endedRefused   outcome = "refused"
+	endedFailed    outcome = "failed"
 )
 
-func outcomeOf(err error) outcome {
+func outcomeOf(v verdict, err error) outcome {
 	switch {
 	case err == nil:
-		return answered
+		return endedAnswered
 	case errors.Is(err, ErrNotFound):
-		return absent
-	}
-	switch fault.ClassOf(err) {
-	case fault.Throttled:
-		return throttled
-	case fault.Fatal:
-		return refused
+		return endedAbsent
+	case v.kind == throttled:
+		return endedThrottled
+	case v.kind == refused, v.kind == forbidden, fault.IsPermanent(err):
+		return endedRefused
 	default:
-		return failed
+		return endedFailed
 	}
 }
 
@@ -49,7 +47,7 @@ func outcomeOf(err error) outcome {
 type instruments struct {
 	duration metric.Float64Histogram
 	attrs    map[outcome]metric.MeasurementOption
-	span     trace.SpanStartEventOption
+	source   trace.SpanStartEventOption
 }
 
 func newInstruments(source string) (instruments, error) {
@@ -60,28 +58,37 @@ func newInstruments(source string) (instruments, error) {
 		return instruments{}, fmt.Errorf("instrument: %w", err)
 	}
 	i := instruments{duration: duration, attrs: map[outcome]metric.MeasurementOption{}}
-	for _, o := range []outcome{answered, absent, throttled, refused, failed} {
+	for _, o := range []outcome{endedAnswered, endedAbsent, endedThrottled, endedRefused, endedFailed} {
 		i.attrs[o] = metric.WithAttributeSet(attribute.NewSet(
 			attribute.String("source", source), attribute.String("outcome", string(o))))
 	}
-	i.span = trace.WithAttributes(attribute.String("tercel.source", source), attribute.String("http.request.method", "GET"))
+	i.source = trace.WithAttributes(attribute.String("tercel.source", source))
 	return i, nil
 }
 
-// startSpan begins the span of one request. Its context stays here: a third
-// party gets no trace headers.
-func (c *Client) startSpan(ctx context.Context) (context.Context, trace.Span) {
-	return otel.Tracer(scope).Start(ctx, "GET "+c.name, trace.WithSpanKind(trace.SpanKindClient), c.metrics.span)
+// observed is one request while it is made.
+type observed struct {
+	*instruments
+	span    trace.Span
+	started time.Time
 }
 
-func (c *Client) endSpan(ctx context.Context, span trace.Span, status int, err error, took time.Duration) {
-	o := outcomeOf(err)
+// observe begins the span of one request. Its context stays here: a third
+// party gets no trace headers.
+func (c *Client) observe(ctx context.Context, method string) (context.Context, observed) {
+	ctx, span := otel.Tracer(scope).Start(ctx, method+" "+c.name, trace.WithSpanKind(trace.SpanKindClient), c.metrics.source,
+		trace.WithAttributes(attribute.String("http.request.method", method)))
+	return ctx, observed{&c.metrics, span, time.Now()}
+}
+
+func (o observed) end(ctx context.Context, status int, v verdict, err error) {
+	how := outcomeOf(v, err)
 	if status > 0 {
-		span.SetAttributes(attribute.Int("http.response.status_code", status))
+		o.span.SetAttributes(attribute.Int("http.response.status_code", status))
 	}
-	if err != nil && o != absent {
-		span.SetStatus(codes.Error, string(fault.ClassOf(err)))
+	if err != nil && how != endedAbsent {
+		o.span.SetStatus(codes.Error, string(how))
 	}
-	span.End()
-	c.metrics.duration.Record(ctx, took.Seconds(), c.metrics.attrs[o])
+	o.span.End()
+	o.duration.Record(ctx, time.Since(o.started).Seconds(), o.attrs[how])
 }

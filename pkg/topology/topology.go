@@ -34,6 +34,8 @@ const (
 	BucketLeases      = "tercel_leases"
 	BucketLedger      = "tercel_ledger"
 	BucketDeadLetters = "tercel_dead_letters" // what became of each dead letter
+	BucketTokens      = "tercel_tokens"       // refresh tokens that their issuers replace, sealed
+	BucketWaits       = "tercel_waits"        // deliveries that were no attempts
 )
 
 // SubjectSeen takes the marks of what was stored in TERCEL_RAW.
@@ -158,9 +160,12 @@ func Buckets(c Config) []jetstream.KeyValueConfig {
 	leases.LimitMarkerTTL = time.Second // makes per-key TTLs possible
 	dead := c.bucket(BucketDeadLetters, "What became of each dead letter.")
 	dead.TTL = c.DeadLetters.MaxAge
+	waits := c.bucket(BucketWaits, "Deliveries that were no attempts, by consumer and message.")
+	waits.TTL = max(c.Raw.MaxAge, c.Enriched.MaxAge) // as long as the message can be there
 	return []jetstream.KeyValueConfig{
 		c.bucket(BucketCursors, "How far reconciliation has come."), leases,
 		c.bucket(BucketLedger, "Which versions of which records were seen."), dead,
+		c.bucket(BucketTokens, "Refresh tokens that their issuers replace, sealed."), waits,
 	}
 }
 
