@@ -37,6 +37,9 @@ const (
 	HeaderVersion         = "tercel-version"
 	HeaderDeleted         = "tercel-deleted"
 	HeaderTriggerSequence = "tercel-trigger-sequence"
+	HeaderPart            = "tercel-part"
+	HeaderRequest         = "tercel-request"
+	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
 	HeaderTraceParent     = "traceparent"
 )
 
@@ -64,6 +67,12 @@ type Event struct {
 	Time time.Time
 	// ReceivedAt is when Tercel took the trigger in.
 	ReceivedAt time.Time
+	// Part is the event's place in a request that had several, such as "3/17",
+	// or "".
+	Part string
+	// Request is the ID of the stored request, where the trigger's body isn't
+	// what was received, byte for byte; see [Event.RequestSubject]. Else "".
+	Request string
 
 	// Resource is the name of the record's kind, or "" if the event speaks of
 	// no resource. The fields below are set together with it.
@@ -107,6 +116,8 @@ func (e Event) Header() nats.Header {
 	set(HeaderOrigin, string(e.Origin))
 	set(HeaderDeliveryID, e.DeliveryID)
 	set(HeaderReceivedAt, formatTime(e.ReceivedAt))
+	set(HeaderPart, e.Part)
+	set(HeaderRequest, e.Request)
 	set(HeaderObservedAt, formatTime(e.ObservedAt))
 	set(HeaderResource, e.Resource)
 	set(HeaderVersion, string(e.Version))
@@ -132,6 +143,8 @@ func FromHeader(h nats.Header) (Event, error) {
 		ContentType: r.text(HeaderContentType),
 		Time:        r.time(HeaderTime),
 		ReceivedAt:  r.time(HeaderReceivedAt),
+		Part:        r.text(HeaderPart),
+		Request:     r.text(HeaderRequest),
 		Resource:    r.text(HeaderResource),
 		RecordID:    r.text(HeaderSubject),
 		Version:     Version(r.text(HeaderVersion)),

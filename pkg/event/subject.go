@@ -10,6 +10,7 @@ import (
 // Subject prefixes of the streams that carry events.
 const (
 	PrefixRaw      = "tercel.raw"
+	PrefixRequests = "tercel.requests"
 	PrefixEnriched = "tercel.enriched"
 	PrefixDLQ      = "tercel.dlq"
 )
@@ -23,6 +24,14 @@ const (
 
 // RawSubject is where e's trigger is published: tercel.raw.SOURCE.ACCOUNT.TYPE.
 func (e Event) RawSubject() string { return e.subject(PrefixRaw) }
+
+// RequestSubject is where a request is stored as it was received:
+// tercel.requests.SOURCE.ACCOUNT. That is done where no trigger has its bytes,
+// because it held several events or was compressed. It is evidence (promise 8)
+// and nobody's work; the triggers made of it name it.
+func (e Event) RequestSubject() string {
+	return PrefixRequests + "." + e.Source + "." + AccountToken(e.Account)
+}
 
 // EnrichedSubject is where e's enriched event is published.
 func (e Event) EnrichedSubject() string { return e.subject(PrefixEnriched) }

@@ -133,6 +133,24 @@ func (e Expr) Paths(root string) iter.Seq[Path] {
 	}
 }
 
+// Bind returns e with those of its references replaced by their values that s
+// has a document or headers for, so that they need not be looked for again. Its
+// errors are those of [Expr.Eval].
+func (e Expr) Bind(s Scope) (Expr, error) {
+	bound := Expr{text: e.text, parts: slices.Clone(e.parts)}
+	for i, p := range bound.parts {
+		if _, ok := s.Docs[p.root]; !ok && (p.root != "header" || s.Header == nil) {
+			continue
+		}
+		v, err := p.value(s)
+		if err != nil {
+			return Expr{}, fmt.Errorf("%s: %w", e.text, err)
+		}
+		bound.parts[i] = part{literal: v}
+	}
+	return bound, nil
+}
+
 // Eval returns the expression's value as text. Strings lose their quotes,
 // numbers and booleans keep their spelling. A reference that finds nothing,
 // null or an empty string makes it [ErrMissing], wrapped with the reference;

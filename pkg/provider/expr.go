@@ -11,8 +11,8 @@ import (
 )
 
 // TriggerExpr finds one value in a trigger. It is written as one expression
-// over body, form and header, such as body.id, form.MessageSid or
-// "{header.X-Event}.{body.action}", or as a list of them of which the first that
+// over body, item (see [Identity]), form and header, such as body.id,
+// form.MessageSid or "{header.X-Event}.{body.action}", or as a list of them of which the first that
 // finds something counts. After "=" stands a fixed text, for senders that say
 // nothing.
 type TriggerExpr []field.Expr
@@ -40,7 +40,7 @@ func parseTrigger(text string) (field.Expr, error) {
 	if fixed, ok := strings.CutPrefix(text, "="); ok && fixed != "" {
 		return field.ParseTemplate(fixed)
 	}
-	return field.Parse(text, "body", "form", "header")
+	return field.Parse(text, "body", "item", "form", "header")
 }
 
 // First returns the first value that is there, or an error that names every
@@ -62,6 +62,28 @@ func (t TriggerExpr) All(s field.Scope) ([]string, error) {
 		names = append(names, e.String())
 	}
 	return nil, fmt.Errorf("%s: %w", strings.Join(names, ", "), field.ErrMissing)
+}
+
+// Bind is [field.Expr.Bind] for each alternative. Those that lack something are
+// left out; if all do, the error wraps [field.ErrMissing].
+func (t TriggerExpr) Bind(s field.Scope) (TriggerExpr, error) {
+	var bound TriggerExpr
+	var missing error
+	for _, e := range t {
+		b, err := e.Bind(s)
+		switch {
+		case err == nil:
+			bound = append(bound, b)
+		case errors.Is(err, field.ErrMissing):
+			missing = err
+		default:
+			return nil, err
+		}
+	}
+	if len(bound) == 0 {
+		return nil, missing
+	}
+	return bound, nil
 }
 
 // Uses reports whether any alternative looks into root.

@@ -67,6 +67,9 @@ func (r *Resource) Validate(c *config.Check) {
 	if r.ID.Uses("header") || r.ID.Uses("form") {
 		c.Fault("id", "", "an expression over body: a request's headers and form are not kept with its trigger")
 	}
+	if r.ID.Uses("item") {
+		c.Fault("id", "", "an expression over body, which is one event where requests are split")
+	}
 	if r.Get.IsZero() {
 		c.Missing("get", "the path of one record, such as /orders/{id}")
 	}

@@ -71,6 +71,15 @@ type Source struct {
 
 // Identity says where a request has its event's attributes.
 type Identity struct {
+	// Split says where a request has several events, such as body.events; each
+	// is stored as an event of its own whose body is the item, all of them or
+	// none. In ID, Type and Time item is then the event, and body still the whole
+	// request; elsewhere, such as in resources, body is the event. Defaults to
+	// none: a request is one event.
+	Split Split `yaml:"split"`
+	// SignedItems says that each event of a request has its own signature: verify
+	// then looks at the event for a body. Defaults to false.
+	SignedItems bool `yaml:"signed_items"`
 	// ID finds the provider's id of the event, the same on each repeat. Without
 	// it the body's hash serves.
 	ID TriggerExpr `yaml:"id"`
@@ -252,6 +261,7 @@ func (s *Source) compile(c *config.Check) {
 	if s.Event.Repeats == RepeatsNever && len(s.Event.ID) > 0 {
 		c.Fault("event.id", "", "nothing here with repeats: never, which makes an id for each request")
 	}
+	s.validateSplit(c)
 	s.parseKeys(c)
 }
 
@@ -351,8 +361,16 @@ func (s *Source) covers(e field.Expr) bool {
 	if s.verifier == nil {
 		return false
 	}
-	if s.verifier.Covers() || !e.Uses("body") && !e.Uses("form") {
+	if s.verifier.Covers() || !e.Uses("body") && !e.Uses("form") && !e.Uses("item") {
 		return true
+	}
+	if e.Uses("item") && !s.Event.SignedItems {
+		return false
+	}
+	for path := range e.Paths("item") {
+		if !s.verifier.CoversJSON(path.String()) {
+			return false
+		}
 	}
 	for path := range e.Paths("body") {
 		if !s.verifier.CoversJSON(path.String()) {
@@ -372,7 +390,7 @@ func (s *Source) SameBodySameEvent() bool {
 // NeedsJSON reports whether the source's triggers must be JSON: an expression
 // looks into their body.
 func (s *Source) NeedsJSON() bool {
-	if s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") || s.Event.Account.Uses("body") {
+	if !s.Event.Split.IsZero() || s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") || s.Event.Account.Uses("body") {
 		return true
 	}
 	for _, r := range s.Resources {

@@ -126,9 +126,9 @@ func (v vector) check(t *testing.T, f vectorFile) {
 	if !ok {
 		t.Fatalf("want is %q", v.Want)
 	}
-	err := s.Verifier().Verify(r, s.Keys(), v.At)
+	err := s.CheckSignature(r, s.Keys(), v.At)
 	if !errors.Is(err, want) {
-		t.Fatalf("Verify() = %v, want %s (%s)", err, v.Want, f.Origin)
+		t.Fatalf("CheckSignature() = %v, want %s (%s)", err, v.Want, f.Origin)
 	}
 	if v.Event != nil {
 		v.checkEvent(t, s, h)
@@ -168,6 +168,13 @@ func (v vector) source(t *testing.T, f vectorFile) *provider.Source {
 func (v vector) checkEvent(t *testing.T, s *provider.Source, h http.Header) {
 	t.Helper()
 	scope := field.Scope{Header: h.Get, Docs: map[string][]byte{"body": []byte(v.Body), "form": formDoc(t, v.Body)}}
+	if !s.Event.Split.IsZero() {
+		items, err := s.Event.Split.Items([]byte(v.Body))
+		if err != nil || len(items) == 0 {
+			t.Fatalf("Items() = %d items, %v", len(items), err)
+		}
+		scope.Docs["item"] = items[0]
+	}
 	typ, err := s.Event.Type.First(scope)
 	if err != nil || typ != v.Event.Type {
 		t.Errorf("type = %q, %v, want %q", typ, err, v.Event.Type)

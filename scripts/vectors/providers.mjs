@@ -165,8 +165,11 @@ function payments() {
       tamper: (v) => edit(v, (x) => { theItem(x).amount.value = 1 }),
       missing: (v) => edit(v, (x) => { delete theItem(x).additionalData }),
       duplicated: (v) => ({ ...v, body: v.body.replace('"hmacSignature":', '"hmacSignature":"AA==","hmacSignature":') }), duplicatedWant: 'malformed',
-      extra: ({ valid }) => [
-        { name: 'a second item', request: edit(valid, (x) => x.notificationItems.push({ NotificationRequestItem: item })), want: 'malformed' },
+      extra: ({ valid, secret }) => [
+        { name: 'a second item without a signature', request: edit(valid, (x) => x.notificationItems.push({ NotificationRequestItem: item })), want: 'missing' },
+        { name: 'a second item with the signature of the first', request: edit(valid, (x) => x.notificationItems.push({ NotificationRequestItem: { ...theItem(x), pspReference: 'other' } })), want: 'mismatch' },
+        { name: 'two items', request: edit(valid, (x) => x.notificationItems.push(JSON.parse(adyen(secret, adyenBody({ ...item, pspReference: 'other' })).body).notificationItems[0])), want: 'accept' },
+        { name: 'no item', request: edit(valid, (x) => { x.notificationItems = [] }), want: 'missing' },
         { name: 'an unsigned field is altered', request: edit(valid, (x) => { theItem(x).paymentMethod = 'mc' }), want: 'accept' },
       ],
     },
@@ -183,7 +186,7 @@ function payments() {
       library: (key, r) => new WebhooksValidator().isValidSignature(r.body, key, r.header('Paddle-Signature')),
     },
     bare('gocardless', 'Webhook-Signature', {
-      origin: checked('gocardless-nodejs'), body: '{"events":[{"id":"EV123","action":"confirmed"}]}', event: { type: 'events' },
+      origin: checked('gocardless-nodejs'), body: '{"events":[{"id":"EV123","created_at":"2025-10-09T08:53:20.000Z","resource_type":"payments","action":"confirmed","links":{"payment":"PM123"}}]}', event: { type: 'payments.confirmed', id: 'EV123' },
       library: (key, r) => { gocardless.verifySignature(r.body, key, r.header('Webhook-Signature')); return true },
     }),
     bare('razorpay', 'X-Razorpay-Signature', {
@@ -218,7 +221,9 @@ function tools() {
   const notion = require('@notionhq/client')
   const { Signature } = require('@hubspot/api-client')
   const { WebhooksManager } = require('box-node-sdk/lib/managers/webhooks')
-  const hubspotBody = '[{"eventId":1,"subscriptionType":"contact.creation","objectId":7}]'
+  const hubspotBody = '[{"eventId":1,"subscriptionId":25,"portalId":33,"appId":1160452,"occurredAt":1760000000000,"subscriptionType":"contact.creation","attemptNumber":0,"objectId":7}]'
+  const hubspotUnicode = hubspotBody.replace('"attemptNumber"', '"propertyValue":"Grüße 🚀","attemptNumber"')
+  const hubspotEvent = { type: 'contact.creation', id: '33:25:1:1760000000000:7' }
   const stripeLike = (preset, header, tolerance, body, event) => ({
     preset, origin: documented, secrets: plain, signature: [header], tolerance, body, event,
     sign: (key, text, { ms }) => [json, [header, `t=${seconds(ms)},v1=${hmac(key, `${seconds(ms)}.${text}`)}`]],
@@ -247,8 +252,8 @@ function tools() {
       library: (key, r) => notion.verifyWebhookSignature({ body: r.body, signature: r.header('X-Notion-Signature'), verificationToken: key }),
     },
     {
-      preset: 'hubspot', origin: by('@hubspot/api-client'), secrets: plain, signature: ['X-HubSpot-Signature-v3'], tolerance: 300, url, publicURL: url, body: hubspotBody, event: { type: 'events' },
-      unicode: '[{"note":"Grüße 🚀"}]',
+      preset: 'hubspot', origin: by('@hubspot/api-client'), secrets: plain, signature: ['X-HubSpot-Signature-v3'], tolerance: 300, url, publicURL: url, body: hubspotBody, event: hubspotEvent,
+      unicode: hubspotUnicode,
       sign: (key, requestBody, { ms }) => [json, ['X-HubSpot-Request-Timestamp', String(ms)], ['X-HubSpot-Signature-v3', Signature.getSignature('POST', 'v3', { clientSecret: key, requestBody, url, timestamp: ms })]],
       library: (key, r) => Signature.isValid({ method: 'POST', signatureVersion: 'v3', clientSecret: key, requestBody: r.body, url, timestamp: Number(r.header('X-HubSpot-Request-Timestamp')), signature: r.header('X-HubSpot-Signature-v3') }),
       extra: ({ valid }) => [
@@ -257,7 +262,7 @@ function tools() {
       ],
     },
     {
-      preset: 'hubspot-v1', origin: by('@hubspot/api-client'), secrets: plain, signature: ['X-HubSpot-Signature'], body: hubspotBody, unicode: '[{"note":"Grüße 🚀"}]', event: { type: 'events' },
+      preset: 'hubspot-v1', origin: by('@hubspot/api-client'), secrets: plain, signature: ['X-HubSpot-Signature'], body: hubspotBody, unicode: hubspotUnicode, event: hubspotEvent,
       sign: (key, requestBody) => [json, ['X-HubSpot-Signature', Signature.getSignature('POST', 'v1', { clientSecret: key, requestBody })]],
       library: (key, r) => Signature.isValid({ clientSecret: key, requestBody: r.body, signature: r.header('X-HubSpot-Signature') }),
     },
@@ -291,7 +296,7 @@ function tools() {
         return [{ name: 'the secondary key', request: { ...valid, headers: [json, ['BOX-DELIVERY-TIMESTAMP', t], ['BOX-SIGNATURE-PRIMARY', hmac(other, valid.body + t, 'base64')], ['BOX-SIGNATURE-SECONDARY', hmac(secret, valid.body + t, 'base64')]] }, want: 'accept' }]
       },
     },
-    bare('xero', 'x-xero-signature', { encoding: 'base64', body: '{"events":[],"firstEventSequence":0,"lastEventSequence":0,"entropy":"S0m3r4Nd0m"}', event: { type: 'events' } }),
+    bare('xero', 'x-xero-signature', { encoding: 'base64', body: '{"events":[{"resourceId":"717f2bfc","tenantId":"c2cc9b6e","tenantType":"ORGANISATION","eventCategory":"INVOICE","eventType":"UPDATE","eventDateUtc":"2025-10-09T08:53:20.000"}],"firstEventSequence":1,"lastEventSequence":1,"entropy":"S0m3r4Nd0m"}', event: { type: 'INVOICE.UPDATE' } }),
   ]
 }
 
@@ -332,7 +337,7 @@ function messages() {
     },
     {
       preset: 'sendgrid', origin: checked('@sendgrid/eventwebhook'), secrets: words, public: (w) => ec[w].spki, signature: ['X-Twilio-Email-Event-Webhook-Signature'], tolerance: 600,
-      body: '[{"email":"user@example.com","event":"delivered","sg_event_id":"ZGVsaXZlcmVk"}]\r\n', unicode: '[{"note":"Grüße 🚀"}]\r\n', event: { type: 'events' },
+      body: '[{"email":"user@example.com","timestamp":1760000000,"event":"delivered","sg_event_id":"ZGVsaXZlcmVk"}]\r\n', unicode: '[{"event":"delivered","sg_event_id":"ZGVsaXZlcmVk","category":"Grüße 🚀"}]\r\n', event: { type: 'delivered', id: 'ZGVsaXZlcmVk' },
       sign: (key, text, { ms }) => [json, ['X-Twilio-Email-Event-Webhook-Timestamp', seconds(ms)], ['X-Twilio-Email-Event-Webhook-Signature', ec[key].sign(seconds(ms) + text)]],
       library: (key, r) => { const w = new EventWebhook(); return w.verifySignature(w.convertPublicKeyToECDSA(ec[key].spki), r.body, r.header('X-Twilio-Email-Event-Webhook-Signature'), r.header('X-Twilio-Email-Event-Webhook-Timestamp')) },
     },

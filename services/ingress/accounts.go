@@ -80,7 +80,7 @@ func (in *inspection) checkAccount() *refusal {
 	if len(expr) == 0 {
 		return nil
 	}
-	named, err := in.attribute(expr)
+	named, err := in.attributeOfRequest(expr)
 	switch own := in.tenant != nil && len(in.tenant.Keys()) > 0; {
 	case errors.Is(err, field.ErrMissing) && own:
 		return nil // the signature told it

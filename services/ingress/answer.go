@@ -18,6 +18,7 @@ const (
 	accepted         outcome = "accepted"
 	duplicate        outcome = "duplicate"
 	shaken           outcome = "handshake" // answered and not stored
+	empty            outcome = "empty"     // well, but there was no event in it
 	refusedOrigin    outcome = "refused_origin"
 	refusedSignature outcome = "refused_signature"
 	refusedStructure outcome = "refused_structure"
@@ -30,7 +31,7 @@ const (
 )
 
 var outcomes = []outcome{
-	accepted, duplicate, shaken, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
+	accepted, duplicate, shaken, empty, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
 	unavailable, unknownSource, failed,
 }
 
@@ -53,6 +54,7 @@ type refusal struct {
 type result struct {
 	outcome   outcome
 	eventID   string            // of an accepted or duplicate event
+	events    int               // that the request holds, where it can have several
 	refused   *refusal          // else
 	handshake string            // its name, where it was one
 	reply     provider.Answer   // what the source wants instead of our own answer to an accepted event or handshake
@@ -117,6 +119,9 @@ func (r result) body(requestID string) []byte {
 	if r.refused == nil {
 		member("status", string(r.outcome))
 		member("id", r.eventID)
+		if r.events > 0 {
+			b = append(strconv.AppendInt(append(b, `"events":`...), int64(r.events), 10), ',')
+		}
 	} else {
 		member("error", r.refused.text)
 	}

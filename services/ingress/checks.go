@@ -7,12 +7,10 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -39,8 +37,14 @@ type inspection struct {
 	tenant      *provider.Account // nil while no account is known
 	contentType string
 	mediaType   string
-	body        []byte
-	event       event.Event
+	received    []byte // the body as it came
+	body        []byte // what it says
+	requestID   string // of the request's own message, where its bytes are no event's; else ""
+	items       []item // the events; none before the request was split
+	single      [1]item
+
+	// How the events' attributes are found.
+	typ, id, time provider.TriggerExpr
 
 	onlyHandshake bool                     // events have another content type
 	handshake     *provider.NamedHandshake // that was answered, with what follows; nil for an event
@@ -63,6 +67,7 @@ const (
 	checkNameSignature = "signature"
 	checkNameSigned    = "handshake"
 	checkNameAccount   = "account"
+	checkNameSplit     = "split"
 )
 
 // doorChecks come before a request takes up any room, roomyChecks after, or
@@ -78,13 +83,14 @@ var (
 		{"content encoding", (*inspection).checkEncoding, func(*inspection) string { return "none" }},
 		{"content length", (*inspection).checkLength, (*inspection).lengthDetail},
 		{"content type", (*inspection).checkMediaType, func(in *inspection) string { return in.mediaType }},
-		{checkNameBody, (*inspection).readBody, func(in *inspection) string { return fmt.Sprintf("%d bytes", len(in.body)) }},
+		{checkNameBody, (*inspection).readBody, func(in *inspection) string { return fmt.Sprintf("%d bytes", len(in.received)) }},
 		{checkNameUnsigned, (*inspection).answerUnsigned, (*inspection).handshakeDetail},
 		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
 		{"structure", (*inspection).checkStructure, (*inspection).structureDetail},
 		{checkNameSigned, (*inspection).answerSigned, (*inspection).handshakeDetail},
 		{checkNameAccount, (*inspection).checkAccount, (*inspection).accountDetail},
-		{"event type", (*inspection).readType, func(in *inspection) string { return strconv.Quote(in.event.Type) }},
+		{checkNameSplit, (*inspection).split, (*inspection).splitDetail},
+		{"event type", (*inspection).readType, (*inspection).typeDetail},
 		{"event id", (*inspection).readID, (*inspection).idDetail},
 		{"event time", (*inspection).readTime, (*inspection).timeDetail},
 	}
@@ -195,7 +201,8 @@ func (in *inspection) readBody() *refusal {
 	var buf bytes.Buffer
 	buf.Grow(int(min(max(in.request.ContentLength, 0), firstBuffer)) + bytes.MinRead)
 	_, err := buf.ReadFrom(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
-	in.body = buf.Bytes()
+	in.received = buf.Bytes()
+	in.body = in.received
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
@@ -241,7 +248,7 @@ func (in *inspection) verify(keys []signature.Key) error {
 		// every query.
 		signed = []byte(in.request.URL.RawQuery)
 	}
-	return in.route.source.Verifier().Verify(signature.Request{
+	return in.route.source.CheckSignature(signature.Request{
 		Header: in.request.Header, Body: signed, Method: in.request.Method,
 		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery),
 	}, keys, in.now)

@@ -49,8 +49,24 @@ type Explanation struct {
 	Type      string `json:"type,omitempty"`
 	Subject   string `json:"subject,omitempty"`
 	MessageID string `json:"message_id,omitempty"`
+	// Request is the subject that the request itself would be stored under, where
+	// no event has its bytes, and Events are the messages made of it, where it can
+	// hold several. The fields above are empty then.
+	Request string             `json:"request,omitempty"`
+	Events  []ExplainedMessage `json:"events,omitempty"`
 	// Steps are all checks, in their order.
 	Steps []Step `json:"steps"`
+}
+
+// ExplainedMessage is one event of a request that holds several.
+type ExplainedMessage struct {
+	// Part is its place, such as "3/17".
+	Part string `json:"part"`
+	// EventID, Type, Subject and MessageID are those of the stored message.
+	EventID   string `json:"event_id"`
+	Type      string `json:"type"`
+	Subject   string `json:"subject"`
+	MessageID string `json:"message_id"`
 }
 
 // Explain tells what a [Service] whose source of that name is src would do
@@ -93,8 +109,7 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 	} else if ex.Accepted = true; in.handshake != nil {
 		ex.Handshake, ex.Status = in.handshake.Name, in.response.Status
 	} else {
-		ex.EventID, ex.Type = in.event.ID, in.event.Type
-		ex.Subject, ex.MessageID = in.event.RawSubject(), in.messageID()
+		ex.accepted()
 	}
 	ex.notReached()
 	ex.noteRest(buffered.Buffered() + rest.Len())
@@ -118,8 +133,25 @@ func (ex *explainer) names(c check) []string {
 		return nil
 	case c.name == checkNameUnsigned && len(all.unsigned) == 0 || c.name == checkNameSigned && len(all.signed) == 0:
 		return nil
+	case c.name == checkNameSplit && ex.route.source.Event.Split.IsZero():
+		return nil
 	}
 	return []string{c.name}
+}
+
+// accepted says what would be stored.
+func (ex *explainer) accepted() {
+	if ex.in.isKept() {
+		ex.Request = ex.in.requestEvent().RequestSubject()
+	}
+	for _, it := range ex.in.items {
+		m := ExplainedMessage{it.event.Part, it.event.ID, it.event.Type, it.event.RawSubject(), it.msgID}
+		if ex.in.isWhole() {
+			ex.EventID, ex.Type, ex.Subject, ex.MessageID = m.EventID, m.Type, m.Subject, m.MessageID
+			return
+		}
+		ex.Events = append(ex.Events, m)
+	}
 }
 
 func (ex *explainer) passed(c check) {

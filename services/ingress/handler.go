@@ -126,34 +126,50 @@ func takeFrom(l *rate.Limiter, now time.Time) *refusal {
 	}
 }
 
-// store publishes the trigger, unless the second line knows it. Only
+// store publishes what the request holds, unless the second line knows it. Only
 // JetStream's acknowledgement makes it a success (promise 1).
 func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) {
-	msg := nats.NewMsg(in.event.RawSubject())
-	msg.Header = in.event.Header()
-	msgID := in.messageID()
-	msg.Header.Set(jetstream.MsgIDHeader, msgID)
-	event.InjectTrace(ctx, msg.Header)
-	msg.Data = in.body
-	if most := s.deps.Conn.MaxPayload(); most > 0 && int64(msg.Size()+publishOverhead) > most {
+	if !in.isWhole() || in.isKept() {
+		return s.storeAll(ctx, in)
+	}
+	it := &in.items[0]
+	msg := it.message(ctx)
+	if !s.fits(msg) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
 	// A sender that goes away meanwhile changes nothing: the outcome is waited
 	// for, so that a stored event isn't counted as one that was not.
 	// StoreTimeout bounds it.
 	ctx = context.WithoutCancel(ctx)
-	if res, ok := s.late(ctx, in, msgID); ok {
+	if res, ok := s.late(ctx, in, it); ok {
 		return res, nil
 	}
 	ack, err := s.pub.Publish(ctx, msg)
 	if err != nil {
 		return result{}, storeRefusal(err)
 	}
-	s.mark(in, msgID, ack)
+	s.mark(in, it, ack)
 	if ack.Duplicate {
-		return s.repeated(ctx, in, ack.Sequence), nil
+		return s.repeated(ctx, in, it, ack.Sequence), nil
 	}
-	return result{outcome: accepted, eventID: in.event.ID}, nil
+	s.meter.storedTriggers(ctx, in.route.name, 1)
+	return result{outcome: accepted, eventID: it.event.ID}, nil
+}
+
+// message is the event's trigger.
+func (it *item) message(ctx context.Context) *nats.Msg {
+	msg := nats.NewMsg(it.event.RawSubject())
+	msg.Header = it.event.Header()
+	msg.Header.Set(jetstream.MsgIDHeader, it.msgID)
+	event.InjectTrace(ctx, msg.Header)
+	msg.Data = it.body
+	return msg
+}
+
+// fits reports whether the server takes a message of this size.
+func (s *Service) fits(msg *nats.Msg) bool {
+	most := s.deps.Conn.MaxPayload()
+	return most <= 0 || int64(msg.Size()+publishOverhead) <= most
 }
 
 // codeMessageTooLarge is the server's refusal of a message above the stream's
@@ -182,8 +198,8 @@ func (s *Service) logRefusal(ctx context.Context, in *inspection, no *refusal, r
 	if no.step != "" {
 		attrs = append(attrs, slog.String("step", no.step))
 	}
-	if in.event.ID != "" {
-		attrs = append(attrs, slog.String("event_id", in.event.ID))
+	if len(in.items) == 1 && in.items[0].event.ID != "" {
+		attrs = append(attrs, slog.String("event_id", in.items[0].event.ID))
 	}
 	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "webhook not taken", attrs...)
 }

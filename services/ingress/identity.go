@@ -3,7 +3,6 @@ package ingress
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -21,84 +20,111 @@ import (
 const maxAttribute = 1024
 
 func (in *inspection) readType() *refusal {
-	typ, err := in.attribute(in.route.source.Event.Type)
-	if err != nil {
-		return badAttribute("event type", err)
-	}
-	in.event = event.Event{
-		Source: in.route.name, Account: in.account, Type: typ, Origin: event.Webhook,
-		ContentType: in.contentType, ReceivedAt: in.now,
-	}
-	return nil
+	return in.each("event type", func(it *item) error {
+		typ, err := in.attribute(in.typ, it)
+		if err != nil {
+			return err
+		}
+		it.event.Type = typ
+		it.event.Source, it.event.Account, it.event.Origin = in.route.name, in.account, event.Webhook
+		it.event.ReceivedAt, it.event.Request = in.now, in.requestID
+		return nil
+	})
+}
+
+func (in *inspection) typeDetail() string {
+	return in.detailOf(func(it *item) string { return strconv.Quote(it.event.Type) })
 }
 
 func (in *inspection) readID() *refusal {
-	if in.route.source.Event.Repeats == provider.RepeatsNever {
-		in.event.ID = nuid.Next()
-		return nil
+	var same map[string]int // events without an id of their own that the request has had
+	if !in.isWhole() {
+		same = map[string]int{}
 	}
-	if len(in.route.source.Event.ID) > 0 {
-		id, err := in.attribute(in.route.source.Event.ID)
-		if err != nil {
-			return badAttribute("event id", err)
+	return in.each("event id", func(it *item) error {
+		switch {
+		case in.route.source.Event.Repeats == provider.RepeatsNever:
+			it.event.ID = nuid.Next()
+		case len(in.id) > 0:
+			id, err := in.attribute(in.id, it)
+			if err != nil {
+				return err
+			}
+			it.event.DeliveryID = id
+			it.event.ID = event.Identity(id, in.route.idSigned, it.body)
+		default:
+			// Of two events in one request that are the same to the byte, neither is
+			// a repeat. Counted so, they have the same ids when the request comes again.
+			it.event.ID = event.Identity("", false, it.body)
+			if same == nil {
+				break
+			}
+			id := it.event.ID
+			if same[id]++; same[id] > 1 {
+				it.event.ID += "+" + strconv.Itoa(same[id])
+			}
 		}
-		in.event.DeliveryID = id
-	}
-	in.event.ID = event.Identity(in.event.DeliveryID, in.route.idSigned, in.body)
-	return nil
+		it.msgID = in.messageID(it)
+		return nil
+	})
 }
 
 func (in *inspection) idDetail() string {
-	switch {
-	case in.route.source.Event.Repeats == provider.RepeatsNever:
-		return "one of our own, since no request repeats another"
-	case in.event.DeliveryID == "":
-		return "none configured; the body's hash serves"
-	case in.route.idSigned:
-		return strconv.Quote(in.event.DeliveryID) + ", which the signature covers"
-	default:
-		return strconv.Quote(in.event.DeliveryID) + ", which the signature doesn't cover; a part of the body's hash is added"
-	}
+	return in.detailOf(func(it *item) string {
+		switch {
+		case in.route.source.Event.Repeats == provider.RepeatsNever:
+			return "one of our own, since no request repeats another"
+		case it.event.DeliveryID == "":
+			return "none configured; the body's hash serves"
+		case in.route.idSigned:
+			return strconv.Quote(it.event.DeliveryID) + ", which the signature covers"
+		default:
+			return strconv.Quote(it.event.DeliveryID) + ", which the signature doesn't cover; a part of the body's hash is added"
+		}
+	})
 }
 
 // readTime never refuses: a time that can't be read is one that wasn't said.
 func (in *inspection) readTime() *refusal {
-	if len(in.route.source.Event.Time) == 0 {
+	if len(in.time) == 0 {
 		return nil
 	}
-	if text, err := in.attribute(in.route.source.Event.Time); err == nil {
-		in.event.Time = parseTime(text)
+	for i := range in.items {
+		if text, err := in.attribute(in.time, &in.items[i]); err == nil {
+			in.items[i].event.Time = parseTime(text)
+		}
 	}
 	return nil
 }
 
 func (in *inspection) timeDetail() string {
-	if in.event.Time.IsZero() {
-		return "not said"
-	}
-	return in.event.Time.UTC().Format(time.RFC3339Nano)
-}
-
-func badAttribute(what string, err error) *refusal {
-	text := what + ": " + err.Error()
-	return &refusal{status: http.StatusBadRequest, outcome: refusedStructure, text: text, reason: text}
-}
-
-// attribute returns what expr finds in the request. A header that is there
-// twice is an error, since two readers could take two different values.
-func (in *inspection) attribute(expr provider.TriggerExpr) (string, error) {
-	for _, e := range expr {
-		for name := range e.Headers() {
-			if len(in.request.Header.Values(name)) > 1 {
-				return "", fmt.Errorf("more than one header %s", name)
-			}
+	return in.detailOf(func(it *item) string {
+		if it.event.Time.IsZero() {
+			return "not said"
 		}
+		return it.event.Time.UTC().Format(time.RFC3339Nano)
+	})
+}
+
+// attribute returns what expr finds for an event.
+func (in *inspection) attribute(expr provider.TriggerExpr, it *item) (string, error) {
+	if in.isWhole() {
+		return in.attributeOfRequest(expr)
 	}
-	docs := map[string][]byte{"body": in.body}
-	if expr.Uses("form") {
-		docs["form"] = in.form()
+	return bounded(expr.First(field.Scope{Docs: map[string][]byte{"item": it.body}}))
+}
+
+// attributeOfRequest returns what expr finds in the request.
+func (in *inspection) attributeOfRequest(expr provider.TriggerExpr) (string, error) {
+	scope, err := in.scope(expr)
+	if err != nil {
+		return "", err
 	}
-	v, err := expr.First(field.Scope{Header: in.request.Header.Get, Docs: docs})
+	return bounded(expr.First(scope))
+}
+
+// bounded refuses a value that could be no attribute.
+func bounded(v string, err error) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
@@ -108,6 +134,23 @@ func (in *inspection) attribute(expr provider.TriggerExpr) (string, error) {
 		return "", fmt.Errorf("not UTF-8")
 	}
 	return v, nil
+}
+
+// scope is what expr may look into of the request. A header that is there
+// twice is an error, since two readers could take two different values.
+func (in *inspection) scope(expr provider.TriggerExpr) (field.Scope, error) {
+	for _, e := range expr {
+		for name := range e.Headers() {
+			if len(in.request.Header.Values(name)) > 1 {
+				return field.Scope{}, fmt.Errorf("more than one header %s", name)
+			}
+		}
+	}
+	docs := map[string][]byte{"body": in.body}
+	if expr.Uses("form") {
+		docs["form"] = in.form()
+	}
+	return field.Scope{Header: in.request.Header.Get, Docs: docs}, nil
 }
 
 // form returns the fields of a form as a JSON document. Those that are there

@@ -20,17 +20,19 @@ const (
 	// lineBody: it had the first one's body and another delivery id, which
 	// nothing signs.
 	lineBody line = "body"
+	// lineRequest: the request itself had it twice.
+	lineRequest line = "request"
 )
 
-var lines = []line{lineWindow, lineHorizon, lineBody}
+var lines = []line{lineWindow, lineHorizon, lineBody, lineRequest}
 
 // messageID is the Nats-Msg-Id by which repeats are told (promise 4). Where
 // nothing signs the delivery id it is the body's hash: by a captured body under
 // a fresh id nobody makes a second event.
-func (in *inspection) messageID() string {
-	keyed := in.event
-	if in.route.bodyIsKey {
-		keyed.ID = event.Identity("", false, in.body)
+func (in *inspection) messageID(it *item) string {
+	keyed := it.event
+	if in.route.bodyIsKey && it.event.DeliveryID != "" {
+		keyed.ID = event.Identity("", false, it.body)
 	}
 	return keyed.MsgID()
 }
@@ -38,11 +40,11 @@ func (in *inspection) messageID() string {
 // late tells a repeat of what was stored within the source's horizon. Within
 // the dedup window that saves the server a publish; beyond it nothing else
 // would.
-func (s *Service) late(ctx context.Context, in *inspection, msgID string) (result, bool) {
+func (s *Service) late(ctx context.Context, in *inspection, it *item) (result, bool) {
 	if in.route.horizon == 0 {
 		return result{}, false
 	}
-	first, ok := s.seen.Find(ctx, msgID, in.route.horizon)
+	first, ok := s.seen.Find(ctx, it.msgID, in.route.horizon)
 	if !ok {
 		return result{}, false
 	}
@@ -50,34 +52,34 @@ func (s *Service) late(ctx context.Context, in *inspection, msgID string) (resul
 	if time.Since(first.StoredAt) < in.route.window {
 		l = lineWindow
 	}
-	return s.absorbed(ctx, in, first, l), true
+	return s.absorbed(ctx, in, it, first, l), true
 }
 
 // mark notes where the event is stored, for the repeats that come later.
-func (s *Service) mark(in *inspection, msgID string, ack publish.Ack) {
+func (s *Service) mark(in *inspection, it *item, ack publish.Ack) {
 	switch {
 	case in.route.horizon == 0:
 	case ack.Duplicate:
-		s.seen.Mark(msgID, ack.Sequence)
+		s.seen.Mark(it.msgID, ack.Sequence)
 	default:
-		s.seen.Stored(msgID, seen.Found{
-			Sequence: ack.Sequence, StoredAt: time.Now(), EventID: in.event.ID, DeliveryID: in.event.DeliveryID,
+		s.seen.Stored(it.msgID, seen.Found{
+			Sequence: ack.Sequence, StoredAt: time.Now(), EventID: it.event.ID, DeliveryID: it.event.DeliveryID,
 		})
 	}
 }
 
 // repeated is the outcome of what JetStream's window has told to be a repeat.
-func (s *Service) repeated(ctx context.Context, in *inspection, sequence uint64) result {
+func (s *Service) repeated(ctx context.Context, in *inspection, it *item, sequence uint64) result {
 	var first seen.Found
 	if in.route.bodyIsKey && s.seen != nil { // else the id is the same
 		first, _ = s.seen.At(ctx, sequence) // without it, only the count is less exact
 	}
-	return s.absorbed(ctx, in, first, lineWindow)
+	return s.absorbed(ctx, in, it, first, lineWindow)
 }
 
 // absorbed counts a repeat. first may be the zero value if it isn't known.
-func (s *Service) absorbed(ctx context.Context, in *inspection, first seen.Found, l line) result {
-	id := in.event.ID
+func (s *Service) absorbed(ctx context.Context, in *inspection, it *item, first seen.Found, l line) result {
+	id := it.event.ID
 	if first.EventID != "" && first.EventID != id {
 		id, l = first.EventID, lineBody
 	}

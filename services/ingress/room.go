@@ -43,6 +43,23 @@ func (r *room) enter(source *route, size int64) (leave func(), no *refusal) {
 	}, nil
 }
 
+// more takes more memory for a request that is in already.
+func (r *room) more(source *route, size int64) (leave func(), no *refusal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	own := source.taken
+	// As above, one that is alone gets what it needs.
+	if r.all.requests > 1 && r.all.bytes+size > r.bytes || r.shared && own.requests > 1 && own.bytes+size > r.bytes/2 {
+		return nil, crowded("too many events in hand")
+	}
+	r.add(source, 0, size)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.add(source, 0, -size)
+	}, nil
+}
+
 func (r *room) add(source *route, requests int, bytes int64) {
 	for _, l := range []*load{&r.all, &source.taken} {
 		l.requests += requests

@@ -164,8 +164,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.pub, err = publish.New(deps.Conn, publish.Config{
 		// A replicated stream's servers group by themselves.
-		Group:   cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,
-		Timeout: cfg.StoreTimeout,
+		Group:      cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,
+		Replicated: cfg.Streams.Replicas > 1,
+		Timeout:    cfg.StoreTimeout,
 		// The slots bound what waits, so that the queue never has to refuse.
 		Queue: max(4096, cfg.MaxInFlight),
 	})

@@ -23,6 +23,7 @@ type meter struct {
 	duration metric.Float64Histogram
 	bytes    metric.Int64Counter
 	repeats  metric.Int64Counter
+	stored   metric.Int64Counter
 	sets     map[labels]options
 	absorbs  map[absorption]options
 }
@@ -53,7 +54,7 @@ type labels struct {
 }
 
 func newMeter(sources []string) (*meter, error) {
-	m, errs := &meter{tracer: otel.Tracer(scope), sets: map[labels]options{}, absorbs: map[absorption]options{}}, [4]error{}
+	m, errs := &meter{tracer: otel.Tracer(scope), sets: map[labels]options{}, absorbs: map[absorption]options{}}, [5]error{}
 	om := otel.Meter(scope)
 	m.answers, errs[0] = om.Int64Counter("tercel.requests.answered", metric.WithUnit("{request}"),
 		metric.WithDescription("Webhook requests answered, by source and outcome."))
@@ -62,8 +63,10 @@ func newMeter(sources []string) (*meter, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10))
 	m.bytes, errs[2] = om.Int64Counter("tercel.bodies.received", metric.WithUnit("By"),
 		metric.WithDescription("Bytes of webhook bodies read, by source."))
-	m.repeats, errs[3] = om.Int64Counter("tercel.duplicates.absorbed", metric.WithUnit("{request}"),
-		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon or body."))
+	m.repeats, errs[3] = om.Int64Counter("tercel.duplicates.absorbed", metric.WithUnit("{event}"),
+		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon, body or request."))
+	m.stored, errs[4] = om.Int64Counter("tercel.triggers.stored", metric.WithUnit("{event}"),
+		metric.WithDescription("Webhook events stored for the first time, by source. A request can hold several."))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("instrument: %w", err)
@@ -85,6 +88,10 @@ func (m *meter) absorbed(ctx context.Context, source string, l line) {
 	m.repeats.Add(ctx, 1, m.absorbs[absorption{source, l}].add...)
 }
 
+func (m *meter) storedTriggers(ctx context.Context, source string, n int) {
+	m.stored.Add(ctx, int64(n), m.sets[labels{source: source}].add...)
+}
+
 func (m *meter) answered(ctx context.Context, in *inspection, res result, took time.Duration) {
 	l := labels{outcome: res.outcome}
 	if in.route != nil {
@@ -93,8 +100,8 @@ func (m *meter) answered(ctx context.Context, in *inspection, res result, took t
 	set := m.sets[l]
 	m.answers.Add(ctx, 1, set.add...)
 	m.duration.Record(ctx, took.Seconds(), set.record...)
-	if len(in.body) > 0 {
-		m.bytes.Add(ctx, int64(len(in.body)), m.sets[labels{source: l.source}].add...)
+	if len(in.received) > 0 {
+		m.bytes.Add(ctx, int64(len(in.received)), m.sets[labels{source: l.source}].add...)
 	}
 }
 
@@ -130,6 +137,9 @@ func endSpan(span trace.Span, res result) {
 		}
 		if res.handshake != "" {
 			span.SetAttributes(attribute.String("tercel.handshake", res.handshake))
+		}
+		if res.events > 0 {
+			span.SetAttributes(attribute.Int("tercel.events", res.events))
 		}
 		if res.status() >= 500 {
 			span.SetStatus(codes.Error, string(res.outcome))
