@@ -125,6 +125,31 @@ func TestValidIsStrict(t *testing.T) {
 	}
 }
 
+// What is bound needs its document no more, and finds the same.
+func TestBindReplacesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	body := map[string][]byte{"body": []byte(`{"topic":"orders"}`)}
+	item := map[string][]byte{"item": []byte(`{"kind":"paid"}`)}
+	for text, want := range map[string]string{
+		"body.topic": "orders", "{body.topic}.{item.kind}": "orders.paid", "item.kind": "paid", "{body.none}.{item.kind}": "",
+	} {
+		e, err := field.Parse(text, "body", "item")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound, err := e.Bind(field.Scope{Docs: body})
+		if (err != nil) != (want == "") || err != nil && !errors.Is(err, field.ErrMissing) {
+			t.Errorf("Bind(%s) = %v", text, err)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := bound.Eval(field.Scope{Docs: item}); err != nil || got != want {
+			t.Errorf("%s bound to the body = %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
 func FuzzExpr(f *testing.F) {
 	f.Add("body.order.lines[].sku", []byte(doc))
 	f.Add("{body.id}x{body.n}", []byte(`{"id":[1,{"n":null}]}`))

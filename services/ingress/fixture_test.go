@@ -270,6 +270,7 @@ type reply struct {
 	header http.Header
 	Status string `json:"status"`
 	ID     string `json:"id"`
+	Events int    `json:"events"`
 	Error  string `json:"error"`
 	Req    string `json:"request_id"`
 }
