@@ -32,7 +32,9 @@ func (s *Service) storeAll(ctx context.Context, in *inspection) (result, *refusa
 	if !s.fits(whole) || !s.fitItems(ctx, in.items) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
-	ctx = context.WithoutCancel(ctx) // as in store
+	// As in store, but for all batches together.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StoreTimeout)
+	defer cancel()
 	res := result{outcome: duplicate, events: len(in.items)}
 	if len(in.items) == 0 {
 		res.outcome = empty
@@ -133,8 +135,6 @@ const maxAsking = 16
 // withoutLate leaves out what the second line knows. For what is new it asks
 // nobody; a late repeat of many events asks for each.
 func (s *Service) withoutLate(ctx context.Context, in *inspection, items []*item) []*item {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
-	defer cancel()
 	late := make([]bool, len(items))
 	var asking sync.WaitGroup
 	size := (len(items) + maxAsking - 1) / maxAsking

@@ -236,7 +236,7 @@ func TestRequestIsStoredWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	for _, durability := range topology.Durability("").Values() {
 		f := splitting(t, func(c *ingress.Config) {
-			c.Streams.Durability, c.StoreTimeout = topology.Durability(durability), time.Second
+			c.Streams.Durability, c.StoreTimeout = topology.Durability(durability), time.Minute
 		})
 		var items []string
 		for i := range 50 {
@@ -258,7 +258,7 @@ func TestRequestIsStoredWholeOrNotAtAll(t *testing.T) {
 // one fails, the sender is told to come again, and that completes it.
 func TestRequestOfSeveralBatchesIsCompletedByItsRepeat(t *testing.T) {
 	t.Parallel()
-	f := splitting(t, func(c *ingress.Config) { c.StoreTimeout = 2 * time.Second })
+	f := splitting(t, func(c *ingress.Config) { c.StoreTimeout = time.Minute })
 	var items []string
 	for i := range 2500 {
 		items = append(items, strconv.Itoa(i))

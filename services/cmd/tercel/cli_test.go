@@ -359,6 +359,30 @@ func TestOperatorsDay(t *testing.T) {
 	}
 }
 
+// Of a request that holds several events, verify lists them all.
+func TestVerifyListsTheEventsOfARequest(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "tercel.yaml")
+	text := "sources:\n  s:\n    verify: {scheme: none, insecure: true}\n    event: {split: body.events, id: item.id, type: item.kind}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string][]string{
+		`{"events":[{"id":"a","kind":"made"},{"id":"b","kind":"sold"}]}`: {
+			"accepted as 2 events; the request itself is kept at tercel.requests.s._", "1/2", "2/2", "tercel.raw.s._.sold", "s:_:sha256:",
+		},
+		`{"events":[]}`: {"no event in it"},
+	} {
+		raw := fmt.Sprintf("POST /v1/s HTTP/1.1\nHost: a\nContent-Type: application/json\nContent-Length: %d\n\n%s", len(body), body)
+		o := tercel(t, raw, "verify", "-c", config, "--source", "s", "-")
+		for _, w := range want {
+			if o.code != boot.OK || !strings.Contains(o.out, w) {
+				t.Errorf("exit %d, want %q in\n%s%s", o.code, w, o.out, o.err)
+			}
+		}
+	}
+}
+
 // verify says of a captured request what the ingress would say, and why.
 func TestVerifyExplainsACapturedRequest(t *testing.T) {
 	t.Parallel()

@@ -209,7 +209,11 @@ func (t *tracer) add(m consume.Message, stage, what string) {
 
 func (t *tracer) triggers(ctx context.Context) error {
 	return t.scan(ctx, topology.StreamRaw, event.PrefixRaw, func(m consume.Message, e event.Event) {
-		t.add(m, "ingress", fmt.Sprintf("stored as %s, origin %s", e.Type, e.Origin))
+		what := fmt.Sprintf("stored as %s, origin %s", e.Type, e.Origin)
+		if e.Part != "" {
+			what += fmt.Sprintf(", part %s of %s", e.Part, e.Request)
+		}
+		t.add(m, "ingress", what)
 		t.outcome(m, topology.EnrichDurable(e.Source))
 	})
 }

@@ -104,7 +104,24 @@ func printExplanation(w io.Writer, ex ingress.Explanation) error {
 		_, err := fmt.Fprintf(w, "\nanswered with %d as handshake %s; nothing would be stored\n", ex.Status, ex.Handshake)
 		return err
 	}
+	if ex.EventID == "" {
+		return printEvents(w, ex)
+	}
 	_, err := fmt.Fprintf(w, "\naccepted as event %s\n  type     %s\n  subject  %s\n  msg id   %s\n",
 		printable(ex.EventID), printable(ex.Type), ex.Subject, ex.MessageID)
 	return err
+}
+
+// printEvents lists what a request that holds several events is stored as.
+func printEvents(w io.Writer, ex ingress.Explanation) error {
+	if len(ex.Events) == 0 {
+		_, err := fmt.Fprintln(w, "\naccepted; there is no event in it, so nothing would be stored")
+		return err
+	}
+	fmt.Fprintf(w, "\naccepted as %d events; the request itself is kept at %s\n", len(ex.Events), ex.Request)
+	t := newTable(w, "part", "event", "type", "subject", "msg id")
+	for _, e := range ex.Events {
+		t.row(e.Part, e.EventID, e.Type, e.Subject, e.MessageID)
+	}
+	return t.flush()
 }
