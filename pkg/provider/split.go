@@ -87,6 +87,9 @@ func (s Split) Items(body []byte) ([][]byte, error) {
 // are split.
 func (s *Source) validateSplit(c *config.Check) {
 	e := s.Event
+	if e.Account.Uses("item") {
+		c.Fault("event.account", "", "an expression over body: all events of a request are of one account")
+	}
 	if e.Split.IsZero() {
 		for _, x := range []struct {
 			key  string

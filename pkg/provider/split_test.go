@@ -51,6 +51,7 @@ func TestSplitIsCheckedWhereItIsWritten(t *testing.T) {
 		"one id for all":           {"{split: body.events, id: body.id, type: item.a}", "all events of a request would have the same id"},
 		"item without split":       {"{type: item.a}", "without event.split there is no item"},
 		"signed items without":     {"{type: body.a, signed_items: true}", "event.split beside it"},
+		"an account for each":      {"{split: body, type: item.a, account: item.b}", "all events of a request are of one account"},
 		"signed items and request": {"{split: body, type: item.a, signed_items: true}", "verify covers the whole body"},
 	} {
 		t.Run(name, func(t *testing.T) {
