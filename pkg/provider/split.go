@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/signature"
