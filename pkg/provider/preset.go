@@ -30,6 +30,8 @@ type Preset struct {
 	Reply Reply `yaml:"reply"`
 	// Handshakes are the defaults of the source's.
 	Handshakes Handshakes `yaml:"handshakes"`
+	// SenderKeys is the default of the source's sender_keys.
+	SenderKeys SenderKeys `yaml:"sender_keys"`
 	// Delivery is how the provider delivers, for people.
 	Delivery Delivery `yaml:"delivery"`
 	// API has the parts that are the same for every user.
@@ -58,6 +60,7 @@ func (p *Preset) SignsURL() bool {
 
 func (p *Preset) fill(s *Source) {
 	s.Verify, s.Event, s.Reply, s.Handshakes = p.Verify, p.Event, p.Reply, p.Handshakes
+	s.SenderKeys = p.SenderKeys.copied()
 	if len(p.Request.ContentTypes) > 0 {
 		s.Request.ContentTypes = p.Request.ContentTypes
 	}

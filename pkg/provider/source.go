@@ -28,10 +28,15 @@ type Source struct {
 	// Preset is the provider whose settings apply where the file has none.
 	Preset string `yaml:"preset"`
 	// Secrets verify its webhooks: references such as env:NAME or file:/path,
-	// several while rotating. Required, except with scheme none.
+	// several while rotating. Of a sender that signs for everyone with one key
+	// they are what it knows this receiver by. Required, except with scheme none
+	// and for tokens under a key that is fetched.
 	Secrets []config.Secret `yaml:"secrets"`
 	// Verify says how it signs. From the preset, or required.
 	Verify signature.Scheme `yaml:"verify"`
+	// SenderKeys says where the keys are had that sender_key of Verify names. From
+	// the preset, or required then.
+	SenderKeys SenderKeys `yaml:"sender_keys"`
 	// PublicURL is the address that the source was told to call, such as
 	// https://hooks.example.com/v1/orders, without a query; with accounts, each
 	// one's name follows. Required where the source signs it, since what a
@@ -218,6 +223,7 @@ func (s *Source) Validate(c *config.Check) {
 		c.Fault("request.max_body", "", "1B to 64MiB")
 	}
 	s.validateURL(c)
+	s.validateSenderKeys(c)
 	s.Reply.validate(c)
 	s.validateHandshakes(c)
 	if h := s.Dedup.Horizon; h < 0 || h > 720*time.Hour {
@@ -267,9 +273,9 @@ func (s *Source) compile(c *config.Check) {
 
 func (s *Source) parseKeys(c *config.Check) {
 	s.keys = nil
-	if s.Verify.Algorithm == signature.None {
+	if s.Verify.Algorithm == signature.None || s.verifier != nil && !s.verifier.NeedsKey() {
 		if len(s.Secrets) > 0 {
-			c.Fault("secrets", "", "nothing here with scheme none, which looks at no secret")
+			c.Fault("secrets", "", "nothing here with scheme none, or where sender_key names the key of a token: no secret is looked at")
 		}
 		return
 	}

@@ -1,7 +1,13 @@
 package provider_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,10 +28,12 @@ import (
 
 // vectorFile is a file of testdata/vectors, made by scripts/vectors.
 type vectorFile struct {
-	Preset    string   `json:"preset"`
-	Origin    string   `json:"origin"` // who made the signatures, or accepted them
-	PublicURL string   `json:"public_url"`
-	Vectors   []vector `json:"vectors"`
+	Preset    string `json:"preset"`
+	Origin    string `json:"origin"` // who made the signatures, or accepted them
+	PublicURL string `json:"public_url"`
+	// Keys are the sender's keys that requests name, as PEM or JSON.
+	Keys    map[string]string `json:"keys"`
+	Vectors []vector          `json:"vectors"`
 }
 
 // vector is one request and what has to become of it.
@@ -50,8 +58,12 @@ var everyPreset = []string{"valid", "tampered", "wrong secret", "rotated", "unic
 
 var sentinels = map[string]error{
 	"accept": nil, "missing": signature.ErrMissing, "repeated": signature.ErrRepeated, "malformed": signature.ErrMalformed,
-	"mismatch": signature.ErrMismatch, "stale": signature.ErrStale, "future": signature.ErrFuture,
+	"mismatch": signature.ErrMismatch, "stale": signature.ErrStale, "future": signature.ErrFuture, "unknown key": errUnknownKey,
 }
+
+// errUnknownKey is what becomes of a request that names a key which isn't the
+// sender's.
+var errUnknownKey = errors.New("unknown key")
 
 func readVectors(t *testing.T, preset string) vectorFile {
 	t.Helper()
@@ -126,7 +138,10 @@ func (v vector) check(t *testing.T, f vectorFile) {
 	if !ok {
 		t.Fatalf("want is %q", v.Want)
 	}
-	err := s.CheckSignature(r, s.Keys(), v.At)
+	err := f.supply(t, s, &r)
+	if err == nil {
+		err = s.CheckSignature(r, s.Keys(), v.At)
+	}
 	if !errors.Is(err, want) {
 		t.Fatalf("CheckSignature() = %v, want %s (%s)", err, v.Want, f.Origin)
 	}
@@ -137,6 +152,57 @@ func (v vector) check(t *testing.T, f vectorFile) {
 	if want == nil && !s.Takes(mediaType) {
 		t.Errorf("content type %q isn't taken", mediaType)
 	}
+}
+
+// supply gives the request the sender's key that it names, where its scheme has
+// such keys.
+func (f vectorFile) supply(t *testing.T, s *provider.Source, r *signature.Request) error {
+	t.Helper()
+	if !s.Verifier().FetchesKey() {
+		return nil
+	}
+	name, err := s.Verifier().KeyName(*r, s.Keys())
+	if err != nil {
+		return err
+	}
+	text, ok := f.Keys[name]
+	if s.SenderKeys.Names(name) != ok && !strings.HasPrefix(name, "vector-key-") {
+		t.Errorf("Names(%s) = %t", name, !ok)
+	}
+	if !ok {
+		return errUnknownKey
+	}
+	r.Sender, err = signature.NewSenderKey(s.Verify.Algorithm, publicKey(t, text))
+	return err
+}
+
+// publicKey reads a certificate in PEM, or a JSON Web Key.
+func publicKey(t *testing.T, text string) crypto.PublicKey {
+	t.Helper()
+	if block, _ := pem.Decode([]byte(text)); block != nil {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.PublicKey
+	}
+	var jwk struct{ X, Y string }
+	if err := json.Unmarshal([]byte(text), &jwk); err != nil {
+		t.Fatal(err)
+	}
+	point := []byte{4}
+	for _, coordinate := range []string{jwk.X, jwk.Y} {
+		b, err := base64.RawURLEncoding.DecodeString(coordinate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point = append(point, b...)
+	}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return public
 }
 
 // source decodes a source of the vector's preset.
@@ -154,6 +220,10 @@ func (v vector) source(t *testing.T, f vectorFile) *provider.Source {
 		names = append(names, "env:"+name)
 	}
 	text += "secrets: [" + strings.Join(names, ", ") + "]\n"
+	if p, _ := provider.LookupPreset(f.Preset); p.SenderKeys.Endpoint != nil {
+		env["CREDENTIAL"] = "of the API"
+		text += "api: {headers: {X-Secret: env:CREDENTIAL}}\n"
+	}
 	s := &provider.Source{}
 	err := config.Decode("source.yaml", []byte(text), s, config.WithLookupEnv(func(name string) (string, bool) {
 		value, ok := env[name]

@@ -14,7 +14,7 @@ mkdirSync(dir, { recursive: true })
 let failed = 0
 for (const p of providers()) {
   try {
-    const file = { preset: p.preset, origin: p.origin, ...(p.publicURL ? { public_url: p.publicURL } : {}), vectors: await cases(p) }
+    const file = { preset: p.preset, origin: p.origin, ...(p.publicURL ? { public_url: p.publicURL } : {}), ...(p.keys ? { keys: p.keys, ...(p.root ? { root: p.root } : {}) } : {}), vectors: await cases(p) }
     writeFileSync(`${dir}${p.preset}.json`, JSON.stringify(file, null, 1) + '\n')
   } catch (error) {
     failed++

@@ -5,6 +5,7 @@
 import { createHmac, createHash, createPrivateKey, createPublicKey, createSign, createECDH, sign as cryptoSign } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { Webhooks } from '@octokit/webhooks'
+import { fetched } from './fetched.mjs'
 
 const require = createRequire(import.meta.url)
 export const version = (name) => {
@@ -51,6 +52,13 @@ function standard(preset, h, module, body, event) {
   }
 }
 
+// edit changes the JSON of a request's body.
+const edit = (v, change) => {
+  const parsed = JSON.parse(v.body)
+  change(parsed)
+  return { ...v, body: JSON.stringify(parsed) }
+}
+
 // Key pairs are derived from words, so that each run gives the same.
 function ed25519(word) {
   const seed = createHash('sha256').update(word).digest()
@@ -74,7 +82,7 @@ function p256(word) {
 }
 
 export function providers() {
-  return [...codeHosting(), ...payments(), ...tools(), ...messages(), ...generic()]
+  return [...codeHosting(), ...payments(), ...tools(), ...messages(), ...fetched({ by, checked, p256, json, edit }), ...generic()]
 }
 
 function codeHosting() {
@@ -127,11 +135,6 @@ function payments() {
     return { headers: [json], body: JSON.stringify(parsed) }
   }
   const adyenBody = (it) => JSON.stringify({ live: 'false', notificationItems: [{ NotificationRequestItem: it }] })
-  const edit = (v, change) => {
-    const parsed = JSON.parse(v.body)
-    change(parsed)
-    return { ...v, body: JSON.stringify(parsed) }
-  }
   const theItem = (parsed) => parsed.notificationItems[0].NotificationRequestItem
   return [
     {
@@ -317,7 +320,6 @@ function messages() {
     const timestamp = seconds(ms), token = 'a'.repeat(50)
     return { headers: [json], body: JSON.stringify({ signature: { timestamp, token, signature: hmac(key, timestamp + token) }, 'event-data': JSON.parse(text) }) }
   }
-  const edit = (v, change) => { const x = JSON.parse(v.body); change(x); return { ...v, body: JSON.stringify(x) } }
   return [
     {
       preset: 'twilio', origin: by('twilio'), secrets: plain, signature: ['X-Twilio-Signature'], url, publicURL: url, body: form, unicode: form + '&Body=Gr%C3%BC%C3%9Fe+%F0%9F%9A%80', event: { type: 'message.delivered' },
