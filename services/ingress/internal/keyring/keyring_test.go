@@ -1,0 +1,262 @@
+package keyring_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
+)
+
+func (w *world) goodCertificate() string {
+	return asPEM(w.root.issue(w.t, rsaKeys()[2048].Public(), forHost("sns.amazonaws.com")))
+}
+
+func wantKey(t *testing.T, r *keyring.Ring, name string, want error) {
+	t.Helper()
+	if _, err := r.Key(t.Context(), name); !errors.Is(err, want) {
+		t.Errorf("Key(%s) = %v, want %v", name, err, want)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within 30s: %s", what)
+		}
+	}
+}
+
+func named(i int) string { return fmt.Sprintf("https://sns.us-east-1.amazonaws.com/%d.pem", i) }
+
+// However many requests name one key at once, it is asked for once.
+func TestOneKeyIsFetchedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	body := w.goodCertificate()
+	w.serve(func(rw http.ResponseWriter, _ *http.Request) {
+		close(entered) // panics if there is a second
+		<-release
+		_, _ = rw.Write([]byte(body))
+	})
+	r := w.ring("aws-sns", topic)
+	var waiting sync.WaitGroup
+	for range 100 {
+		waiting.Go(func() { wantKey(t, r, certURL, nil) })
+	}
+	<-entered
+	close(release)
+	waiting.Wait()
+	wantKey(t, r, certURL, nil)
+	if w.asked() != 1 {
+		t.Errorf("asked %d times", w.asked())
+	}
+}
+
+// The request that was first may go away; those that wait with it don't.
+func TestAFetchOutlivesTheRequestThatBeganIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	body := w.goodCertificate()
+	w.serve(func(rw http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		_, _ = rw.Write([]byte(body))
+	})
+	r := w.ring("aws-sns", topic)
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := r.Key(ctx, certURL)
+		first <- err
+	}()
+	<-entered
+	cancel()
+	if err := <-first; !errors.Is(err, keyring.ErrUnavailable) {
+		t.Errorf("Key() of a request that ended = %v", err)
+	}
+	close(release)
+	wantKey(t, r, certURL, nil)
+}
+
+// Forged requests cost no more than so many fetches a minute, and whatever they
+// name, the keys that are known stay.
+func TestAStormOfForgedNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.answers(200, w.goodCertificate())
+	r := w.ring("aws-sns", topic)
+	wantKey(t, r, certURL, nil)
+	w.answers(404, "")
+	for range 10 { // minutes
+		for i := range 100 {
+			_, err := r.Key(t.Context(), named(i))
+			if !errors.Is(err, keyring.ErrUnknown) && !errors.Is(err, keyring.ErrUnavailable) {
+				t.Fatalf("Key() = %v", err)
+			}
+		}
+		w.pass(time.Minute)
+	}
+	if most := 11 * keyring.FetchesPerMinute; w.asked() > most {
+		t.Errorf("asked %d times in 10 minutes, want at most %d", w.asked(), most)
+	}
+	asked := w.asked()
+	wantKey(t, r, certURL, nil)
+	if w.asked() != asked {
+		t.Error("a key that was known was asked for again")
+	}
+}
+
+// So many different names that their refusals don't fit push each other out, and
+// nothing else.
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.answers(200, w.goodCertificate())
+	r := w.ring("aws-sns", topic)
+	wantKey(t, r, certURL, nil)
+	w.answers(404, "")
+	for i := range 300 {
+		wantKey(t, r, named(i), keyring.ErrUnknown)
+		w.pass(2 * time.Second) // one more turn
+	}
+	w.answers(200, w.goodCertificate())
+	for i := range 100 {
+		wantKey(t, r, named(1000+i), nil)
+		wantKey(t, r, certURL, nil) // in use
+		w.pass(2 * time.Second)
+	}
+	keys, refused := r.Sizes()
+	if keys > 64 || refused > 256 {
+		t.Errorf("%d keys and %d refusals are kept", keys, refused)
+	}
+	asked := w.asked()
+	wantKey(t, r, certURL, nil)
+	if w.asked() != asked {
+		t.Error("the key in use was pushed out")
+	}
+}
+
+// What the sender hasn't isn't asked for again at once, but later it may have it.
+func TestRefusalsAreRemembered(t *testing.T) {
+	t.Parallel()
+	for status, tt := range map[int]struct {
+		want error
+		kept time.Duration
+	}{404: {keyring.ErrUnknown, 5 * time.Minute}, 500: {keyring.ErrUnavailable, 15 * time.Second}} {
+		w := newWorld(t)
+		w.answers(status, "")
+		r := w.ring("aws-sns", topic)
+		wantKey(t, r, certURL, tt.want)
+		w.answers(200, w.goodCertificate())
+		w.pass(tt.kept - time.Second)
+		wantKey(t, r, certURL, tt.want)
+		if w.asked() != 1 {
+			t.Errorf("%d: asked %d times within %s", status, w.asked(), tt.kept)
+		}
+		w.pass(time.Second)
+		wantKey(t, r, certURL, nil)
+	}
+}
+
+// A key that can't be asked for again stays until its own end, and no longer.
+func TestTheLastGoodKeyIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.answers(200, w.goodCertificate())
+	r := w.ring("aws-sns", topic)
+	wantKey(t, r, certURL, nil)
+	w.answers(500, "")
+	w.pass(25 * time.Hour)
+	wantKey(t, r, certURL, nil) // without waiting for the answer
+	eventually(t, "asked again", func() bool { return w.asked() == 2 })
+	w.pass(time.Hour)
+	wantKey(t, r, certURL, nil)
+	w.pass(21 * 365 * 24 * time.Hour)
+	w.answers(404, "")
+	wantKey(t, r, certURL, keyring.ErrUnknown)
+}
+
+// A key that the sender has taken back is good no more.
+func TestAKeyThatIsTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.answers(200, w.goodCertificate())
+	r := w.ring("aws-sns", topic)
+	wantKey(t, r, certURL, nil)
+	w.answers(410, "")
+	w.pass(25 * time.Hour)
+	eventually(t, "refused", func() bool {
+		_, err := r.Key(t.Context(), certURL)
+		return errors.Is(err, keyring.ErrUnknown)
+	})
+}
+
+// A server that doesn't answer is waited for as long as is bearable, by no more
+// than a few fetches at once.
+func TestASlowServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	w.serve(func(rw http.ResponseWriter, r *http.Request) {
+		rw.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(rw).Flush()
+		select {
+		case <-released:
+		case <-r.Context().Done():
+		}
+	})
+	r := w.ring("aws-sns", topic)
+	began := time.Now()
+	var waiting sync.WaitGroup
+	for i := range 8 {
+		waiting.Go(func() { wantKey(t, r, named(i), keyring.ErrUnavailable) })
+	}
+	waiting.Wait()
+	if took := time.Since(began); took < 4*time.Second || took > 30*time.Second {
+		t.Errorf("gave up after %s, want about 5s", took)
+	}
+	if w.asked() != 4 {
+		t.Errorf("%d fetches at once, want 4", w.asked())
+	}
+}
+
+// Close ends what is being fetched, and nothing begins after it.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	entered := make(chan struct{})
+	w.serve(func(_ http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+	})
+	r := w.ring("aws-sns", topic)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Key(context.WithoutCancel(t.Context()), certURL)
+		ended <- err
+	}()
+	<-entered
+	r.Close()
+	if err := <-ended; !errors.Is(err, keyring.ErrUnavailable) {
+		t.Errorf("Key() = %v", err)
+	}
+	wantKey(t, r, named(1), keyring.ErrUnavailable)
+	if w.asked() != 1 {
+		t.Errorf("asked %d times", w.asked())
+	}
+}
