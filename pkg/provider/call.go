@@ -278,6 +278,27 @@ func (h *Handshake) Brought(r *Call) string {
 	return text
 }
 
+// IsZero reports whether there is nothing to visit.
+func (v Visit) IsZero() bool { return v.URL.IsZero() && len(v.Hosts) == 0 }
+
+// Address returns the address that r wants visited, "" where there is none to
+// visit, or an error that wraps [ErrNotAllowed] and doesn't quote it.
+func (v Visit) Address(r *Call) (string, error) {
+	if v.IsZero() {
+		return "", nil
+	}
+	text, err := r.echo(v.URL)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" || u.Opaque != "" ||
+		!slices.ContainsFunc(v.Hosts, func(h HostPattern) bool { return h.Matches(u.Host) }) {
+		return "", fmt.Errorf("%s: %w: no https URL of one of its hosts", v.URL, ErrNotAllowed)
+	}
+	return u.String(), nil
+}
+
 // Response is an answer to a handshake.
 type Response struct {
 	Answer

@@ -49,11 +49,24 @@ type Handshake struct {
 	// that what is in the file has to be confirmed by the provider before it is
 	// made one of the source's secrets. Defaults to nowhere.
 	SaveTo string `yaml:"save_to"`
+	// Visit is an address that has to be called before the answer, as the provider
+	// wants it for a proof. Only for handshakes that are signed. Defaults to none.
+	Visit Visit `yaml:"visit"`
 	// Answer is what the provider wants to hear. Defaults to a bare 200.
 	Answer HandshakeAnswer `yaml:"answer"`
 
 	off        bool
 	conditions []condition
+}
+
+// Visit is an address in a handshake that is called with GET, and has to answer
+// with status 200.
+type Visit struct {
+	// URL is the part of the request that has it: an https URL. Required.
+	URL Part `yaml:"url"`
+	// Hosts are the hosts that it may lead to; a * in one stands for letters,
+	// digits and hyphens between two dots. Required.
+	Hosts []HostPattern `yaml:"hosts"`
 }
 
 // Method is a method of HTTP that handshakes are made with.
@@ -107,6 +120,9 @@ func (h *Handshake) Validate(c *config.Check) {
 	if h.SaveTo != "" && (h.Brings.IsZero() || !filepath.IsAbs(h.SaveTo)) {
 		c.Fault("save_to", "", "an absolute path, and brings")
 	}
+	if !h.Visit.IsZero() && (h.Unsigned || h.Visit.URL.IsZero() || len(h.Visit.Hosts) == 0) {
+		c.Fault("visit", "", "{url: a part such as body.url, hosts: the hosts that it may lead to}, in a handshake that is signed")
+	}
 	h.validateParts(c)
 	h.Answer.validate(c)
 	if h.Unsigned && h.Answer.signs() {
@@ -150,7 +166,7 @@ func (h *Handshake) parts() func(func(Part) bool) {
 	for _, cond := range h.conditions {
 		all = append(all, cond.part)
 	}
-	all = append(all, h.Check, h.Brings, h.Answer.Text.from)
+	all = append(all, h.Check, h.Brings, h.Visit.URL, h.Answer.Text.from)
 	for _, values := range []map[string]Value{h.Answer.JSON, h.Answer.Headers} {
 		for _, v := range values {
 			all = append(all, v.from)
@@ -239,6 +255,16 @@ func (hs Handshakes) Each(method string, unsigned bool) []NamedHandshake {
 		}
 	}
 	return all
+}
+
+// Visits reports whether one of them has an address that is called.
+func (hs Handshakes) Visits() bool {
+	for _, h := range hs {
+		if !h.off && !h.Visit.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // NamedHandshake is an entry of [Handshakes].

@@ -26,10 +26,10 @@ type Certificates struct {
 	// URLs are where they may be: https, with a * for letters, digits and hyphens
 	// (in the path also underscores) between two dots or slashes. Nothing else is
 	// ever called, no matter what a request asks for. Required.
-	URLs []KeyURL `yaml:"urls"`
+	URLs []URLPattern `yaml:"urls"`
 	// Hosts are the names that a certificate may be for, with * likewise. One of
 	// them has to be among its own. Required.
-	Hosts []KeyHost `yaml:"hosts"`
+	Hosts []HostPattern `yaml:"hosts"`
 }
 
 // KeyEndpoint is a path of the source's API that tells a key by its id, to a POST
@@ -127,12 +127,12 @@ func (s *Source) validateSenderKeys(c *config.Check) {
 	}
 }
 
-// KeyURL is a pattern of URLs, see [Certificates].
-type KeyURL struct{ pattern *regexp.Regexp }
+// URLPattern is a pattern of URLs, see [Certificates].
+type URLPattern struct{ pattern *regexp.Regexp }
 
 // Matches reports whether text is such a URL, to the letter: there is one way to
 // write each.
-func (u KeyURL) Matches(text string) bool {
+func (u URLPattern) Matches(text string) bool {
 	return len(text) <= maxKeyURL && u.pattern != nil && u.pattern.MatchString(text)
 }
 
@@ -145,7 +145,7 @@ const (
 )
 
 // DecodeNode reads the text of a pattern.
-func (u *KeyURL) DecodeNode(n config.Node) {
+func (u *URLPattern) DecodeNode(n config.Node) {
 	host, path, ok := strings.Cut(strings.TrimPrefix(n.Text(), "https://"), "/")
 	called, err := url.Parse("https://" + strings.ReplaceAll(host, "*", "x") + "/" + strings.ReplaceAll(path, "*", "x"))
 	if !ok || !strings.HasPrefix(n.Text(), "https://") || !validPattern(host) || err != nil ||
@@ -156,14 +156,16 @@ func (u *KeyURL) DecodeNode(n config.Node) {
 	u.pattern = regexp.MustCompile("^https://" + expand(host, anyLabel) + "/" + expand(path, anyName) + "$")
 }
 
-// KeyHost is a pattern of host names, see [Certificates].
-type KeyHost struct{ pattern *regexp.Regexp }
+// HostPattern is a pattern of host names, see [Certificates].
+type HostPattern struct{ pattern *regexp.Regexp }
 
 // Matches reports whether name is such a host.
-func (h KeyHost) Matches(name string) bool { return h.pattern != nil && h.pattern.MatchString(name) }
+func (h HostPattern) Matches(name string) bool {
+	return h.pattern != nil && h.pattern.MatchString(name)
+}
 
 // DecodeNode reads the text of a pattern.
-func (h *KeyHost) DecodeNode(n config.Node) {
+func (h *HostPattern) DecodeNode(n config.Node) {
 	if !validPattern(n.Text()) {
 		n.Fault("a host name such as keys.example.com or keys.*.example.com")
 		return

@@ -37,6 +37,7 @@ function sns({ checked, edit }) {
     preset: 'aws-sns', origin: checked('sns-validator'), secrets: topics, inside: true, signature: [], tolerance: 4200, keys, root,
     body: 'a message', unicode: 'Grüße aus Zürich, 日本語, 🚀,\ntwo lines', event: { type: 'Notification', id: '22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324' },
     sign: sign({}),
+    handshake: (topic, ms, more) => sign({ Type: 'SubscriptionConfirmation', ...control, ...more })(topic, 'You have chosen to subscribe to the topic.', { ms }),
     // The validator leaves it to its user to compare the topic, as the documentation asks.
     library: (topic, r) => new Promise((resolve) => {
       const get = https.get

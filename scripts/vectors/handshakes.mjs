@@ -85,6 +85,18 @@ const table = [
     preset: 'okta', name: 'verification', value: 'Me_rShK8JHsTnbyYrWXCEoMGbM_zsZ6k0hLPZ_Pg',
     make: (v) => ({ method: 'GET', headers: [['X-Okta-Verification-Challenge', v]] }), answer: (v) => ({ status: 200, type: object, body: JSON.stringify({ verification: v }) }),
   },
+  {
+    preset: 'aws-sns', name: 'subscription', origin: 'signed by node:crypto after the documentation',
+    make: () => ({ method: 'POST', headers: [['Content-Type', 'text/plain; charset=UTF-8']], body: '{"Type":"SubscriptionConfirmation"}' }), answer: () => ({ status: 200, type: '', body: '' }),
+    sign: (p, request, topic) => ({ method: request.method, ...p.handshake(topic, handshakesAt, request.members) }),
+    others: [
+      { name: 'an address of another host', status: 403, request: { method: 'POST', members: { SubscribeURL: 'https://sns.us-east-1.amazonaws.com.example.com/?Action=ConfirmSubscription' } } },
+      { name: 'an address of another port', status: 403, request: { method: 'POST', members: { SubscribeURL: 'https://sns.us-east-1.amazonaws.com:8443/?Action=ConfirmSubscription' } } },
+      { name: 'an address with a user', status: 403, request: { method: 'POST', members: { SubscribeURL: 'https://a@sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription' } } },
+      { name: 'an address without TLS', status: 403, request: { method: 'POST', members: { SubscribeURL: 'http://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription' } } },
+      { name: 'an empty address', status: 400, request: { method: 'POST', members: { SubscribeURL: '' } } },
+    ],
+  },
 ]
 
 // handshakes returns a file of vectors for each preset that has handshakes.
@@ -92,7 +104,7 @@ export async function handshakes() {
   const all = {}
   for (const h of table) {
     const p = providers().find((p) => p.preset === h.preset)
-    const file = (all[h.preset] ??= { preset: h.preset, at: new Date(handshakesAt).toISOString(), origin: '', vectors: [] })
+    const file = (all[h.preset] ??= { preset: h.preset, at: new Date(handshakesAt).toISOString(), origin: '', ...(p.keys ? { keys: p.keys, root: p.root } : {}), vectors: [] })
     file.origin ||= h.origin ?? docs
     await cases(h, p, (v) => file.vectors.push(v))
   }
@@ -105,6 +117,7 @@ async function cases(h, p, push) {
   const add = (name, request, want, secrets = [known(secret)]) => push({ name: name + (h.suffix ?? ''), handshake: h.name, secrets, ...(h.config ? { config: h.config } : {}), ...request, want })
   const sign = async (request, key = secret) => {
     if (h.unsigned) return request
+    if (h.sign) return h.sign(p, request, key)
     const extra = (await p.sign(key, request.body ?? (request.query ?? '').slice(1), { id: 'msg_1', ms: handshakesAt, url: p.url, method: request.method })).filter(([n]) => p.signature.includes(n) || n.includes('imestamp'))
     return { ...request, headers: [...request.headers, ...extra] }
   }

@@ -26,13 +26,14 @@ const (
 	refusedType      outcome = "refused_type"
 	refusedRate      outcome = "refused_rate"
 	unavailable      outcome = "unavailable"
+	keyUnavailable   outcome = "key_unavailable" // of the sender, which isn't to be had now
 	unknownSource    outcome = "unknown_source"
 	failed           outcome = "failed" // a fault of ours
 )
 
 var outcomes = []outcome{
 	accepted, duplicate, shaken, empty, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
-	unavailable, unknownSource, failed,
+	unavailable, keyUnavailable, unknownSource, failed,
 }
 
 // refusal says why a request wasn't taken, once for its sender and once for us.

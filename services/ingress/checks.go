@@ -42,6 +42,7 @@ type inspection struct {
 	requestID   string // of the request's own message, where its bytes are no event's; else ""
 	items       []item // the events; none before the request was split
 	single      [1]item
+	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
 
 	// How the events' attributes are found.
 	typ, id, time provider.TriggerExpr
@@ -224,10 +225,16 @@ func (in *inspection) readBody() *refusal {
 
 // checkSignature upholds promise 2. The sender isn't told what was wrong.
 func (in *inspection) checkSignature() *refusal {
-	err := in.verify(in.keys())
-	if err == nil {
-		return nil
+	if no := in.fetchSenderKey(); no != nil {
+		return no
 	}
+	if err := in.verify(in.keys()); err != nil {
+		return in.refusedSignature(err)
+	}
+	return nil
+}
+
+func (in *inspection) refusedSignature(err error) *refusal {
 	no := &refusal{
 		status: http.StatusUnauthorized, outcome: refusedSignature, text: "signature not accepted", reason: err.Error(),
 	}
@@ -242,16 +249,21 @@ func (in *inspection) checkSignature() *refusal {
 }
 
 func (in *inspection) verify(keys []signature.Key) error {
+	return in.route.source.CheckSignature(in.signed(), keys, in.now)
+}
+
+// signed is the request as its signature covers it.
+func (in *inspection) signed() signature.Request {
 	signed := in.body
 	if in.request.Method != http.MethodPost {
 		// What else is there to sign? Otherwise one captured signature would do for
 		// every query.
 		signed = []byte(in.request.URL.RawQuery)
 	}
-	return in.route.source.CheckSignature(signature.Request{
+	return signature.Request{
 		Header: in.request.Header, Body: signed, Method: in.request.Method,
-		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery),
-	}, keys, in.now)
+		URL: in.route.source.CalledURL(in.account, in.request.URL.RawQuery), Sender: in.senderKey,
+	}
 }
 
 // checkStructure demands strict JSON where an expression looks into the body:

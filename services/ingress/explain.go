@@ -75,11 +75,19 @@ type ExplainedMessage struct {
 // order; what depends on other requests or on the NATS server, such as rate,
 // room and max_payload, isn't looked at.
 //
+// A sender's key that has to be fetched is fetched, as the service would do it
+// now; what a handshake wants visited isn't.
+//
 // Unlike the service's answers it says why a signature failed: it is for the
 // operator. An error means that raw is no HTTP/1.1 request at all, or that src
 // has not been validated and has no keys, or that its accounts can't be read:
 // they are in a bucket, or their file or folder isn't there.
 func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
+	return Outside{}.Explain(name, src, raw, at)
+}
+
+// Explain is [Explain] by way of o.
+func (o Outside) Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
 	var accounts *account.Table
 	switch {
 	case src.Accounts.Bucket != "":
@@ -91,9 +99,13 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 		}
 	}
 	r, err := newRoute(name, src, accounts)
+	if err == nil {
+		err = r.reach(o, func() time.Time { return at })
+	}
 	if err != nil {
 		return Explanation{}, err
 	}
+	defer r.leave()
 	rest := bytes.NewReader(raw)
 	buffered := bufio.NewReader(rest)
 	request, err := http.ReadRequest(buffered)

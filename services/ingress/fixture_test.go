@@ -106,16 +106,23 @@ type fixture struct {
 	sources map[string]provider.Source
 	service *ingress.Service
 	log     *logged
+	deps    ingress.Deps // beside those that the fixture has
 }
 
 func setup(t testing.TB, change ...func(*ingress.Config)) *fixture {
+	t.Helper()
+	return setupWith(t, ingress.Deps{}, change...)
+}
+
+// setupWith is setup with a clock of its own, or another way outside.
+func setupWith(t testing.TB, deps ingress.Deps, change ...func(*ingress.Config)) *fixture {
 	t.Helper()
 	cfg := ingress.Config{Ingress: pipeline.Default().Ingress, Sources: decoded(t), Streams: topology.DefaultConfig()}
 	cfg.Listen, cfg.DrainGrace = "127.0.0.1:0", 0
 	for _, c := range change {
 		c(&cfg)
 	}
-	f := &fixture{t: t, server: natstest.Start(t, cfg.Streams.Durability == topology.Synced), sources: cfg.Sources, log: &logged{}}
+	f := &fixture{t: t, deps: deps, server: natstest.Start(t, cfg.Streams.Durability == topology.Synced), sources: cfg.Sources, log: &logged{}}
 	f.conn = f.server.Connect()
 	js := f.jetstream()
 	if err := topology.Ensure(t.Context(), js, cfg.Streams); err != nil {
@@ -141,7 +148,12 @@ func (f *fixture) serve(cfg ingress.Config) {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(accounts.Close)
-	f.service, err = ingress.New(cfg, ingress.Deps{Conn: f.conn, Log: log, Accounts: accounts, Now: func() time.Time { return at }})
+	deps := f.deps
+	deps.Conn, deps.Log, deps.Accounts = f.conn, log, accounts
+	if deps.Now == nil {
+		deps.Now = func() time.Time { return at }
+	}
+	f.service, err = ingress.New(cfg, deps)
 	if err != nil {
 		f.t.Fatal(err)
 	}

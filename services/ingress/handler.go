@@ -20,6 +20,7 @@ import (
 const (
 	retryCrowded     = time.Second
 	retryUnavailable = 5 * time.Second
+	retryKey         = 30 * time.Second // after which it is asked for again
 )
 
 // publishOverhead is room for what is added to a message on its way: the

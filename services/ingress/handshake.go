@@ -127,6 +127,9 @@ func (in *inspection) shake(all []provider.NamedHandshake) *refusal {
 			reason: "handshakes." + h.Name + ": " + err.Error(),
 		}
 	}
+	if no := in.visit(h, call); no != nil {
+		return no
+	}
 	in.handshake, in.response, in.brought = h, res, h.Brought(call)
 	return nil
 }
@@ -146,12 +149,17 @@ func (in *inspection) handshakeDetail() string {
 	if in.handshake == nil {
 		return "none, but an event"
 	}
-	return fmt.Sprintf("%s, answered with %d and not stored", in.handshake.Name, in.response.Status)
+	detail := fmt.Sprintf("%s, answered with %d and not stored", in.handshake.Name, in.response.Status)
+	if !in.handshake.Visit.IsZero() && in.captured() {
+		detail += "; its address isn't visited from here"
+	}
+	return detail
 }
 
 // shaken does what is left to do after a handshake was answered: it tells the
 // operator of a secret that it brought, and never shows it (promise 9).
 func (s *Service) shaken(ctx context.Context, in *inspection) {
+	s.logVisit(ctx, in)
 	if in.brought == "" {
 		return
 	}

@@ -22,9 +22,10 @@ import (
 
 // handshakeFile is a file of vectors, made by scripts/vectors.
 type handshakeFile struct {
-	Preset  string            `json:"preset"`
-	Origin  string            `json:"origin"`
-	At      time.Time         `json:"at"`
+	Preset string    `json:"preset"`
+	Origin string    `json:"origin"`
+	At     time.Time `json:"at"`
+	senderKeys
 	Vectors []handshakeVector `json:"vectors"`
 }
 
@@ -124,7 +125,11 @@ func TestHandshakesAgreeWithVectors(t *testing.T) {
 			files[preset].checkComplete(t, name, h)
 		}
 	}
-	f := setup(t, func(c *ingress.Config) {
+	var keys []senderKeys
+	for _, file := range files {
+		keys = append(keys, file.senderKeys)
+	}
+	f := setupWith(t, ingress.Deps{Outside: worldWith(t, keys...).outside()}, func(c *ingress.Config) {
 		c.Sources = map[string]provider.Source{}
 		for preset, file := range files {
 			for i, v := range file.Vectors {

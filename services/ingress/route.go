@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -9,6 +10,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
 )
 
 // route is one source with what can be known of it before any request.
@@ -28,6 +30,9 @@ type route struct {
 	origin    *origin        // nil where it may send from anywhere
 	taken     load           // of the service's room, which guards it
 	span      string         // what a request's span is called
+
+	ring    *keyring.Ring // nil where the sender's keys are the secrets
+	visitor *http.Client  // nil where no handshake wants it
 
 	handshakes map[string]handshakes // by method
 	forms      bool                  // a handshake is a form, whatever events are

@@ -87,6 +87,8 @@ type Deps struct {
 	Accounts *account.Set
 	// Now is the clock that signatures are held against. Defaults to time.Now.
 	Now func() time.Time
+	// Outside is how senders' servers are reached. Defaults to the usual way.
+	Outside Outside
 }
 
 // Service takes webhooks in. Use [New], then [Service.Run] once; the handler
@@ -155,6 +157,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			return nil, err
 		}
 		s.routes[name].boundHorizon(cfg.Streams)
+		if err = s.routes[name].reach(deps.Outside, deps.Now); err != nil {
+			return nil, err
+		}
 	}
 	if s.tls, err = newCertificates(cfg.TLS); err != nil {
 		return nil, err
@@ -205,6 +210,9 @@ func (s *Service) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 // Close ends the publisher after what waits in it was stored, and notes what
 // that was. Events that come later are answered 503. Run calls it.
 func (s *Service) Close() {
+	for _, r := range s.routes {
+		r.leave()
+	}
 	s.pub.Close()
 	if s.seen != nil {
 		s.seen.Close()

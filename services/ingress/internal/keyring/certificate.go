@@ -89,7 +89,7 @@ func (r *Ring) accept(ctx context.Context, chain []*x509.Certificate) (*held, er
 
 func (r *Ring) isForSender(c *x509.Certificate) bool {
 	return slices.ContainsFunc(c.DNSNames, func(name string) bool {
-		return slices.ContainsFunc(r.cfg.Keys.Certificates.Hosts, func(h provider.KeyHost) bool { return h.Matches(name) })
+		return slices.ContainsFunc(r.cfg.Keys.Certificates.Hosts, func(h provider.HostPattern) bool { return h.Matches(name) })
 	})
 }
 

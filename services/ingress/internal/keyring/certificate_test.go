@@ -3,13 +3,13 @@ package keyring_test
 import (
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
+	"github.com/tercelhq/tercel/services/ingress/internal/nettest"
 )
 
 const (
@@ -21,114 +21,114 @@ const (
 // somebody whom the system trusts. What can't be told is told from what is wrong.
 func TestWhichCertificatesAreTheSenders(t *testing.T) {
 	t.Parallel()
-	public := rsaKeys()[2048].Public()
+	public := strong()
 	tests := map[string]struct {
 		serve func(t *testing.T, w *world)
 		want  error
 	}{
 		"one that a root has issued": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, forHost("sns.amazonaws.com"))))
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, nettest.ForHost("sns.amazonaws.com"))))
 		}, nil},
 		"with its issuer behind it": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(*x509.Certificate) {})
-			w.answers(200, asPEM(below.issue(t, public, forHost("sns.amazonaws.com")), below.cert))
+			below := w.Root.Below(t, func(*x509.Certificate) {})
+			w.Answer(200, nettest.PEM(below.Issue(t, public, nettest.ForHost("sns.amazonaws.com")), below.Cert))
 		}, nil},
 		"with its issuer elsewhere": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(*x509.Certificate) {})
+			below := w.Root.Below(t, func(*x509.Certificate) {})
 			w.serveByHost(map[string]string{
-				"crt.example.com":             string(below.cert.Raw),
-				"sns.us-east-1.amazonaws.com": asPEM(below.issue(t, public, issuedAt("http://crt.example.com/below.cer"))),
+				"crt.example.com":             string(below.Cert.Raw),
+				"sns.us-east-1.amazonaws.com": nettest.PEM(below.Issue(t, public, issuedAt("http://crt.example.com/below.cer"))),
 			})
 		}, nil},
 		"with two issuers elsewhere": {func(t *testing.T, w *world) {
-			upper := w.root.below(t, func(*x509.Certificate) {})
-			lower := upper.below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://upper.example.com/upper.cer"} })
+			upper := w.Root.Below(t, func(*x509.Certificate) {})
+			lower := upper.Below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://upper.example.com/upper.cer"} })
 			w.serveByHost(map[string]string{
-				"upper.example.com":           string(upper.cert.Raw),
-				"crt.example.com":             string(lower.cert.Raw),
-				"sns.us-east-1.amazonaws.com": asPEM(lower.issue(t, public, issuedAt("http://crt.example.com/lower.cer"))),
+				"upper.example.com":           string(upper.Cert.Raw),
+				"crt.example.com":             string(lower.Cert.Raw),
+				"sns.us-east-1.amazonaws.com": nettest.PEM(lower.Issue(t, public, issuedAt("http://crt.example.com/lower.cer"))),
 			})
 		}, nil},
 		"with three issuers elsewhere": {func(t *testing.T, w *world) {
-			a := w.root.below(t, func(*x509.Certificate) {})
-			b := a.below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://a.example.com/"} })
-			d := b.below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://b.example.com/"} })
+			a := w.Root.Below(t, func(*x509.Certificate) {})
+			b := a.Below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://a.example.com/"} })
+			d := b.Below(t, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://b.example.com/"} })
 			w.serveByHost(map[string]string{
-				"a.example.com": string(a.cert.Raw), "b.example.com": string(b.cert.Raw), "d.example.com": string(d.cert.Raw),
-				"sns.us-east-1.amazonaws.com": asPEM(d.issue(t, public, issuedAt("http://d.example.com/"))),
+				"a.example.com": string(a.Cert.Raw), "b.example.com": string(b.Cert.Raw), "d.example.com": string(d.Cert.Raw),
+				"sns.us-east-1.amazonaws.com": nettest.PEM(d.Issue(t, public, issuedAt("http://d.example.com/"))),
 			})
 		}, keyring.ErrUnknown},
 		"with an issuer that isn't there now": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(*x509.Certificate) {})
+			below := w.Root.Below(t, func(*x509.Certificate) {})
 			w.serveByHost(map[string]string{
-				"sns.us-east-1.amazonaws.com": asPEM(below.issue(t, public, issuedAt("http://crt.example.com/below.cer"))),
+				"sns.us-east-1.amazonaws.com": nettest.PEM(below.Issue(t, public, issuedAt("http://crt.example.com/below.cer"))),
 			})
 		}, keyring.ErrUnavailable},
 		"with an issuer at another port": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(*x509.Certificate) {})
-			w.answers(200, asPEM(below.issue(t, public, issuedAt("http://crt.example.com:6379/below.cer"))))
+			below := w.Root.Below(t, func(*x509.Certificate) {})
+			w.Answer(200, nettest.PEM(below.Issue(t, public, issuedAt("http://crt.example.com:6379/below.cer"))))
 		}, keyring.ErrUnknown},
 		"with an issuer in a file": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(*x509.Certificate) {})
-			w.answers(200, asPEM(below.issue(t, public, issuedAt("file:///etc/ssl/certs/ca.pem"))))
+			below := w.Root.Below(t, func(*x509.Certificate) {})
+			w.Answer(200, nettest.PEM(below.Issue(t, public, issuedAt("file:///etc/ssl/certs/ca.pem"))))
 		}, keyring.ErrUnknown},
 		"of an authority of one's own": {func(t *testing.T, w *world) {
-			other := newAuthority(t, "Other")
-			w.answers(200, asPEM(other.issue(t, public, forHost("sns.amazonaws.com")), other.cert))
+			other := nettest.NewAuthority(t, "Other")
+			w.Answer(200, nettest.PEM(other.Issue(t, public, nettest.ForHost("sns.amazonaws.com")), other.Cert))
 		}, keyring.ErrUnknown},
 		"issued by a server, not an authority": {func(t *testing.T, w *world) {
-			key := newKey(t)
-			server := &authority{cert: w.root.issue(t, key.Public(), forHost("sns.amazonaws.com")), key: key}
-			w.answers(200, asPEM(server.issue(t, public, forHost("sns.amazonaws.com")), server.cert))
+			key := nettest.Key(t)
+			server := &nettest.Authority{Cert: w.Root.Issue(t, key.Public(), nettest.ForHost("sns.amazonaws.com")), Key: key}
+			w.Answer(200, nettest.PEM(server.Issue(t, public, nettest.ForHost("sns.amazonaws.com")), server.Cert))
 		}, keyring.ErrUnknown},
 		"expired": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, func(c *x509.Certificate) {
-				forHost("sns.amazonaws.com")(c)
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, func(c *x509.Certificate) {
+				nettest.ForHost("sns.amazonaws.com")(c)
 				c.NotAfter = now.Add(-time.Second)
 			})))
 		}, keyring.ErrUnknown},
 		"not valid yet": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, func(c *x509.Certificate) {
-				forHost("sns.amazonaws.com")(c)
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, func(c *x509.Certificate) {
+				nettest.ForHost("sns.amazonaws.com")(c)
 				c.NotBefore = now.Add(time.Minute)
 			})))
 		}, keyring.ErrUnknown},
 		"of an issuer that has expired": {func(t *testing.T, w *world) {
-			below := w.root.below(t, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) })
-			w.answers(200, asPEM(below.issue(t, public, forHost("sns.amazonaws.com")), below.cert))
+			below := w.Root.Below(t, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) })
+			w.Answer(200, nettest.PEM(below.Issue(t, public, nettest.ForHost("sns.amazonaws.com")), below.Cert))
 		}, keyring.ErrUnknown},
 		"for another host": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, forHost("sns.us-east-1.amazonaws.com.example.com"))))
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, nettest.ForHost("sns.us-east-1.amazonaws.com.example.com"))))
 		}, keyring.ErrUnknown},
 		"for all hosts of a bucket": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, forHost("*.s3.amazonaws.com"))))
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, nettest.ForHost("*.s3.amazonaws.com"))))
 		}, keyring.ErrUnknown},
 		"for nobody but by its common name": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, public, func(c *x509.Certificate) {
-				forHost("sns.amazonaws.com")(c)
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, public, func(c *x509.Certificate) {
+				nettest.ForHost("sns.amazonaws.com")(c)
 				c.DNSNames = nil
 			})))
 		}, keyring.ErrUnknown},
 		"RSA of 1024 bits": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, rsaKeys()[1024].Public(), forHost("sns.amazonaws.com"))))
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, rsaKeys()[1024].Public(), nettest.ForHost("sns.amazonaws.com"))))
 		}, keyring.ErrUnknown},
 		"no RSA": {func(t *testing.T, w *world) {
-			w.answers(200, asPEM(w.root.issue(t, newKey(t).Public(), forHost("sns.amazonaws.com"))))
+			w.Answer(200, nettest.PEM(w.Root.Issue(t, nettest.Key(t).Public(), nettest.ForHost("sns.amazonaws.com"))))
 		}, keyring.ErrUnknown},
-		"gone":         {func(_ *testing.T, w *world) { w.answers(404, "") }, keyring.ErrUnknown},
-		"out of order": {func(_ *testing.T, w *world) { w.answers(500, "") }, keyring.ErrUnavailable},
-		"forbidden":    {func(_ *testing.T, w *world) { w.answers(403, "") }, keyring.ErrUnavailable},
-		"a page":       {func(_ *testing.T, w *world) { w.answers(200, "<html>") }, keyring.ErrUnavailable},
-		"nothing":      {func(_ *testing.T, w *world) { w.answers(200, "") }, keyring.ErrUnavailable},
+		"gone":         {func(_ *testing.T, w *world) { w.Answer(404, "") }, keyring.ErrUnknown},
+		"out of order": {func(_ *testing.T, w *world) { w.Answer(500, "") }, keyring.ErrUnavailable},
+		"forbidden":    {func(_ *testing.T, w *world) { w.Answer(403, "") }, keyring.ErrUnavailable},
+		"a page":       {func(_ *testing.T, w *world) { w.Answer(200, "<html>") }, keyring.ErrUnavailable},
+		"nothing":      {func(_ *testing.T, w *world) { w.Answer(200, "") }, keyring.ErrUnavailable},
 		"a private key": {func(_ *testing.T, w *world) {
-			w.answers(200, "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")
+			w.Answer(200, "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")
 		}, keyring.ErrUnavailable},
 		"a broken one": {func(_ *testing.T, w *world) {
-			w.answers(200, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+			w.Answer(200, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
 		}, keyring.ErrUnavailable},
-		"a redirect":     {func(_ *testing.T, w *world) { w.redirects("https://evil.example.com/x.pem") }, keyring.ErrUnavailable},
-		"a redirect in":  {func(_ *testing.T, w *world) { w.redirects("https://sns.us-east-1.amazonaws.com/other.pem") }, keyring.ErrUnavailable},
-		"without an end": {func(_ *testing.T, w *world) { w.serve(endless) }, keyring.ErrUnavailable},
+		"a redirect":     {func(_ *testing.T, w *world) { w.Redirect("https://evil.example.com/x.pem") }, keyring.ErrUnavailable},
+		"a redirect in":  {func(_ *testing.T, w *world) { w.Redirect("https://sns.us-east-1.amazonaws.com/other.pem") }, keyring.ErrUnavailable},
+		"without an end": {func(_ *testing.T, w *world) { w.Serve(endless) }, keyring.ErrUnavailable},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestWhichCertificatesAreTheSenders(t *testing.T) {
 			if _, err := r.Key(t.Context(), certURL); !errors.Is(err, tt.want) {
 				t.Errorf("Key() = %v, want %v", err, tt.want)
 			}
-			for _, call := range w.calls {
+			for _, call := range w.Calls() {
 				if strings.Contains(call, "evil") || strings.Contains(call, "other") {
 					t.Errorf("called %s", call)
 				}
@@ -151,23 +151,19 @@ func TestWhichCertificatesAreTheSenders(t *testing.T) {
 // issuedAt is for a certificate of SNS whose issuer's is there.
 func issuedAt(url string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) {
-		forHost("sns.amazonaws.com")(c)
+		nettest.ForHost("sns.amazonaws.com")(c)
 		c.IssuingCertificateURL = []string{url}
 	}
 }
 
 func (w *world) serveByHost(bodies map[string]string) {
-	w.serve(func(rw http.ResponseWriter, r *http.Request) {
+	w.Serve(func(rw http.ResponseWriter, r *http.Request) {
 		body, ok := bodies[r.Host]
 		if !ok {
 			rw.WriteHeader(http.StatusBadGateway)
 		}
 		_, _ = rw.Write([]byte(body))
 	})
-}
-
-func (w *world) redirects(to string) {
-	w.serve(func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, to, http.StatusFound) })
 }
 
 // endless writes until nobody listens, a gigabyte at most.
@@ -183,7 +179,7 @@ func endless(rw http.ResponseWriter, _ *http.Request) {
 func TestOtherNamesAreNotAsked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, "")
+	w.Answer(200, "")
 	for _, name := range []string{
 		"https://169.254.169.254/latest.pem", "https://sns.us-east-1.amazonaws.com.evil.com/a.pem", "https://sns.us-east-1.amazonaws.com:8443/a.pem",
 		"https://u@sns.us-east-1.amazonaws.com/a.pem", "http://sns.us-east-1.amazonaws.com/a.pem", "https://sns.us-east-1.amazonaws.com%2eevil.com/a.pem", "",
@@ -193,7 +189,7 @@ func TestOtherNamesAreNotAsked(t *testing.T) {
 		}
 	}
 	if w.asked() != 0 {
-		t.Errorf("called %q", w.calls)
+		t.Errorf("called %q", w.Calls())
 	}
 }
 
@@ -202,20 +198,16 @@ func TestOtherNamesAreNotAsked(t *testing.T) {
 func TestTheWayToACertificateIsGuarded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, asPEM(w.root.issue(t, rsaKeys()[2048].Public(), forHost("sns.amazonaws.com"))))
+	w.Answer(200, nettest.PEM(w.Root.Issue(t, strong(), nettest.ForHost("sns.amazonaws.com"))))
 	deps := w.deps()
 	deps.Roots = x509.NewCertPool()
 	if _, err := w.ringWith("aws-sns", topic, deps).Key(t.Context(), certURL); !errors.Is(err, keyring.ErrUnavailable) || w.asked() != 0 {
 		t.Errorf("Key() of a server that nobody trusts = %v after %d calls", err, w.asked())
 	}
 	// The guard's own way out, to a host that is this machine.
-	_, port, err := net.SplitHostPort(w.secure.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	deps = w.deps()
 	deps.Dial = nil
-	r := w.ringWith("plaid", "api: {base: \"https://127.0.0.1:"+port+"\", headers: {PLAID-SECRET: env:S}}", deps)
+	r := w.ringWith("plaid", "api: {base: \"https://127.0.0.1:"+w.Port()+"\", headers: {PLAID-SECRET: env:S}}", deps)
 	if _, err := r.Key(t.Context(), "k1"); !errors.Is(err, keyring.ErrUnavailable) || !strings.Contains(err.Error(), "not a public address") {
 		t.Errorf("Key() by way of loopback = %v", err)
 	}
@@ -224,9 +216,9 @@ func TestTheWayToACertificateIsGuarded(t *testing.T) {
 // Nothing that a server can answer makes a panic or a key.
 func FuzzCertificate(f *testing.F) {
 	w := newWorld(f)
-	other := newAuthority(f, "Other")
-	own := other.issue(f, rsaKeys()[2048].Public(), forHost("sns.amazonaws.com"))
-	f.Add([]byte(asPEM(own, other.cert)))
+	other := nettest.NewAuthority(f, "Other")
+	own := other.Issue(f, strong(), nettest.ForHost("sns.amazonaws.com"))
+	f.Add([]byte(nettest.PEM(own, other.Cert)))
 	f.Add(own.Raw)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"))
 	deps := w.deps()

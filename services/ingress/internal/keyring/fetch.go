@@ -33,9 +33,19 @@ type answer struct {
 // gone tells whether the server says that there is no such thing.
 func (a answer) gone() bool { return a.status == http.StatusNotFound || a.status == http.StatusGone }
 
-func (r *Ring) exchange(req *http.Request) (answer, error) {
+// Visit makes a request of which only counts that it is answered with status
+// 200. Its error tells nothing of the address, and wraps [ErrUnavailable].
+func Visit(c *http.Client, req *http.Request) error {
+	a, err := exchange(c, req)
+	if err == nil && a.status != http.StatusOK {
+		err = unavailable(fmt.Sprintf("answered with status %d, want 200", a.status))
+	}
+	return err
+}
+
+func exchange(c *http.Client, req *http.Request) (answer, error) {
 	req.Header.Set("User-Agent", "tercel")
-	resp, err := r.http.Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
 		told, _ := egress.Failure(req.Context(), err)
 		return answer{}, unavailable(told.Error())
@@ -57,7 +67,7 @@ func (r *Ring) get(ctx context.Context, url string) (answer, error) {
 	if err != nil {
 		return answer{}, unknown("no URL")
 	}
-	return r.exchange(req)
+	return exchange(r.http, req)
 }
 
 // askEndpoint gets a JSON Web Key by its id.
@@ -76,7 +86,7 @@ func (r *Ring) askEndpoint(ctx context.Context, id string) (*held, error) {
 	for name, value := range r.cfg.API.Headers {
 		req.Header.Set(name, value.Reveal())
 	}
-	a, err := r.exchange(req)
+	a, err := exchange(r.http, req)
 	switch {
 	case err != nil:
 		return nil, err

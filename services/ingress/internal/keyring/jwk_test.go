@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
+	"github.com/tercelhq/tercel/services/ingress/internal/nettest"
 )
 
 const plaid = "api: {headers: {PLAID-CLIENT-ID: env:ID, PLAID-SECRET: env:SECRET}}\n"
@@ -20,7 +21,7 @@ const plaid = "api: {headers: {PLAID-CLIENT-ID: env:ID, PLAID-SECRET: env:SECRET
 // jwkAnswer is an endpoint's answer with a new key, with members laid over the key's.
 func jwkAnswer(t testing.TB, more map[string]any) string {
 	t.Helper()
-	public, err := newKey(t).Public().(*ecdsa.PublicKey).Bytes()
+	public, err := nettest.Key(t).Public().(*ecdsa.PublicKey).Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestKeysOfAnEndpoint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.answers(tt.status, tt.answer)
+			w.Answer(tt.status, tt.answer)
 			_, err := w.ring("plaid", plaid).Key(t.Context(), "k1")
 			if !errors.Is(err, tt.want) {
 				t.Errorf("Key() = %v, want %v", err, tt.want)
@@ -88,7 +89,7 @@ func TestHowAnEndpointIsAsked(t *testing.T) {
 	w := newWorld(t)
 	asked := make(chan string, 1)
 	answer := jwkAnswer(t, nil)
-	w.serve(func(rw http.ResponseWriter, r *http.Request) {
+	w.Serve(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		asked <- fmt.Sprint(r.Method, " ", r.Host, r.URL, " ", r.Header.Get("Plaid-Client-Id") != "", r.Header.Get("Plaid-Secret") != "", " ", string(body))
 		_, _ = rw.Write([]byte(answer))
@@ -99,7 +100,7 @@ func TestHowAnEndpointIsAsked(t *testing.T) {
 	if got, want := <-asked, `POST production.plaid.com/webhook_verification_key/get true true {"key_id":"k1"}`; got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}
-	w.redirects("https://evil.example.com/")
+	w.Redirect("https://evil.example.com/")
 	if _, err := w.ring("plaid", plaid).Key(t.Context(), "k1"); !errors.Is(err, keyring.ErrUnavailable) {
 		t.Errorf("Key() after a redirect = %v", err)
 	}
@@ -110,17 +111,17 @@ func TestHowAnEndpointIsAsked(t *testing.T) {
 func TestKeysOfAnEndpointEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, jwkAnswer(t, map[string]any{"expired_at": now.Add(30 * time.Minute).Unix()}))
+	w.Answer(200, jwkAnswer(t, map[string]any{"expired_at": now.Add(30 * time.Minute).Unix()}))
 	r := w.ring("plaid", plaid)
 	wantKey(t, r, "k1", nil)
 	w.pass(30 * time.Minute)
 	wantKey(t, r, "k1", keyring.ErrUnknown)
 
 	w = newWorld(t)
-	w.answers(200, jwkAnswer(t, nil))
+	w.Answer(200, jwkAnswer(t, nil))
 	r = w.ring("plaid", plaid)
 	wantKey(t, r, "k1", nil)
-	w.answers(500, "{}")
+	w.Answer(500, "{}")
 	w.pass(59 * time.Minute)
 	wantKey(t, r, "k1", nil)
 	if w.asked() != 1 {

@@ -121,18 +121,23 @@ func New(cfg Config, deps Deps) (*Ring, error) {
 		cfg: cfg, deps: deps, meter: m, keys: map[string]*held{}, refused: map[string]refusal{}, flights: map[string]chan struct{}{},
 		turns: rate.NewLimiter(FetchesPerMinute/60.0, fetchesBurst),
 	}
-	transport := egress.Transport(egress.Config{AllowPrivate: cfg.Keys.Endpoint != nil && cfg.API.AllowPrivate, Connections: 1})
-	if deps.Dial != nil {
-		transport.DialContext = deps.Dial
-	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: deps.Roots, MinVersion: tls.VersionTLS12}
-	r.http = &http.Client{
-		Transport: transport,
-		// A key is where its name says, or nowhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	r.http = deps.Client(cfg.Keys.Endpoint != nil && cfg.API.AllowPrivate, fetchTimeout)
 	r.base, r.stop = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// Client returns a client that stays where it is sent: it follows no redirect,
+// gives up after that time, and calls private addresses only if it may.
+func (d Deps) Client(allowPrivate bool, timeout time.Duration) *http.Client {
+	transport := egress.Transport(egress.Config{AllowPrivate: allowPrivate, Connections: 1})
+	if d.Dial != nil {
+		transport.DialContext = d.Dial
+	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: d.Roots, MinVersion: tls.VersionTLS12}
+	return &http.Client{
+		Transport: transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // Close ends what is being fetched. Whoever waits for it gets [ErrUnavailable].

@@ -12,10 +12,6 @@ import (
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
 )
 
-func (w *world) goodCertificate() string {
-	return asPEM(w.root.issue(w.t, rsaKeys()[2048].Public(), forHost("sns.amazonaws.com")))
-}
-
 func wantKey(t *testing.T, r *keyring.Ring, name string, want error) {
 	t.Helper()
 	if _, err := r.Key(t.Context(), name); !errors.Is(err, want) {
@@ -46,7 +42,7 @@ func TestOneKeyIsFetchedOnce(t *testing.T) {
 	w := newWorld(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	body := w.goodCertificate()
-	w.serve(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Serve(func(rw http.ResponseWriter, _ *http.Request) {
 		close(entered) // panics if there is a second
 		<-release
 		_, _ = rw.Write([]byte(body))
@@ -71,7 +67,7 @@ func TestAFetchOutlivesTheRequestThatBeganIt(t *testing.T) {
 	w := newWorld(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	body := w.goodCertificate()
-	w.serve(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Serve(func(rw http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = rw.Write([]byte(body))
@@ -97,10 +93,10 @@ func TestAFetchOutlivesTheRequestThatBeganIt(t *testing.T) {
 func TestAStormOfForgedNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, w.goodCertificate())
+	w.Answer(200, w.goodCertificate())
 	r := w.ring("aws-sns", topic)
 	wantKey(t, r, certURL, nil)
-	w.answers(404, "")
+	w.Answer(404, "")
 	for range 10 { // minutes
 		for i := range 100 {
 			_, err := r.Key(t.Context(), named(i))
@@ -125,15 +121,15 @@ func TestAStormOfForgedNames(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, w.goodCertificate())
+	w.Answer(200, w.goodCertificate())
 	r := w.ring("aws-sns", topic)
 	wantKey(t, r, certURL, nil)
-	w.answers(404, "")
+	w.Answer(404, "")
 	for i := range 300 {
 		wantKey(t, r, named(i), keyring.ErrUnknown)
 		w.pass(2 * time.Second) // one more turn
 	}
-	w.answers(200, w.goodCertificate())
+	w.Answer(200, w.goodCertificate())
 	for i := range 100 {
 		wantKey(t, r, named(1000+i), nil)
 		wantKey(t, r, certURL, nil) // in use
@@ -158,10 +154,10 @@ func TestRefusalsAreRemembered(t *testing.T) {
 		kept time.Duration
 	}{404: {keyring.ErrUnknown, 5 * time.Minute}, 500: {keyring.ErrUnavailable, 15 * time.Second}} {
 		w := newWorld(t)
-		w.answers(status, "")
+		w.Answer(status, "")
 		r := w.ring("aws-sns", topic)
 		wantKey(t, r, certURL, tt.want)
-		w.answers(200, w.goodCertificate())
+		w.Answer(200, w.goodCertificate())
 		w.pass(tt.kept - time.Second)
 		wantKey(t, r, certURL, tt.want)
 		if w.asked() != 1 {
@@ -176,17 +172,17 @@ func TestRefusalsAreRemembered(t *testing.T) {
 func TestTheLastGoodKeyIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, w.goodCertificate())
+	w.Answer(200, w.goodCertificate())
 	r := w.ring("aws-sns", topic)
 	wantKey(t, r, certURL, nil)
-	w.answers(500, "")
+	w.Answer(500, "")
 	w.pass(25 * time.Hour)
 	wantKey(t, r, certURL, nil) // without waiting for the answer
 	eventually(t, "asked again", func() bool { return w.asked() == 2 })
 	w.pass(time.Hour)
 	wantKey(t, r, certURL, nil)
 	w.pass(21 * 365 * 24 * time.Hour)
-	w.answers(404, "")
+	w.Answer(404, "")
 	wantKey(t, r, certURL, keyring.ErrUnknown)
 }
 
@@ -194,10 +190,10 @@ func TestTheLastGoodKeyIsKept(t *testing.T) {
 func TestAKeyThatIsTakenBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.answers(200, w.goodCertificate())
+	w.Answer(200, w.goodCertificate())
 	r := w.ring("aws-sns", topic)
 	wantKey(t, r, certURL, nil)
-	w.answers(410, "")
+	w.Answer(410, "")
 	w.pass(25 * time.Hour)
 	eventually(t, "refused", func() bool {
 		_, err := r.Key(t.Context(), certURL)
@@ -212,7 +208,7 @@ func TestASlowServer(t *testing.T) {
 	w := newWorld(t)
 	released := make(chan struct{})
 	t.Cleanup(func() { close(released) })
-	w.serve(func(rw http.ResponseWriter, r *http.Request) {
+	w.Serve(func(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(rw).Flush()
 		select {
@@ -240,7 +236,7 @@ func TestClose(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	entered := make(chan struct{})
-	w.serve(func(_ http.ResponseWriter, r *http.Request) {
+	w.Serve(func(_ http.ResponseWriter, r *http.Request) {
 		close(entered)
 		<-r.Context().Done()
 	})
