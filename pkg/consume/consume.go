@@ -181,7 +181,7 @@ func (l *Loop) Run(ctx context.Context) error {
 // session pulls until ctx ends or the consumer is gone, then waits for the
 // workers.
 func (l *Loop) session(ctx context.Context) error {
-	cons, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
+	cons, err := l.ensure(ctx)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	}
@@ -203,6 +203,20 @@ func (l *Loop) session(ctx context.Context) error {
 	close(h.feed)
 	workers.Wait()
 	return err
+}
+
+// ensure creates or updates the consumer. A pause outlasts that: who began it
+// ends it.
+func (l *Loop) ensure(ctx context.Context) (jetstream.Consumer, error) {
+	cfg := l.consumer
+	there, err := l.deps.JetStream.Consumer(ctx, l.stream, cfg.Durable)
+	switch {
+	case err == nil:
+		cfg.PauseUntil = there.CachedInfo().Config.PauseUntil
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
+		return nil, err
+	}
+	return l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, cfg)
 }
 
 // pullWait is how long one pull waits for messages, and so how long stopping

@@ -246,3 +246,36 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		})
 	}
 }
+
+// A consumer that an operator has paused stays so over a restart, until it is
+// resumed.
+func TestAPauseOutlastsARestart(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	handler := noting(j, func(context.Context, consume.Message) error { return nil })
+	stop := f.start(handler)
+	f.send("evt_1")
+	f.settled()
+	durable := topology.EnrichDurable("orders")
+	if _, err := f.js.PauseConsumer(t.Context(), topology.StreamRaw, durable, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	f.start(handler)
+	f.send("evt_2")
+	info := func() *jetstream.ConsumerInfo {
+		c, err := f.js.Consumer(t.Context(), topology.StreamRaw, durable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.CachedInfo()
+	}
+	f.eventually("the new loop pulls", func() bool { return info().NumWaiting > 0 })
+	if i := info(); !i.Paused || i.NumPending != 1 || j.count() != 1 {
+		t.Errorf("after a restart: paused %t, %d pending, %d calls; want a pause, 1 and 1", i.Paused, i.NumPending, j.count())
+	}
+	if _, err := f.js.ResumeConsumer(t.Context(), topology.StreamRaw, durable); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("the second call", func() bool { return j.count() == 2 })
+}

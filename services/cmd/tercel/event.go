@@ -279,12 +279,12 @@ func (t *tracer) position(at place) (what string, done bool) {
 }
 
 // paused says until when a consumer gets nothing, if it is paused: the source's
-// API has asked for it, or refuses the credentials.
+// API has asked for it, or refuses the credentials, or an operator did it.
 func paused(info *jetstream.ConsumerInfo) string {
 	if !info.Paused {
 		return ""
 	}
-	return ", paused until " + stamp(time.Now().Add(info.PauseRemaining))
+	return ", paused " + untilWhen(info.PauseRemaining)
 }
 
 // takes reports whether a consumer's filters let a subject through.

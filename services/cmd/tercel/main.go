@@ -21,16 +21,17 @@ import (
 
 // cli is the command line.
 type cli struct {
-	Demo      demoCmd      `cmd:"" help:"Run the whole pipeline against a simulated provider and count what was lost."`
-	Up        upCmd        `cmd:"" help:"Run all services in one process, with an embedded JetStream."`
-	Init      initCmd      `cmd:"" help:"Write a commented tercel.yaml."`
-	Check     checkCmd     `cmd:"" help:"Check a pipeline file and list every fault."`
-	Verify    verifyCmd    `cmd:"" help:"Say whether a captured request would be accepted, and why not."`
-	Listen    listenCmd    `cmd:"" help:"Print enriched events as they come."`
-	Event     eventCmd     `cmd:"" help:"Look at one event."`
-	DLQ       dlqCmd       `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
-	Reconcile reconcileCmd `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
-	Status    statusCmd    `cmd:"" help:"Show streams, lag and the last reconciliations."`
+	Demo        demoCmd        `cmd:"" help:"Run the whole pipeline against a simulated provider and count what was lost."`
+	Up          upCmd          `cmd:"" help:"Run all services in one process, with an embedded JetStream."`
+	Init        initCmd        `cmd:"" help:"Write a commented tercel.yaml."`
+	Check       checkCmd       `cmd:"" help:"Check a pipeline file and list every fault."`
+	Verify      verifyCmd      `cmd:"" help:"Say whether a captured request would be accepted, and why not."`
+	Listen      listenCmd      `cmd:"" help:"Print enriched events as they come."`
+	Event       eventCmd       `cmd:"" help:"Look at one event."`
+	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
+	Reconcile   reconcileCmd   `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
+	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
+	Status      statusCmd      `cmd:"" help:"Show streams, lag and the last reconciliations."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }

@@ -171,7 +171,7 @@ func printStatus(w io.Writer, s status) error {
 	for _, x := range s.Stages {
 		last := ago(x.LastAck)
 		if !x.PausedUntil.IsZero() {
-			last = "paused until " + stamp(x.PausedUntil)
+			last = "paused " + untilWhen(time.Until(x.PausedUntil))
 		}
 		t.row(x.Stage+" "+x.Name, x.Pending, x.InHand, x.Redelivered, x.Behind, last)
 	}
@@ -180,6 +180,14 @@ func printStatus(w io.Writer, s status) error {
 	}
 	fmt.Fprintln(w)
 	return printResources(w, s.Reconciled)
+}
+
+// untilWhen tells how long a pause has yet to last.
+func untilWhen(left time.Duration) string {
+	if left > untilResumed/2 {
+		return "until it is resumed"
+	}
+	return "until " + stamp(time.Now().Add(left))
 }
 
 func printResources(w io.Writer, all []resourceStatus) error {
