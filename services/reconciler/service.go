@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -47,6 +48,9 @@ type Config struct {
 type Deps struct {
 	Conn *nats.Conn
 	Log  *slog.Logger
+	// Accounts are those of the sources. Required where any has them elsewhere
+	// than in the pipeline file.
+	Accounts *account.Set
 	// Now tells the time of windows and schedules. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -56,7 +60,7 @@ type Service struct {
 	cfg       Config
 	deps      Deps
 	js        jetstream.JetStream
-	runners   map[cursor.Key]*run.Runner
+	plans     []*plan
 	collector *collector.Collector
 	audit     *audit.Audit
 	metrics   *run.Metrics
@@ -70,8 +74,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	s := &Service{cfg: cfg, deps: deps, runners: map[cursor.Key]*run.Runner{}}
 	var err error
+	if deps.Accounts == nil {
+		if deps.Accounts, err = account.Fixed(cfg.Sources); err != nil {
+			return nil, fmt.Errorf("reconciler: %w", err)
+		}
+	}
+	s := &Service{cfg: cfg, deps: deps}
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
@@ -91,7 +100,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	if s.metrics, err = run.NewMetrics(deps.Now); err == nil {
-		err = s.addRunners()
+		err = s.addPlans()
 	}
 	if err != nil {
 		s.close()
@@ -100,37 +109,58 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// addRunners makes one runner for each resource to list, in each account. They
-// share one client for each source, whose limits they share too.
-func (s *Service) addRunners() error {
+// addPlans makes one plan for each source that has something to list. All
+// accounts of a source share one client, whose limits they share too.
+func (s *Service) addPlans() error {
 	repairs := rate.NewLimiter(rate.Limit(s.cfg.RepairRate), max(1, s.cfg.RepairRate/10))
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Sources)) {
 		source := s.cfg.Sources[name]
-		var client *sourceapi.Client
+		listed := map[string]provider.Resource{}
 		for resource, res := range source.Resources {
-			if res.Reconcile == nil {
-				continue
-			}
-			if client == nil {
-				var err error
-				if client, err = sourceapi.New(name, source.API, sourceapi.Deps{Now: s.deps.Now}); err != nil {
-					return err
-				}
-				s.clients = append(s.clients, client)
-			}
-			for _, account := range source.AccountNames() {
-				key := cursor.Key{Source: name, Account: account, Resource: resource}
-				r, err := run.New(run.Config{Key: key, Resource: res, LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp}, run.Deps{
-					JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now,
-				})
-				if err != nil {
-					return err
-				}
-				s.runners[key] = r
+			if res.Reconcile != nil {
+				listed[resource] = res
 			}
 		}
+		if len(listed) == 0 {
+			continue
+		}
+		client, err := sourceapi.New(name, source.API, sourceapi.Deps{Now: s.deps.Now})
+		if err != nil {
+			return err
+		}
+		s.clients = append(s.clients, client)
+		deps := run.Deps{JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now}
+		p := &plan{
+			accounts: s.deps.Accounts.Of(name), turn: s.turn, forget: s.metrics.Forget, log: s.deps.Log,
+			slots: source.API.Concurrency, back: make(chan struct{}, 1), tasks: map[cursor.Key]*task{},
+			make: func(account string) ([]*task, error) { return s.tasks(name, account, listed, deps) },
+		}
+		s.plans = append(s.plans, p)
+		if source.Accounts.Live() {
+			continue // they are followed
+		}
+		for _, account := range source.AccountNames() { // what can't be listed is a mistake in the file
+			if _, err := p.make(account); err != nil {
+				return err
+			}
+		}
+		p.add(source.AccountNames())
 	}
 	return nil
+}
+
+// tasks makes one for each resource of an account.
+func (s *Service) tasks(source, account string, listed map[string]provider.Resource, deps run.Deps) ([]*task, error) {
+	var all []*task
+	for resource, res := range listed {
+		key := cursor.Key{Source: source, Account: account, Resource: resource}
+		r, err := run.New(run.Config{Key: key, Resource: res, LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp}, deps)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, &task{key: key, runner: r})
+	}
+	return all, nil
 }
 
 // Run reconciles, audits, collects and answers requests until ctx ends, then
@@ -141,8 +171,8 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.collector.Run(ctx) })
 	g.Go(func() error { return s.audit.Run(ctx) })
-	for key, runner := range s.runners {
-		g.Go(func() error { s.schedule(ctx, key, runner); return nil })
+	for _, p := range s.plans {
+		g.Go(func() error { p.run(ctx); return nil })
 	}
 	g.Go(func() error {
 		defer s.runs.Wait()

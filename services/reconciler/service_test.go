@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -31,12 +32,16 @@ type shop struct {
 	pages  []string // the cursor of each request
 	before func(ctx context.Context, page string)
 	busy   atomic.Int32
-	clash  atomic.Bool // two requests at once
+	most   atomic.Int32 // requests at once
+	clash  atomic.Bool  // two requests at once
 }
 
 func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.busy.Add(1) > 1 {
+	busy := s.busy.Add(1)
+	if busy > 1 {
 		s.clash.Store(true)
+	}
+	for most := s.most.Load(); busy > most && !s.most.CompareAndSwap(most, busy); most = s.most.Load() {
 	}
 	defer s.busy.Add(-1)
 	page := r.FormValue("cursor")
@@ -80,6 +85,11 @@ type fixture struct {
 
 func setup(t *testing.T, every string) *fixture {
 	t.Helper()
+	return setupAccounts(t, every, "[north]")
+}
+
+func setupAccounts(t *testing.T, every, accounts string) *fixture {
+	t.Helper()
 	f := &fixture{t: t, server: natstest.Start(t, false), shop: &shop{}}
 	srv := httptest.NewServer(f.shop)
 	t.Cleanup(srv.Close)
@@ -89,8 +99,8 @@ sources:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:S]
     event: {type: body.kind}
-    accounts: [north]
-    api: {base: "`+srv.URL+`", allow_private: true}
+    accounts: `+accounts+`
+    api: {base: "`+srv.URL+`", allow_private: true, concurrency: 4}
     resources:
       order:
         triggers: [order.*]
@@ -117,7 +127,13 @@ reconciler: {lease_ttl: 1s, catch_up: 100ms}
 // start runs a service until the returned function is called.
 func (f *fixture) start() (stop func()) {
 	f.t.Helper()
-	s, err := reconciler.New(f.cfg, reconciler.Deps{Conn: f.server.Connect(), Log: slog.New(slog.DiscardHandler)})
+	nc, log := f.server.Connect(), slog.New(slog.DiscardHandler)
+	accounts, err := account.Open(account.Config{Sources: f.cfg.Sources, Streams: f.cfg.Streams}, account.Deps{Conn: nc, Log: log})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(accounts.Close)
+	s, err := reconciler.New(f.cfg, reconciler.Deps{Conn: nc, Log: log, Accounts: accounts})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -144,9 +160,9 @@ func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(30 * time.Second); !f(); <-tick.C {
+	for end := time.Now().Add(time.Minute); !f(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("not within 30s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

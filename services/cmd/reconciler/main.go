@@ -10,7 +10,11 @@ import (
 
 func main() {
 	os.Exit(boot.Main("reconciler", func(env boot.Env) (boot.Service, error) {
+		accounts, err := env.Accounts()
+		if err != nil {
+			return nil, err
+		}
 		return reconciler.New(reconciler.Config{Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams},
-			reconciler.Deps{Conn: env.Conn, Log: env.Log})
+			reconciler.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

@@ -80,6 +80,13 @@ func (m *Metrics) Seen(e cursor.Entry) {
 	m.seen[e.Key] = e.Cursor
 }
 
+// Forget leaves a resource out of the gauges from now on.
+func (m *Metrics) Forget(k cursor.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.seen, k)
+}
+
 // observe tells the worst account of each resource. One that was never
 // finished has no figure yet.
 func (m *Metrics) observe(o metric.Observer, lag, ok metric.Float64Observable) {
