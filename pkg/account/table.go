@@ -111,6 +111,18 @@ func (t *Table) Active() iter.Seq[string] {
 	}
 }
 
+// All iterates over all accounts, in no order. One is nil whose entry was never
+// good.
+func (t *Table) All() iter.Seq2[string, *provider.Account] {
+	return func(yield func(string, *provider.Account) bool) {
+		for name, it := range t.all() {
+			if !yield(name, it.account) {
+				return
+			}
+		}
+	}
+}
+
 func (t *Table) all() iter.Seq2[string, *item] {
 	return func(yield func(string, *item) bool) {
 		for i := range t.shard {

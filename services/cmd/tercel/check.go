@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 )
@@ -33,6 +34,12 @@ func (c checkCmd) Run(a *app) error {
 	if err != nil && !errors.As(err, &faults) {
 		return err
 	}
+	var accounts []string
+	if err == nil {
+		if accounts, faults, err = checkAccounts(file); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		if faults == nil {
 			faults = config.Faults{}
@@ -43,12 +50,38 @@ func (c checkCmd) Run(a *app) error {
 	} else if len(faults) > 0 {
 		fmt.Fprintln(a.err, faults)
 	} else {
-		fmt.Fprintf(a.out, "%s is good\nsources: %s\ndestinations: %s\n", c.Config,
-			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "),
+		fmt.Fprintf(a.out, "%s is good\nsources: %s\n%sdestinations: %s\n", c.Config,
+			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "), strings.Join(accounts, ""),
 			cmp.Or(strings.Join(slices.Sorted(maps.Keys(file.Destinations)), ", "), "none; tercel up writes to a SQLite file in its data folder"))
 	}
 	if len(faults) > 0 {
 		return failed()
 	}
 	return nil
+}
+
+// checkAccounts reads the accounts of all sources. It returns a line for each
+// source that has some, and what is wrong with their entries.
+func checkAccounts(file *pipeline.File) (lines []string, faults config.Faults, err error) {
+	for _, name := range slices.Sorted(maps.Keys(file.Sources)) {
+		source := file.Sources[name]
+		switch {
+		case source.Accounts.IsZero():
+			continue
+		case source.Accounts.Bucket != "":
+			lines = append(lines, fmt.Sprintf("accounts of %s: in bucket %s; see them with \"tercel accounts list %s\"\n", name, source.Accounts.Bucket, name))
+			continue
+		}
+		table, some, err := account.Read(name, source, file.SealKeys)
+		if err != nil {
+			return nil, nil, err
+		}
+		n := table.Count()
+		line := fmt.Sprintf("accounts of %s: %d", name, n.Active)
+		if n.Disabled > 0 {
+			line += fmt.Sprintf(" and %d disabled", n.Disabled)
+		}
+		lines, faults = append(lines, line+"\n"), append(faults, some...)
+	}
+	return lines, faults, nil
 }

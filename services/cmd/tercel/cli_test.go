@@ -77,7 +77,8 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
 		"demo", "up", "init", "check", "verify", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
-		"reconcile run", "reconcile status", "destination pause", "destination resume", "status",
+		"reconcile run", "reconcile status", "destination pause", "destination resume", "status", "accounts set", "accounts list",
+		"accounts remove",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()

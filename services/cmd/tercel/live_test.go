@@ -99,6 +99,7 @@ type livePipeline struct {
 // liveOptions are what a test wants to be otherwise.
 type liveOptions struct {
 	api       string    // more keys of the source's api
+	accounts  bool      // the source's are in a bucket
 	telemetry string    // more keys of telemetry
 	log       io.Writer // also takes the log, at the level debug
 }
@@ -109,7 +110,10 @@ func startLive(t *testing.T, shop *shop, o liveOptions) *livePipeline {
 	t.Helper()
 	dir := t.TempDir()
 	p := &livePipeline{t: t, config: filepath.Join(dir, "tercel.yaml"), data: filepath.Join(dir, "data")}
-	secret := filepath.Join(dir, "secret")
+	secret, accounts := filepath.Join(dir, "secret"), ""
+	if o.accounts {
+		accounts = fmt.Sprintf("    accounts: {bucket: tercel_accounts}\nseal_keys: [\"file:%s\"]\n", secret)
+	}
 	text := fmt.Sprintf(`
 sources:
   orders:
@@ -124,11 +128,11 @@ sources:
         get: /orders/{id}
         version: record.version
         reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
-ingress: {listen: "127.0.0.1:0", drain_grace: 0s}
+%singress: {listen: "127.0.0.1:0", drain_grace: 0s}
 enricher: {retry_min: 50ms, retry_max: 200ms}
 reconciler: {catch_up: 5s}
 telemetry: {listen: "127.0.0.1:0"%s}
-`, secret, shop.srv.URL, o.api, o.telemetry)
+`, secret, shop.srv.URL, o.api, accounts, o.telemetry)
 	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

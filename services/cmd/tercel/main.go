@@ -31,6 +31,7 @@ type cli struct {
 	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
 	Reconcile   reconcileCmd   `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
 	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
+	Accounts    accountsCmd    `cmd:"" help:"Add, list and remove accounts of a source."`
 	Status      statusCmd      `cmd:"" help:"Show streams, lag and the last reconciliations."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`

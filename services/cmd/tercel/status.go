@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,6 +35,15 @@ type status struct {
 	Stages      []stageStatus    `json:"stages"`
 	Reconciled  []resourceStatus `json:"reconciled"`
 	DeadLetters uint64           `json:"dead_letters"`
+	Accounts    []accountsStatus `json:"accounts"`
+}
+
+// accountsStatus is the accounts that a bucket has for a source. Those in a file
+// or folder are only known where that is, to "tercel check".
+type accountsStatus struct {
+	Source   string `json:"source"`
+	Bucket   string `json:"bucket"`
+	Accounts int    `json:"accounts"`
 }
 
 type streamStatus struct {
@@ -120,8 +132,39 @@ func readStatus(ctx context.Context, nc *connection) (status, error) {
 	if err != nil {
 		return status{}, err
 	}
-	s.Reconciled, err = readCursors(ctx, store)
+	if s.Reconciled, err = readCursors(ctx, store); err != nil {
+		return status{}, err
+	}
+	s.Accounts, err = readAccounts(ctx, nc.js)
 	return s, err
+}
+
+// readAccounts counts the accounts in buckets.
+func readAccounts(ctx context.Context, js jetstream.JetStream) ([]accountsStatus, error) {
+	buckets, err := topology.AccountsBuckets(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	all := []accountsStatus{}
+	for _, bucket := range buckets {
+		kv, err := js.KeyValue(ctx, bucket)
+		if err != nil {
+			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
+		}
+		keys, err := kv.ListKeys(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
+		}
+		counts := map[string]int{}
+		for key := range keys.Keys() {
+			source, _, _ := strings.Cut(key, ".")
+			counts[source]++
+		}
+		for _, source := range slices.Sorted(maps.Keys(counts)) {
+			all = append(all, accountsStatus{Source: source, Bucket: bucket, Accounts: counts[source]})
+		}
+	}
+	return all, nil
 }
 
 func readCursors(ctx context.Context, store *cursor.Store) ([]resourceStatus, error) {
@@ -174,6 +217,13 @@ func printStatus(w io.Writer, s status) error {
 			last = "paused " + untilWhen(time.Until(x.PausedUntil))
 		}
 		t.row(x.Stage+" "+x.Name, x.Pending, x.InHand, x.Redelivered, x.Behind, last)
+	}
+	if len(s.Accounts) > 0 {
+		fmt.Fprintln(t.w)
+		fmt.Fprintln(t.w, "SOURCE\tACCOUNTS\tBUCKET")
+		for _, x := range s.Accounts {
+			t.row(x.Source, x.Accounts, x.Bucket)
+		}
 	}
 	if err := t.flush(); err != nil {
 		return err
