@@ -67,6 +67,7 @@ func (p *Preset) fill(s *Source) {
 	if p.Request.MaxBody > 0 {
 		s.Request.MaxBody = p.Request.MaxBody
 	}
+	s.Request.Encodings, s.Request.Signed = p.Request.Encodings, p.Request.Signed
 	s.API.Base, s.API.Limits = p.API.Base, p.API.Limits
 	s.Resources = Resources{}
 	for name, r := range p.Resources {

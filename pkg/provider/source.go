@@ -141,6 +141,15 @@ type Request struct {
 	// MaxBody is the largest body. Defaults to 512KiB; with its headers it must
 	// fit the server's max_payload (1MiB by default).
 	MaxBody config.Bytes `yaml:"max_body"`
+	// Encodings are the content encodings taken, [gzip] or none. MaxBody bounds
+	// what comes of a body too, and so does a hundred times its size. Triggers
+	// have the body in clear; the bytes as received are stored beside them.
+	// Defaults to none.
+	Encodings []Encoding `yaml:"encodings"`
+	// Signed says which bytes of an encoded body the source signs: received,
+	// those that come over the wire, or decoded, those that it had before.
+	// Defaults to received, so that nothing is decoded that isn't genuine.
+	Signed SignedBytes `yaml:"signed"`
 }
 
 // Rate is a number of requests per time; the zero Rate is no limit.
@@ -222,6 +231,7 @@ func (s *Source) Validate(c *config.Check) {
 	if s.Request.MaxBody < 1 || s.Request.MaxBody > 64<<20 {
 		c.Fault("request.max_body", "", "1B to 64MiB")
 	}
+	s.validateEncodings(c)
 	s.validateURL(c)
 	s.validateSenderKeys(c)
 	s.Reply.validate(c)

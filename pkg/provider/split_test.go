@@ -67,6 +67,26 @@ func TestSplitIsCheckedWhereItIsWritten(t *testing.T) {
 	}
 }
 
+func TestEncodingsAreCheckedWhereTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ verify, request, want string }{
+		"another encoding":      {"{scheme: hmac-sha256, header: X-Signature}", "{encodings: [br]}", "gzip"},
+		"signed without":        {"{scheme: hmac-sha256, header: X-Signature}", "{signed: decoded}", "request.encodings beside it"},
+		"signature in the body": {"{scheme: hmac-sha256, signature: body.mac, signed: '{json:id}', partial_body: true}", "{encodings: [gzip]}", "signed: decoded beside it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := "verify: " + tt.verify + "\nsecrets: [env:S]\nevent: {type: body.a}\nrequest: " + tt.request + "\n"
+			err := config.Decode("source.yaml", []byte(text), &provider.Source{}, config.WithLookupEnv(func(string) (string, bool) {
+				return "a secret of enough length", true
+			}))
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "source.yaml:4:") {
+				t.Errorf("Decode() = %v, want a fault of line 4 with %q", err, tt.want)
+			}
+		})
+	}
+}
+
 // What is found in JSON that has passed field.Valid are parts of it which are
 // JSON themselves.
 func FuzzSplit(f *testing.F) {

@@ -69,6 +69,9 @@ func (in *inspection) message(ctx context.Context) *nats.Msg {
 	msg := nats.NewMsg(e.RequestSubject())
 	msg.Header = e.Header()
 	msg.Header.Set(jetstream.MsgIDHeader, e.MsgID())
+	if in.encoding != "" {
+		msg.Header[event.HeaderContentEncoding] = []string{string(in.encoding)}
+	}
 	event.InjectTrace(ctx, msg.Header)
 	msg.Data = in.received
 	return msg

@@ -37,6 +37,7 @@ type inspection struct {
 	tenant      *provider.Account // nil while no account is known
 	contentType string
 	mediaType   string
+	encoding    provider.Encoding
 	received    []byte // the body as it came
 	body        []byte // what it says
 	requestID   string // of the request's own message, where its bytes are no event's; else ""
@@ -63,12 +64,14 @@ type check struct {
 
 // Names of the checks that Explain treats apart.
 const (
-	checkNameBody      = "body"
-	checkNameUnsigned  = "unsigned handshake"
-	checkNameSignature = "signature"
-	checkNameSigned    = "handshake"
-	checkNameAccount   = "account"
-	checkNameSplit     = "split"
+	checkNameBody        = "body"
+	checkNameDecodeFirst = "decompression"
+	checkNameDecode      = "decompression of what is verified"
+	checkNameUnsigned    = "unsigned handshake"
+	checkNameSignature   = "signature"
+	checkNameSigned      = "handshake"
+	checkNameAccount     = "account"
+	checkNameSplit       = "split"
 )
 
 // doorChecks come before a request takes up any room, roomyChecks after, or
@@ -81,12 +84,14 @@ var (
 		{"origin", (*inspection).checkOrigin, (*inspection).originDetail},
 	}
 	roomyChecks = []check{
-		{"content encoding", (*inspection).checkEncoding, func(*inspection) string { return "none" }},
+		{"content encoding", (*inspection).checkEncoding, (*inspection).encodingDetail},
 		{"content length", (*inspection).checkLength, (*inspection).lengthDetail},
 		{"content type", (*inspection).checkMediaType, func(in *inspection) string { return in.mediaType }},
 		{checkNameBody, (*inspection).readBody, func(in *inspection) string { return fmt.Sprintf("%d bytes", len(in.received)) }},
+		{checkNameDecodeFirst, (*inspection).decodeFirst, (*inspection).decodeDetail},
 		{checkNameUnsigned, (*inspection).answerUnsigned, (*inspection).handshakeDetail},
 		{checkNameSignature, (*inspection).checkSignature, func(*inspection) string { return "" }},
+		{checkNameDecode, (*inspection).decodeVerified, (*inspection).decodeDetail},
 		{"structure", (*inspection).checkStructure, (*inspection).structureDetail},
 		{checkNameSigned, (*inspection).answerSigned, (*inspection).handshakeDetail},
 		{checkNameAccount, (*inspection).checkAccount, (*inspection).accountDetail},
@@ -123,18 +128,6 @@ func (in *inspection) inspect(checks []check, passed func(check)) *refusal {
 		}
 		if in.handshake != nil {
 			return nil
-		}
-	}
-	return nil
-}
-
-func (in *inspection) checkEncoding() *refusal {
-	for _, v := range in.request.Header["Content-Encoding"] {
-		if v != "" && !strings.EqualFold(v, "identity") {
-			return &refusal{
-				status: http.StatusUnsupportedMediaType, outcome: refusedType, text: "encoded bodies are not taken",
-				reason: "content encoding other than identity", header: "Accept-Encoding", value: "identity",
-			}
 		}
 	}
 	return nil

@@ -76,10 +76,14 @@ func (r *room) inHand() int {
 
 // claims is the most memory that the request's body can take.
 func (in *inspection) claims() int64 {
+	claims := in.maxBody()
 	if n := in.request.ContentLength; n >= 0 {
-		return min(n, in.maxBody())
+		claims = min(n, in.maxBody())
 	}
-	return in.maxBody()
+	if len(in.route.source.Request.Encodings) > 0 && len(in.request.Header["Content-Encoding"]) > 0 {
+		claims += in.maxBody() // what comes of it
+	}
+	return claims
 }
 
 func crowded(text string) *refusal {

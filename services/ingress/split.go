@@ -48,7 +48,9 @@ func (in *inspection) split() *refusal {
 	if len(bodies) > maxItems {
 		return tooLarge(fmt.Sprintf("%d events in a request, at most %d are taken", len(bodies), maxItems))
 	}
-	in.setRequestID()
+	if !in.isKept() {
+		in.setRequestID()
+	}
 	in.items = make([]item, len(bodies))
 	for i, body := range bodies {
 		in.items[i] = item{body: body, event: event.Event{

@@ -19,6 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress"
 )
@@ -52,7 +53,13 @@ func hmacSHA256(key []byte, text string) string {
 // splitting is a fixture with the sources above.
 func splitting(t testing.TB, change ...func(*ingress.Config)) *fixture {
 	t.Helper()
-	f, err := pipeline.Decode("tercel.yaml", []byte(splitSources), config.WithLookupEnv(func(name string) (string, bool) {
+	return setup(t, append([]func(*ingress.Config){func(c *ingress.Config) { c.Sources = read(t, splitSources) }}, change...)...)
+}
+
+// read returns the sources of a pipeline file.
+func read(t testing.TB, text string) map[string]provider.Source {
+	t.Helper()
+	f, err := pipeline.Decode("tercel.yaml", []byte(text), config.WithLookupEnv(func(name string) (string, bool) {
 		if name == "HEX" {
 			return hex.EncodeToString(paymentsKey), true
 		}
@@ -62,7 +69,7 @@ func splitting(t testing.TB, change ...func(*ingress.Config)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return setup(t, append([]func(*ingress.Config){func(c *ingress.Config) { c.Sources = f.Sources }}, change...)...)
+	return f.Sources
 }
 
 // all are the messages of the stream in their order.
