@@ -15,7 +15,10 @@
 // ingress's limits finds no room, or if what is stored isn't exactly what was
 // answered so.
 //
-// Run it with scripts/bench, which builds the ingress. It reads /proc and makes
+// With --sink it measures the sink with PostgreSQL in the same way, see
+// [deliveries].
+//
+// Run it with scripts/bench, which builds both. It reads /proc and makes
 // the kernel hold syncs, so it needs Linux.
 package main
 
@@ -45,10 +48,13 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("bench", flag.ExitOnError)
 	b := bench{}
-	role := set.String("role", "", "what a child process is: server or yardstick")
+	role := set.String("role", "", "what a child process is: server, yardstick, batch or rows")
 	dir := set.String("dir", "", "the server's folder")
 	url := set.String("nats", "", "the server's address")
 	listen := set.String("listen", "", "the yardstick's address")
+	dsn := set.String("dsn", "", "the yardstick's database")
+	sink := set.String("sink", "", "path of the sink program, to measure that")
+	events := set.Int("events", 6000, "how many events the sink delivers in a turn")
 	level := set.String("durability", string(topology.Synced), "synced or relaxed")
 	set.StringVar(&b.ingress, "ingress", "", "path of the ingress program")
 	set.StringVar(&b.only, "only", "", "measure only the scenarios whose names begin so")
@@ -62,6 +68,14 @@ func run(ctx context.Context, args []string) error {
 		return serve(*dir, topology.Durability(*level))
 	case "yardstick":
 		return yardstick(*url, *listen)
+	case "batch":
+		return deliverBare(ctx, *url, *dsn, *listen, writeBatch)
+	case "rows":
+		return deliverBare(ctx, *url, *dsn, *listen, writeRows)
+	}
+	switch {
+	case *sink != "":
+		return (&deliveries{bench: &b, sink: *sink, events: *events}).run(ctx)
 	default:
 		return b.run(ctx)
 	}
