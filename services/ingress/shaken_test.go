@@ -112,6 +112,14 @@ func TestHandshakesOfOnesOwn(t *testing.T) {
 	if w := f.answered(d); w.Code != http.StatusUnauthorized {
 		t.Errorf("signed over another query: answered %d", w.Code)
 	}
+	// Promise 2: a signature alone makes no event of a request without a body.
+	d.path = "/v1/mine?other=1"
+	for name, values := range src.Verifier().Sign(src.Keys()[0], []byte("other=1"), "", at) {
+		d.header[name] = values
+	}
+	if w := f.answered(d); w.Code != http.StatusBadRequest {
+		t.Errorf("signed, but no handshake: answered %d", w.Code)
+	}
 	if n := f.stored(); n != 0 {
 		t.Errorf("%d messages stored", n)
 	}
@@ -329,6 +337,7 @@ func TestExplainKnowsHandshakes(t *testing.T) {
 	signed := post("/v1/talk", `{"type":"url_verification","challenge":"c"}`).signed(talk.Verifier(), talk.Keys()[0], "", at)
 	forged := post("/v1/talk", `{"type":"url_verification","challenge":"C"}`)
 	forged.header = signed.header
+	form := post("/v1/pages", "a=b", "Content-Type", "application/x-www-form-urlencoded")
 	for name, tt := range map[string]struct {
 		source    string
 		d         delivery
@@ -339,9 +348,12 @@ func TestExplainKnowsHandshakes(t *testing.T) {
 		"unsigned": {"files", get("/v1/files?challenge=a"), "challenge", 200, ingress.Step{Name: "unsigned handshake", Result: ingress.Passed, Detail: "challenge, answered with 200 and not stored"}},
 		"none":     {"files", get("/v1/files?chalenge=a"), "", 400, ingress.Step{Name: "unsigned handshake", Result: ingress.Failed, Detail: "no handshake of this source"}},
 		"signed":   {"talk", signed, "url-verification", 200, ingress.Step{Name: "handshake", Result: ingress.Passed, Detail: "url-verification, answered with 200 and not stored"}},
+		"a form":   {"pages", form, "", 415, ingress.Step{Name: "content type", Result: ingress.Failed, Detail: `content type "application/x-www-form-urlencoded", request.content_types doesn't have it`}},
 		"forged":   {"talk", forged, "", 401, ingress.Step{Name: "handshake", Result: ingress.NotReached}},
-		"a stranger": {"pages", get("/v1/pages?hub.mode=subscribe&hub.challenge=a&hub.verify_token=b"), "", 403,
-			ingress.Step{Name: "unsigned handshake", Result: ingress.Failed, Detail: "handshakes.subscribe: query.hub.verify_token: not allowed: it is none of those that are configured"}},
+		"a stranger": {
+			"pages", get("/v1/pages?hub.mode=subscribe&hub.challenge=a&hub.verify_token=b"), "", 403,
+			ingress.Step{Name: "unsigned handshake", Result: ingress.Failed, Detail: "handshakes.subscribe: query.hub.verify_token: not allowed: it is none of those that are configured"},
+		},
 	} {
 		ex, err := ingress.Explain(tt.source, f.sources[tt.source], tt.d.raw(), at)
 		if err != nil {
