@@ -418,7 +418,7 @@ function generic() {
     credential('bearer', 'Authorization', bearer),
     credential('basic', 'Authorization', (key) => 'Basic ' + Buffer.from(key).toString('base64'), { fields: { secrets: plain.map((s) => `user:${s}`) } }),
     credential('cloudevents', 'Authorization', bearer, { headers: [['ce-id', 'A234'], ['ce-source', '/orders'], ['ce-type', 'com.example.order'], ['ce-specversion', '1.0']], fields: { event: { type: 'com.example.order', id: '/orders:A234' } } }),
-    credential('okta', 'Authorization', (key) => key, { fields: { body: '{"eventType":"com.okta.event_hook","eventId":"b5a188b9-5ece-4636-b041-482ffda96311","eventTime":"2025-10-09T08:53:20.000Z","data":{"events":[{"uuid":"3e7d3a5e","eventType":"user.lifecycle.create"}]}}', event: { type: 'user.lifecycle.create', id: 'b5a188b9-5ece-4636-b041-482ffda96311' } } }),
+    credential('okta', 'Authorization', (key) => key, { fields: { body: '{"eventType":"com.okta.event_hook","eventId":"b5a188b9-5ece-4636-b041-482ffda96311","eventTime":"2025-10-09T08:53:20.000Z","data":{"events":[{"uuid":"3e7d3a5e","published":"2025-10-09T08:53:20.000Z","eventType":"user.lifecycle.create"}]}}', event: { type: 'user.lifecycle.create', id: '3e7d3a5e' } } }),
     credential('docker-registry', 'Authorization', bearer, { fields: { body: '{"events":[{"id":"320678d8","timestamp":"2025-10-09T08:53:20Z","action":"push"}]}', event: { type: 'push', id: '320678d8' } } }),
     credential('alertmanager', 'Authorization', bearer, { fields: { body: '{"receiver":"r","status":"firing","alerts":[]}', event: { type: 'firing' } } }),
   ]

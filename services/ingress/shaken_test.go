@@ -57,7 +57,7 @@ func TestEventsBesideHandshakesAreStored(t *testing.T) {
 	want := uint64(0)
 	for _, tt := range []struct{ source, body string }{
 		{"files", `{"list_folder":{"accounts":["dbid:AAH4"]}}`},
-		{"pages", `{"object":"page","entry":[]}`},
+		{"pages", `{"object":"page","entry":[{"id":"1"}]}`},
 		{"notes", `{"id":"367c","type":"page.created"}`},
 		{"talk", `{"type":"event_callback","event_id":"Ev1","event":{"type":"app_mention"}}`},
 		{"calls", `{"event":"meeting.started","payload":{}}`},
