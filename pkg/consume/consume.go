@@ -5,9 +5,14 @@
 // loop alone turns that into an acknowledgement, a delayed redelivery or a
 // termination. On a permanent error and on the last attempt it has the message
 // kept as a dead letter and then terminates it with a [Reason], which the
-// server's advisory carries to the dead-letter collector. The server may lose
-// an advisory when it crashes; its own delivery limit is only the net for
-// crashes and hangs.
+// server's advisory carries to the dead-letter collector.
+//
+// An error that says that the work could not be begun (fault.Postpone) is no
+// attempt: such deliveries are counted apart, in the bucket tercel_waits, and
+// bounded by Config.GiveUpAfter. A message that ends the process or hangs each
+// time it is delivered gets no answer; after two deliveries more than
+// Config.MaxAttempts the loop gives it up without handing it out. The server's
+// own limit is far above that, the net under the net.
 package consume
 
 import (
@@ -36,9 +41,15 @@ type Config struct {
 	AckWait time.Duration `yaml:"ack_wait"`
 	// Timeout bounds one handler call. Defaults to 60s.
 	Timeout time.Duration `yaml:"timeout"`
-	// MaxAttempts is after how many attempts a message becomes a dead letter.
-	// Defaults to 12.
+	// MaxAttempts is after how many attempts a message becomes a dead letter. What
+	// could not be tried, since the other side was out, throttled or refused the
+	// credential, is no attempt. Defaults to 12.
 	MaxAttempts int `yaml:"max_attempts"`
+	// GiveUpAfter is when a message becomes a dead letter that could not be tried
+	// for so long, counted from when it was stored: the longest outage that
+	// passes without one. Messages must be kept for longer than that, see
+	// streams. Defaults to 24h.
+	GiveUpAfter time.Duration `yaml:"give_up_after"`
 	// RetryMin and RetryMax bound the growing delay between attempts that fail
 	// for a reason that may pass. Default to 1s and 5m: twelve attempts then
 	// span about half an hour.
@@ -46,11 +57,13 @@ type Config struct {
 	RetryMax time.Duration `yaml:"retry_max"`
 }
 
+const defaultGiveUp = 24 * time.Hour
+
 // DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
 	return Config{
 		Workers: 16, Batch: 1, AckWait: 30 * time.Second, Timeout: time.Minute,
-		MaxAttempts: 12, RetryMin: time.Second, RetryMax: 5 * time.Minute,
+		MaxAttempts: 12, GiveUpAfter: defaultGiveUp, RetryMin: time.Second, RetryMax: 5 * time.Minute,
 	}
 }
 
@@ -67,6 +80,7 @@ func (c Config) Problems() map[string]string {
 	atLeast("ack_wait", c.AckWait >= time.Second, "at least 1s")
 	atLeast("timeout", c.Timeout > 0, "more than 0s")
 	atLeast("max_attempts", c.MaxAttempts >= 1 && c.MaxAttempts <= 1000, "1 to 1000")
+	atLeast("give_up_after", c.GiveUpAfter >= 0, "more than 0s")
 	atLeast("retry_min", c.RetryMin > 0, "more than 0s")
 	atLeast("retry_max", c.RetryMax >= c.RetryMin, "at least retry_min")
 	return p
@@ -87,7 +101,8 @@ type Message struct {
 	Sequence uint64
 	// StoredAt is when the stream took the message.
 	StoredAt time.Time
-	// Attempt counts deliveries of this message to its consumer, from 1.
+	// Attempt counts the deliveries of this message to its consumer that were
+	// not postponed, and this one, from 1.
 	Attempt int
 }
 
@@ -127,6 +142,7 @@ type Loop struct {
 	stage    string
 	name     string
 	handle   Handler
+	waits    waits
 	metrics  instruments
 }
 
@@ -144,8 +160,12 @@ func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Ha
 	if err != nil {
 		return nil, err
 	}
+	if cfg.GiveUpAfter == 0 {
+		cfg.GiveUpAfter = defaultGiveUp
+	}
 	return &Loop{
 		cfg: cfg, deps: deps, stream: stream, consumer: consumer, stage: stage, name: name, handle: handle, metrics: m,
+		waits: waits{js: deps.JetStream, stream: stream, consumer: consumer.Durable},
 	}, nil
 }
 

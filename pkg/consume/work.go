@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -42,38 +43,31 @@ const gatherWait = 2 * time.Millisecond
 
 // inHand is one message between delivery and answer.
 type inHand struct {
-	msg     jetstream.Msg
-	message Message
-	span    trace.Span
+	msg       jetstream.Msg
+	message   Message
+	delivered uint64 // times, this one among them
+	waits     uint64 // of those, the ones that were no attempts
+	span      trace.Span
 }
+
+// crashes is how many deliveries beyond the last attempt may end without an
+// answer before a message is given up unseen: its handler takes the process
+// down, or hangs, each time.
+const crashes = 2
+
+var errUnanswered = errors.New("delivered again and again without an answer: its workers crashed or hung")
 
 // batch handles messages and answers each. Handlers get no more than Timeout.
 func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
-	var held []inHand
-	var msgs []Message
-	for _, m := range raw {
-		meta, err := m.Metadata()
-		if err != nil {
-			continue // not a JetStream delivery: there is nobody to answer
-		}
-		h := inHand{msg: m, message: Message{
-			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Stream: meta.Stream,
-			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Attempt: int(meta.NumDelivered),
-		}}
-		var sctx context.Context
-		sctx, h.span = l.startSpan(ctx, h.message)
-		if l.cfg.Batch == 1 {
-			ctx = sctx // a handler's own spans belong below its message's
-		}
-		held, msgs = append(held, h), append(msgs, h.message)
-	}
-	errs := l.call(ctx, msgs)
+	held := l.hold(ctx, raw)
+	errs := l.call(ctx, held)
 	// What the handler was given can be used up; answering takes no longer.
 	ctx, cancelAnswers := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
 	defer cancelAnswers()
+	l.countWaits(ctx, held, errs)
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i], soonest)
@@ -82,9 +76,75 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 	}
 }
 
-// call shields the loop from a handler's panic, which is a programmer's
-// mistake about this message: others must still get their turn.
-func (l *Loop) call(ctx context.Context, msgs []Message) (errs []error) {
+// hold reads what the server says of messages, and what the loop knows of their
+// earlier deliveries.
+func (l *Loop) hold(ctx context.Context, raw []jetstream.Msg) []*inHand {
+	held := make([]*inHand, 0, len(raw))
+	for _, m := range raw {
+		meta, err := m.Metadata()
+		if err != nil {
+			continue // not a JetStream delivery: there is nobody to answer
+		}
+		held = append(held, &inHand{msg: m, delivered: meta.NumDelivered, message: Message{
+			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Stream: meta.Stream,
+			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
+		}})
+	}
+	if err := l.waits.load(ctx, held); err != nil {
+		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "earlier waits not known", slog.String("stage", l.stage), slog.Any("err", err))
+	}
+	for _, h := range held {
+		h.message.Attempt = int(h.delivered - h.waits)
+	}
+	return held
+}
+
+// countWaits keeps which of the deliveries were no attempts, before they are
+// answered.
+func (l *Loop) countWaits(ctx context.Context, held []*inHand, errs []error) {
+	var postponed []*inHand
+	for i, h := range held {
+		if fault.IsPostponed(errs[i]) && !l.overdue(h) {
+			postponed = append(postponed, h)
+		}
+	}
+	if err := l.waits.count(ctx, postponed); err != nil {
+		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "wait counts as an attempt", slog.String("stage", l.stage), slog.Any("err", err))
+	}
+}
+
+// overdue reports whether a message has waited for as long as it may.
+func (l *Loop) overdue(h *inHand) bool { return time.Since(h.message.StoredAt) > l.cfg.GiveUpAfter }
+
+// call hands messages to the handler, except those that nobody survives. It
+// shields the loop from a handler's panic, which is a programmer's mistake about
+// this message: others must still get their turn.
+func (l *Loop) call(ctx context.Context, held []*inHand) []error {
+	errs := make([]error, len(held))
+	var msgs []Message
+	var places []int
+	for i, h := range held {
+		var sctx context.Context
+		sctx, h.span = l.startSpan(ctx, h.message)
+		if l.cfg.Batch == 1 {
+			ctx = sctx // a handler's own spans belong below its message's
+		}
+		if h.message.Attempt > l.cfg.MaxAttempts+crashes {
+			errs[i] = errUnanswered
+			continue
+		}
+		msgs, places = append(msgs, h.message), append(places, i)
+	}
+	if len(msgs) == 0 {
+		return errs
+	}
+	for i, err := range l.shielded(ctx, msgs) {
+		errs[places[i]] = err
+	}
+	return errs
+}
+
+func (l *Loop) shielded(ctx context.Context, msgs []Message) (errs []error) {
 	defer func() {
 		if r := recover(); r != nil {
 			l.deps.Log.LogAttrs(ctx, slog.LevelError, "handler panicked", slog.String("stage", l.stage),
@@ -104,7 +164,7 @@ func (l *Loop) call(ctx context.Context, msgs []Message) (errs []error) {
 
 // settle gives JetStream the one answer that err deserves (promise 5: the
 // handler has returned, so its result is acknowledged or there is none).
-func (l *Loop) settle(ctx context.Context, h inHand, err error, soonest time.Duration) Outcome {
+func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Duration) Outcome {
 	var ackErr error
 	outcome := Acked
 	delay, asked := fault.Delay(err)
@@ -113,7 +173,9 @@ func (l *Loop) settle(ctx context.Context, h inHand, err error, soonest time.Dur
 		ackErr = h.msg.Ack()
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
-	case h.message.Attempt >= l.cfg.MaxAttempts:
+	case fault.IsPostponed(err) && !l.overdue(h): // no attempt was made
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
+	case fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)
 	case asked:
 		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
@@ -140,7 +202,7 @@ const keepTimeout = 5 * time.Second
 // tells of a termination once, and loses the word if it crashes at that moment
 // (promise 3). A letter that can't be stored is left to the next attempt; after
 // the server's own last one it tells of the message itself.
-func (l *Loop) giveUp(ctx context.Context, h inHand, class fault.Class, err error) (Outcome, error) {
+func (l *Loop) giveUp(ctx context.Context, h *inHand, class fault.Class, err error) (Outcome, error) {
 	r := Reason{
 		Class: class, Message: err.Error(), Detail: fault.Detail(err), Attempts: h.message.Attempt,
 		FirstAt: h.message.StoredAt, LastAt: time.Now(),

@@ -176,6 +176,13 @@ func (f *File) Validate(c *config.Check) {
 }
 
 func (f *File) validateStreams(c *config.Check) {
+	// A message that its stream drops while it waits is gone without a word.
+	if age := f.Streams.Raw.MaxAge; age > 0 && f.Enricher.GiveUpAfter >= age {
+		c.Fault("enricher.give_up_after", "", "less than streams.raw.max_age")
+	}
+	if age := f.Streams.Enriched.MaxAge; age > 0 && f.Sink.GiveUpAfter >= age {
+		c.Fault("sink.give_up_after", "", "less than streams.enriched.max_age")
+	}
 	if r := f.Streams.Replicas; r != 1 && r != 3 && r != 5 {
 		c.Fault("streams.replicas", "", "1, 3 or 5")
 	}

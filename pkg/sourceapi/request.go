@@ -161,11 +161,14 @@ func (c *Client) body(ctx context.Context, resp *http.Response) ([]byte, verdict
 		v, err := connectionError(ctx, err)
 		return nil, v, fmt.Errorf("status %d: reading the answer: %w", resp.StatusCode, err)
 	}
-	v := verdict{kind: out, cause: "an answer that is no JSON"}
 	if len(body) == 0 {
-		return nil, v, fmt.Errorf("status %d: empty answer", resp.StatusCode)
+		return nil, verdict{kind: out, cause: "an empty answer"}, fmt.Errorf("status %d: empty answer", resp.StatusCode)
 	}
 	if err := field.Valid(body); err != nil {
+		v := verdict{kind: alive} // it tried
+		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+			v = verdict{kind: out, cause: "a page instead of an answer"}
+		}
 		return nil, v, fmt.Errorf("status %d: answer: %w", resp.StatusCode, err)
 	}
 	return body, verdict{}, nil

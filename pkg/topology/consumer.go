@@ -24,10 +24,15 @@ type Delivery struct {
 	// again.
 	AckWait time.Duration
 	// MaxAttempts is after how many attempts the stage gives a message up. The
-	// server's own limit is two above it: it is the net for crashes and hangs,
-	// and must not fire first.
+	// server counts deliveries that were no attempts too, so its own limit is
+	// far above: it is the last net for crashes and hangs, and must not fire
+	// first.
 	MaxAttempts int
 }
+
+// maxWaits is how many deliveries of a message may be no attempts: about one in
+// ten seconds for more than a day.
+const maxWaits = 10_000
 
 // maxAckPending bounds the messages in hand or waiting for their next attempt
 // of one consumer. Delayed messages count, so it is well above any batch.
@@ -62,7 +67,7 @@ func consumer(name, about string, d Delivery, filters ...string) jetstream.Consu
 	c := jetstream.ConsumerConfig{
 		Durable: name, Description: about,
 		AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckWait: d.AckWait, MaxDeliver: d.MaxAttempts + 2, MaxAckPending: maxAckPending,
+		AckWait: d.AckWait, MaxDeliver: d.MaxAttempts + maxWaits, MaxAckPending: maxAckPending,
 	}
 	switch len(filters) {
 	case 0:

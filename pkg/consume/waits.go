@@ -1,0 +1,114 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// waits counts, for each message, the deliveries that were no attempts: those
+// that ended postponed. The server counts deliveries alone, so what the loop
+// takes off is kept in a bucket, where other replicas and later processes find
+// it. A count that can't be kept or read makes an attempt of a delivery.
+type waits struct {
+	js       jetstream.JetStream
+	stream   string
+	consumer string
+
+	mu sync.Mutex // guards kv
+	kv jetstream.KeyValue
+}
+
+// abreast is how many counts of a batch are read or written at once.
+const abreast = 16
+
+func (w *waits) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.kv != nil {
+		return w.kv, nil
+	}
+	kv, err := w.js.KeyValue(ctx, topology.BucketWaits)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", topology.BucketWaits, err)
+	}
+	w.kv = kv
+	return kv, nil
+}
+
+func (w *waits) key(sequence uint64) string {
+	return w.stream + "." + w.consumer + "." + strconv.FormatUint(sequence, 10)
+}
+
+// load sets what is kept for those messages that were delivered before.
+func (w *waits) load(ctx context.Context, held []*inHand) (err error) {
+	var again []*inHand
+	for _, h := range held {
+		if h.delivered > 1 {
+			again = append(again, h)
+		}
+	}
+	return w.each(ctx, again, func(kv jetstream.KeyValue, h *inHand) error {
+		e, err := kv.Get(ctx, w.key(h.message.Sequence))
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
+		}
+		// More than there were deliveries before is not written by a loop.
+		if n, err := strconv.ParseUint(string(e.Value()), 10, 32); err == nil && n < h.delivered {
+			h.waits = n
+		}
+		return nil
+	})
+}
+
+// count keeps that this delivery of the messages was none of the attempts.
+func (w *waits) count(ctx context.Context, held []*inHand) error {
+	return w.each(ctx, held, func(kv jetstream.KeyValue, h *inHand) error {
+		if _, err := kv.Put(ctx, w.key(h.message.Sequence), strconv.AppendUint(nil, h.waits+1, 10)); err != nil {
+			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
+		}
+		return nil
+	})
+}
+
+// each calls f for all messages, some at once, and returns one of the errors.
+func (w *waits) each(ctx context.Context, held []*inHand, f func(jetstream.KeyValue, *inHand) error) error {
+	if len(held) == 0 {
+		return nil
+	}
+	kv, err := w.bucket(ctx)
+	if err != nil {
+		return err
+	}
+	errs, next := make(chan error, len(held)), make(chan *inHand, len(held))
+	for _, h := range held {
+		next <- h
+	}
+	close(next)
+	var group sync.WaitGroup
+	for range min(abreast, len(held)) {
+		group.Go(func() {
+			for h := range next {
+				errs <- f(kv, h)
+			}
+		})
+	}
+	group.Wait()
+	close(errs)
+	for each := range errs {
+		err = errors.Join(err, each)
+		if err != nil {
+			break
+		}
+	}
+	return err
+}
