@@ -104,7 +104,7 @@ func (l *Loop) hold(ctx context.Context, raw []jetstream.Msg) []*inHand {
 func (l *Loop) countWaits(ctx context.Context, held []*inHand, errs []error) {
 	var postponed []*inHand
 	for i, h := range held {
-		if fault.IsPostponed(errs[i]) && !l.overdue(h) {
+		if fault.IsPostponed(errs[i]) && !fault.IsPermanent(errs[i]) && !l.overdue(h) {
 			postponed = append(postponed, h)
 		}
 	}

@@ -30,6 +30,11 @@ type Resource struct {
 	// Version finds what orders a record's versions: a number or a time that
 	// grows with each change. Required.
 	Version RecordExpr `yaml:"version"`
+	// Coalesce delays each request for a record by so long, that further triggers
+	// of the same record come together in it: for systems that send several
+	// within a moment. Each trigger waits in one of the enricher's workers
+	// meanwhile. Defaults to 0s.
+	Coalesce time.Duration `yaml:"coalesce"`
 	// Reconcile says how to list records. Without it nothing is reconciled.
 	Reconcile *Reconcile `yaml:"reconcile"`
 
@@ -45,6 +50,10 @@ type Related struct {
 	// of its path, then gives null. Otherwise that is an error. Defaults to
 	// false.
 	Optional bool `yaml:"optional"`
+	// Cache is how old an answer may be that is used again, for records that
+	// change rarely and are asked for often. Defaults to 0s: each is asked for
+	// after its trigger was received.
+	Cache time.Duration `yaml:"cache"`
 }
 
 // DecodeNode reads the short form, a path, and the long one.
@@ -83,9 +92,15 @@ func (r *Resource) Validate(c *config.Check) {
 	if r.record, err = field.ParsePath(r.Record); err != nil {
 		c.Fault("record", "", "a path such as data")
 	}
+	if r.Coalesce < 0 || r.Coalesce > 10*time.Second {
+		c.Fault("coalesce", "", "0s to 10s")
+	}
 	for name, rel := range r.Related {
 		if rel.Get.IsZero() {
 			c.Missing("related."+name, "a path such as /customers/{record.customer_id}")
+		}
+		if rel.Cache < 0 || rel.Cache > time.Hour {
+			c.Fault("related."+name+".cache", "", "0s to 1h")
 		}
 	}
 }

@@ -3,7 +3,8 @@
 // records, and publishes all of it to TERCEL_ENRICHED.
 //
 // It holds no state; any number of replicas share one durable consumer for
-// each source, so a source whose API is down holds up no other. A trigger is
+// each source, so a source whose API is down holds up no other. An outage costs
+// no attempts: the source's consumer is paused until its API may be tried again. A trigger is
 // acknowledged only after its events were (promise 5), and an event is never
 // passed on without the record that it should have: what can't be enriched is
 // tried again and in the end becomes a dead letter (promise 3).
@@ -15,6 +16,7 @@
 package enricher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +28,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tercelhq/tercel/pkg/account"
+	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -44,12 +49,17 @@ type Config struct {
 	// Streams is how the streams are kept. Events are committed in groups where
 	// one synced server keeps them.
 	Streams topology.Config
+	// SealKeys seal the refresh tokens that issuers replace.
+	SealKeys []config.Secret
 }
 
 // Deps are what a [Service] borrows and never closes.
 type Deps struct {
 	Conn *nats.Conn
 	Log  *slog.Logger
+	// Accounts are those of the sources. Without them requests have the sources'
+	// own credentials.
+	Accounts *account.Set
 }
 
 // Service enriches the triggers of all its sources. Use [New].
@@ -66,13 +76,18 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if cfg.Batch != 1 {
 		return nil, fmt.Errorf("enricher: batch: %d, want 1", cfg.Batch)
 	}
+	cfg.GiveUpAfter = cmp.Or(cfg.GiveUpAfter, consume.DefaultConfig().GiveUpAfter)
 	js, err := jetstream.New(deps.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("enricher: jetstream: %w", err)
 	}
+	box, err := seal.New(cfg.SealKeys)
+	if err != nil {
+		return nil, fmt.Errorf("enricher: %w", err)
+	}
 	s := &Service{js: js}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		src, err := newSource(name, cfg.Sources[name], js, deps.Log)
+		src, err := newSource(name, cfg, deps, sourceapi.Deps{JetStream: js, Seal: box})
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}
@@ -124,12 +139,19 @@ func (s *Service) Healthy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func newSource(name string, cfg provider.Source, js jetstream.JetStream, log *slog.Logger) (*source, error) {
-	s := &source{name: name, cfg: cfg, js: js, log: log}
-	if len(cfg.Resources) == 0 {
+func newSource(name string, cfg Config, deps Deps, api sourceapi.Deps) (*source, error) {
+	src := cfg.Sources[name]
+	s := &source{name: name, cfg: src}
+	if len(src.Resources) == 0 {
 		return s, nil // there is nothing to get
 	}
+	if deps.Accounts != nil {
+		api.Auth = deps.Accounts.Auth(&src, name)
+	}
 	var err error
-	s.api, err = sourceapi.New(name, cfg.API, sourceapi.Deps{})
-	return s, err
+	if s.api, err = sourceapi.New(name, src.API, api); err != nil {
+		return nil, err
+	}
+	s.outage = outage{source: name, api: s.api, js: api.JetStream, log: deps.Log, patience: cfg.GiveUpAfter}
+	return s, nil
 }

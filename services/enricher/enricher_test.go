@@ -297,6 +297,7 @@ func TestWhatCannotBeEnrichedBecomesADeadLetter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := setup(t, oneSource, tt.api)
+			f.cfg.GiveUpAfter = 3 * time.Second // an API that is down for longer is given up on
 			f.start()
 			seq := f.send(trigger("order.paid", "evt_1"), tt.trigger)
 			f.settled("orders")

@@ -25,7 +25,7 @@ func (s *source) enrich(ctx context.Context, res provider.Resource, t trigger, e
 	if err != nil {
 		return fault.Permanent(fmt.Errorf("path: %w", err))
 	}
-	ans, err := s.api.Get(ctx, path, nil)
+	ans, err := s.api.Do(ctx, sourceapi.Request{Path: path, Account: t.Account, Gather: res.Coalesce})
 	// The record was so when the request began, or later: never claim that it
 	// was seen later than it may have been.
 	ev.ObservedAt = ans.RequestedAt
@@ -44,7 +44,7 @@ func (s *source) enrich(ctx context.Context, res provider.Resource, t trigger, e
 		return fault.Permanent(fmt.Errorf("version: %w", err))
 	}
 	scope.Docs["record"] = body.Record
-	if body.Related, err = s.related(ctx, res, scope); err != nil {
+	if body.Related, err = s.related(ctx, res, t.Account, scope); err != nil {
 		return err
 	}
 	return s.publish(ctx, ev, msgID, body)
@@ -69,13 +69,15 @@ func recordIn(res provider.Resource, id string, answer []byte) ([]byte, error) {
 
 // related gets a record's related records side by side; the client bounds how
 // many requests are in flight.
-func (s *source) related(ctx context.Context, res provider.Resource, scope field.Scope) (map[string]jsontext.Value, error) {
+func (s *source) related(
+	ctx context.Context, res provider.Resource, account string, scope field.Scope,
+) (map[string]jsontext.Value, error) {
 	names := slices.Sorted(maps.Keys(res.Related))
 	values, errs := make([]jsontext.Value, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() {
-			values[i], errs[i] = s.relatedOne(ctx, res.Related[name], scope)
+			values[i], errs[i] = s.relatedOne(ctx, res.Related[name], account, scope)
 			if errs[i] != nil {
 				errs[i] = fmt.Errorf("related %s: %w", name, errs[i])
 			}
@@ -94,7 +96,7 @@ func (s *source) related(ctx context.Context, res provider.Resource, scope field
 
 // relatedOne returns nil, which is written as null, for an optional record
 // that is not there.
-func (s *source) relatedOne(ctx context.Context, rel provider.Related, scope field.Scope) (jsontext.Value, error) {
+func (s *source) relatedOne(ctx context.Context, rel provider.Related, account string, scope field.Scope) (jsontext.Value, error) {
 	path, err := rel.Get.Fill(scope)
 	if err != nil {
 		if rel.Optional && errors.Is(err, field.ErrMissing) {
@@ -102,7 +104,7 @@ func (s *source) relatedOne(ctx context.Context, rel provider.Related, scope fie
 		}
 		return nil, fmt.Errorf("path: %w", err) // the record may have the reference at the next attempt
 	}
-	ans, err := s.api.Get(ctx, path, nil)
+	ans, err := s.api.Do(ctx, sourceapi.Request{Path: path, Account: account, MaxAge: rel.Cache})
 	if rel.Optional && errors.Is(err, sourceapi.ErrNotFound) {
 		return nil, nil
 	}

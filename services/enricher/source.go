@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
@@ -21,7 +17,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
-	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Bounds of what one trigger may ask for. A trigger beyond them is given up.
@@ -36,11 +31,7 @@ type source struct {
 	cfg       provider.Source
 	api       *sourceapi.Client // nil when the source has no resources
 	publisher *publish.Publisher
-	js        jetstream.JetStream
-	log       *slog.Logger
-
-	mu     sync.Mutex // guards paused
-	paused time.Time  // until when the consumer was paused last
+	outage    outage
 }
 
 func (s *source) close() {
@@ -79,7 +70,7 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 		return fault.Permanent(fmt.Errorf("trigger: %w", err))
 	}
 	if t.Resource != "" {
-		return s.passOn(ctx, t)
+		return s.passOn(ctx, m, t)
 	}
 	t.value = event.TriggerValue(t.ContentType, t.raw)
 	name, res, ok := s.cfg.ResourceFor(t.Type)
@@ -107,8 +98,7 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 		})
 	}
 	_ = group.Wait()
-	s.pause(ctx)
-	return combine(errs)
+	return s.outage.after(ctx, m.StoredAt, combine(errs))
 }
 
 func (s *source) read(m consume.Message) (trigger, error) {
@@ -131,7 +121,7 @@ func (s *source) read(m consume.Message) (trigger, error) {
 
 // passOn publishes a trigger that carries its record with what belongs to it.
 // The source has shown the record already: nobody asks for it again.
-func (s *source) passOn(ctx context.Context, t trigger) error {
+func (s *source) passOn(ctx context.Context, m consume.Message, t trigger) error {
 	if t.RecordID == "" || t.Version == "" || t.ObservedAt.IsZero() {
 		return fault.Permanent(fmt.Errorf("trigger with a record of %s: id, version or time of observation is missing", t.Resource))
 	}
@@ -141,9 +131,8 @@ func (s *source) passOn(ctx context.Context, t trigger) error {
 	body := event.Body{Record: t.raw}
 	if res, ok := s.cfg.Resources[t.Resource]; ok && len(res.Related) > 0 {
 		var err error
-		body.Related, err = s.related(ctx, res, t.scope(t.RecordID, t.raw))
-		s.pause(ctx)
-		if err != nil {
+		body.Related, err = s.related(ctx, res, t.Account, t.scope(t.RecordID, t.raw))
+		if err = s.outage.after(ctx, m.StoredAt, err); err != nil {
 			return fmt.Errorf("%s %s: %w", t.Resource, t.RecordID, err)
 		}
 	}
@@ -197,60 +186,4 @@ func tooLarge(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, nats.ErrMaxPayload) ||
 		errors.As(err, &api) && (api.ErrorCode == messageTooLarge || api.ErrorCode == headerTooLarge)
-}
-
-// pause stops the source's consumer when its API wants no calls for a while:
-// all replicas stop at once, and no message uses up its attempts meanwhile.
-func (s *source) pause(ctx context.Context) {
-	wait := s.api.Held()
-	if wait < time.Second {
-		return
-	}
-	until := time.Now().Add(wait)
-	s.mu.Lock()
-	known := until.Sub(s.paused) < time.Second
-	if !known {
-		s.paused = until
-	}
-	s.mu.Unlock()
-	if known {
-		return
-	}
-	_, err := s.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(s.name), until)
-	if err != nil { // the messages are delayed one by one instead
-		s.log.LogAttrs(ctx, slog.LevelWarn, "source not paused", slog.String("source", s.name), slog.Any("err", err))
-		return
-	}
-	s.log.LogAttrs(ctx, slog.LevelInfo, "source paused", slog.String("source", s.name), slog.Time("until", until))
-}
-
-// combine makes one error of those of a trigger's records. Its fate is that of
-// the record with the most hope: a trigger is given up at once only when each
-// record that failed would fail again.
-func combine(errs []error) error {
-	var texts []string
-	var single error
-	permanent, wait, asked := true, time.Duration(0), false
-	for _, err := range errs {
-		if err == nil {
-			continue
-		}
-		single, texts = err, append(texts, err.Error())
-		permanent = permanent && fault.IsPermanent(err)
-		if d, ok := fault.Delay(err); ok {
-			wait, asked = max(wait, d), true
-		}
-	}
-	if len(texts) < 2 {
-		return single
-	}
-	all := errors.New(strings.Join(texts, "; ")) // not joined: a mark on one is not for all
-	switch {
-	case permanent:
-		return fault.Permanent(all)
-	case asked:
-		return fault.RetryAfter(all, wait)
-	default:
-		return all
-	}
 }

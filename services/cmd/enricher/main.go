@@ -10,7 +10,12 @@ import (
 
 func main() {
 	os.Exit(boot.Main("enricher", func(env boot.Env) (boot.Service, error) {
-		return enricher.New(enricher.Config{Config: env.File.Enricher, Sources: env.File.Sources, Streams: env.File.Streams},
-			enricher.Deps{Conn: env.Conn, Log: env.Log})
+		accounts, err := env.Accounts()
+		if err != nil {
+			return nil, err
+		}
+		return enricher.New(enricher.Config{
+			Config: env.File.Enricher, Sources: env.File.Sources, Streams: env.File.Streams, SealKeys: env.File.SealKeys,
+		}, enricher.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

@@ -140,8 +140,8 @@ func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts 
 	named := func(name string) *slog.Logger { return log.With(slog.String("service", name)) }
 	in, errIn := ingress.New(ingress.Config{Ingress: f.Ingress, Sources: f.Sources, Streams: f.Streams},
 		ingress.Deps{Conn: nc, Log: named("ingress"), Accounts: accounts})
-	en, errEn := enricher.New(enricher.Config{Config: f.Enricher, Sources: f.Sources, Streams: f.Streams},
-		enricher.Deps{Conn: nc, Log: named("enricher")})
+	en, errEn := enricher.New(enricher.Config{Config: f.Enricher, Sources: f.Sources, Streams: f.Streams, SealKeys: f.SealKeys},
+		enricher.Deps{Conn: nc, Log: named("enricher"), Accounts: accounts})
 	si, errSi := sink.New(sink.Config{Config: f.Sink, Destinations: f.Destinations},
 		sink.Deps{JetStream: js, Log: named("sink")})
 	re, errRe := reconciler.New(reconciler.Config{Reconciler: f.Reconciler, Sources: f.Sources, Streams: f.Streams},

@@ -1,0 +1,120 @@
+package consume_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// However often a message could not be tried, it has all its attempts left,
+// with whatever process.
+func TestWaitsAreNoAttempts(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	var out atomic.Bool
+	out.Store(true)
+	handler := noting(j, func(context.Context, consume.Message) error {
+		if out.Load() {
+			return fault.Postpone(errTest, 10*time.Millisecond)
+		}
+		return errTest
+	})
+	stop := f.start(handler)
+	f.send("evt_1")
+	f.eventually("more waits than there are attempts", func() bool { return j.count() >= 10 })
+	stop()
+	f.start(handler)
+	waits := j.count() + 3
+	f.eventually("more waits after a restart", func() bool { return j.count() >= waits })
+	out.Store(false)
+	r := f.reasons(1)[1]
+	if r.Class != fault.Exhausted || r.Attempts != f.cfg.MaxAttempts {
+		t.Errorf("reason %+v, want exhausted after %d attempts", r, f.cfg.MaxAttempts)
+	}
+	calls := j.of("evt_1")
+	for i, c := range calls {
+		if want := max(1, i+1-(len(calls)-f.cfg.MaxAttempts)); c.attempt != want {
+			t.Errorf("call %d was attempt %d, want %d", i, c.attempt, want)
+		}
+	}
+}
+
+// A message that has waited for as long as it may becomes a dead letter.
+func TestPromise3WaitingEndsInADeadLetter(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.GiveUpAfter = 500 * time.Millisecond
+	f.start(noting(j, func(context.Context, consume.Message) error { return fault.Postpone(errTest, 20*time.Millisecond) }))
+	started := time.Now()
+	f.send("evt_1")
+	r := f.reasons(1)[1]
+	if r.Class != fault.Exhausted || r.Message != errTest.Error() || r.Attempts != 1 {
+		t.Errorf("reason %+v, want exhausted with its error", r)
+	}
+	if took := time.Since(started); took < f.cfg.GiveUpAfter || j.count() < 3 {
+		t.Errorf("given up after %s and %d tries, want more than %s", took, j.count(), f.cfg.GiveUpAfter)
+	}
+}
+
+// A message that takes down every process it is handed to becomes a dead letter
+// too, without being handed out once more, although the server would go on.
+func TestPromise3WhatNobodySurvivesIsGivenUpUnseen(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.send("evt_1")
+	cfg := topology.EnrichConsumer("orders", f.cfg.Delivery())
+	cons, err := f.js.CreateOrUpdateConsumer(t.Context(), topology.StreamRaw, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range f.cfg.MaxAttempts + 2 { // each delivery ends without an answer
+		batch, err := cons.Fetch(1, jetstream.FetchMaxWait(20*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := <-batch.Messages(); !ok {
+			t.Fatalf("no delivery: %v", batch.Error())
+		}
+	}
+	f.start(noting(j, func(context.Context, consume.Message) error { return errors.New("survived") }))
+	r := f.reasons(1)[1]
+	if j.count() != 0 || r.Class != fault.Exhausted || !strings.Contains(r.Message, "without an answer") {
+		t.Errorf("handed out %d times and given up with %+v, want never and its reason", j.count(), r)
+	}
+}
+
+// In a batch each message has waits of its own.
+func TestWaitsOfABatchAreCountedApart(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.Workers, f.cfg.Batch, f.cfg.MaxAttempts = 1, 50, 4
+	f.start(noting(j, func(_ context.Context, m consume.Message) error {
+		waits := int(m.Sequence % 5)
+		if len(j.of(string(m.Data))) <= waits {
+			return fault.Postpone(errTest, 10*time.Millisecond)
+		}
+		if m.Attempt == 2 {
+			return nil
+		}
+		return errTest
+	}))
+	for i := range 40 {
+		f.send("evt_" + string(rune('A'+i)))
+	}
+	f.settled()
+	for i := range 40 {
+		id := "evt_" + string(rune('A'+i))
+		if got, want := len(j.of(id)), (i+1)%5+2; got != want {
+			t.Errorf("%s was handed out %d times, want %d waits and 2 attempts", id, got, want-2)
+		}
+	}
+}

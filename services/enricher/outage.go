@@ -1,0 +1,145 @@
+package enricher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// outage sees to it that triggers wait for an API that is out, throttles or
+// refuses the credential, without holding up what could be done meanwhile.
+//
+// What concerns the whole source pauses its consumer: all replicas stop, and
+// the triggers stay where they are. What concerns one account's credential is
+// for the triggers of that account alone, which come back one by one. Those
+// count against the triggers that the server hands out without an answer, so
+// when they become so many that soon nothing would be handed out at all, further
+// ones of such an account are given up, to be replayed.
+type outage struct {
+	source   string
+	api      *sourceapi.Client
+	js       jetstream.JetStream
+	log      *slog.Logger
+	patience time.Duration // how long a trigger may wait
+
+	mu      sync.Mutex // guards what follows
+	paused  time.Time  // until when the consumer was paused last
+	counted time.Time  // when the server was asked last for what has no answer
+	crowded bool       // and what it said
+}
+
+// crowdedShare is the share of the triggers that may be without an answer which
+// those of sick accounts may take, and countEvery how often it is looked at.
+const (
+	crowdedShare = .75
+	countEvery   = time.Second
+)
+
+// after is called when the API was asked for a trigger that was stored at
+// storedAt, with what came of it. It returns that error, or a permanent one.
+func (o *outage) after(ctx context.Context, storedAt time.Time, err error) error {
+	if !fault.IsPostponed(err) {
+		o.pause(ctx, storedAt) // an answer may have said that it was the last one
+		return err
+	}
+	if o.pause(ctx, storedAt) || !o.isCrowded(ctx) {
+		return err
+	}
+	return fault.Permanent(fmt.Errorf("given up to leave room for other accounts: %w", err))
+}
+
+// pause stops the source's consumer while its API wants no calls: all replicas
+// stop at once. It reports whether the source as a whole is held. While triggers
+// come that have waited too long the consumer runs on, so that they are given up
+// before their stream drops them.
+func (o *outage) pause(ctx context.Context, storedAt time.Time) (held bool) {
+	wait := o.api.Held()
+	if wait == 0 {
+		return false
+	}
+	now := time.Now()
+	until := now.Add(wait)
+	if now.Sub(storedAt) > o.patience || wait < time.Second/2 {
+		return true
+	}
+	o.mu.Lock()
+	known := until.Sub(o.paused) < time.Second/2
+	if !known {
+		o.paused = until
+	}
+	o.mu.Unlock()
+	if known {
+		return true
+	}
+	_, err := o.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source), until)
+	if err != nil { // the triggers wait one by one instead
+		o.log.LogAttrs(ctx, slog.LevelWarn, "source not paused", slog.String("source", o.source), slog.Any("err", err))
+		return true
+	}
+	o.log.LogAttrs(ctx, slog.LevelInfo, "source paused", slog.String("source", o.source), slog.Time("until", until))
+	return true
+}
+
+// isCrowded reports whether too many triggers wait. While that is not known,
+// they don't.
+func (o *outage) isCrowded(ctx context.Context) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.counted) < countEvery {
+		return o.crowded
+	}
+	o.counted = time.Now()
+	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
+	if err != nil {
+		o.crowded = false
+		return false
+	}
+	info := cons.CachedInfo()
+	o.crowded = float64(info.NumAckPending) > crowdedShare*float64(info.Config.MaxAckPending)
+	return o.crowded
+}
+
+// combine makes one error of those of a trigger's records. Its fate is that of
+// the record with the most hope: a trigger is given up at once only when each
+// record that failed would fail again, and as long as one could not be tried
+// there was no attempt.
+func combine(errs []error) error {
+	var texts []string
+	var single error
+	permanent, postponed, wait, asked := true, false, time.Duration(0), false
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		single, texts = err, append(texts, err.Error())
+		permanent = permanent && fault.IsPermanent(err)
+		postponed = postponed || fault.IsPostponed(err)
+		if d, ok := fault.Delay(err); ok {
+			wait, asked = max(wait, d), true
+		}
+	}
+	if len(texts) < 2 {
+		return single
+	}
+	all := errors.New(strings.Join(texts, "; ")) // not joined: a mark on one is not for all
+	switch {
+	case permanent:
+		return fault.Permanent(all)
+	case postponed:
+		return fault.Postpone(all, wait)
+	case asked:
+		return fault.RetryAfter(all, wait)
+	default:
+		return all
+	}
+}
