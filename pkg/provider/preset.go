@@ -58,6 +58,13 @@ func (p *Preset) SignsURL() bool {
 	return err == nil && v.NeedsURL()
 }
 
+// TakesSecrets reports whether a source needs secrets, rather than credentials for
+// the API that has the sender's keys.
+func (p *Preset) TakesSecrets() bool {
+	v, err := signature.Compile(p.Verify)
+	return err == nil && v.NeedsKey()
+}
+
 func (p *Preset) fill(s *Source) {
 	s.Verify, s.Event, s.Reply, s.Handshakes = p.Verify, p.Event, p.Reply, p.Handshakes
 	s.SenderKeys = p.SenderKeys.copied()

@@ -39,6 +39,8 @@ type KeyEndpoint struct {
 	Path string `yaml:"path"`
 	// ID is the member of the request's JSON object that takes the id. Required.
 	ID string `yaml:"id"`
+	// Credentials are the headers that api.headers must have for it. Required.
+	Credentials []string `yaml:"credentials"`
 	// Key is where in the answer the JSON Web Key is. Required.
 	Key KeyPath `yaml:"key"`
 	// Expiry is where in the answer the key's end is, in Unix seconds; null is
@@ -100,6 +102,9 @@ func (e *KeyEndpoint) Validate(c *config.Check) {
 	if !strings.HasPrefix(e.Path, "/") || strings.ContainsAny(e.Path, "?#") {
 		c.Fault("path", "", "a path such as /keys/get")
 	}
+	if len(e.Credentials) == 0 {
+		c.Missing("credentials", "the headers with which the API is asked, such as [X-Api-Key]")
+	}
 	for key, value := range map[string]string{
 		"id": e.ID, "key": e.Key.path.String(), "unknown": e.Unknown.path.String(), "unknown_code": e.UnknownCode,
 	} {
@@ -122,9 +127,22 @@ func (s *Source) validateSenderKeys(c *config.Check) {
 		c.Fault("sender_keys", "", "nothing here with a scheme whose keys are the secrets")
 	case k.Endpoint != nil && s.API.Base == "":
 		c.Missing("api.base", "the URL of the API that has the sender's keys")
-	case k.Endpoint != nil && len(s.API.Headers) == 0:
-		c.Missing("api.headers", "the credentials for the API that has the sender's keys")
+	case k.Endpoint != nil:
+		for _, name := range k.Endpoint.Credentials {
+			if !hasHeader(s.API.Headers, name) {
+				c.Missing("api.headers", name+" among them, without which no key of the sender's is to be had")
+			}
+		}
 	}
+}
+
+func hasHeader(headers map[string]config.Secret, name string) bool {
+	for n := range headers {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // URLPattern is a pattern of URLs, see [Certificates].

@@ -140,27 +140,28 @@ func TestFaultsOfSenderKeys(t *testing.T) {
 	t.Parallel()
 	const rsa = "verify: {scheme: rsa-sha256, header: S, sender_key: K, signed: \"{secret}{body}\"}\nsecrets: [env:A]\nevent: {type: \"=x\"}\n"
 	const token = "verify: {scheme: jwt-es256, header: S, sender_key: kid, body_hash_claim: h}\nevent: {type: \"=x\"}\n"
-	const endpoint = "sender_keys: {endpoint: {path: /k, id: i, key: k, unknown: e, unknown_code: X}}\n"
+	const endpoint = "sender_keys: {endpoint: {path: /k, id: i, credentials: [A], key: k, unknown: e, unknown_code: X}}\n"
 	for name, tt := range map[string]struct{ text, want string }{
-		"good":                       {rsa + `sender_keys: {certificates: {urls: ["https://k.*.example.com/*.pem"], hosts: [k.example.com]}}`, ""},
-		"good endpoint":              {token + endpoint + "api: {base: \"https://api.example.com\", headers: {A: env:A}}", ""},
-		"nowhere":                    {rsa, "sender_keys"},
-		"both":                       {rsa + "sender_keys: {certificates: {urls: [\"https://k.example.com/*\"], hosts: [k.example.com]}, endpoint: {path: /k, id: i, key: k, unknown: e, unknown_code: X}}", "one of certificates and endpoint"},
-		"without need":               {"verify: {scheme: hmac-sha256, header: S}\nsecrets: [env:A]\nevent: {type: \"=x\"}\n" + endpoint, "sender_keys"},
-		"plain http":                 {rsa + `sender_keys: {certificates: {urls: ["http://k.example.com/*"], hosts: [k.example.com]}}`, "urls[0]"},
-		"anybody's domain":           {rsa + `sender_keys: {certificates: {urls: ["https://k.*.com/*"], hosts: [k.example.com]}}`, "urls[0]"},
-		"anybody's host":             {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/*"], hosts: ["*.com"]}}`, "hosts[0]"},
-		"a port":                     {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com:1/*"], hosts: [k.example.com]}}`, "urls[0]"},
-		"a query":                    {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/?*"], hosts: [k.example.com]}}`, "urls[0]"},
-		"no path":                    {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com"], hosts: [k.example.com]}}`, "urls[0]"},
-		"no hosts":                   {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/*"]}}`, "hosts"},
-		"no urls":                    {rsa + `sender_keys: {certificates: {hosts: [k.example.com]}}`, "urls"},
-		"an endpoint without API":    {token + endpoint, "api.base"},
-		"without credentials":        {token + endpoint + "api: {base: \"https://api.example.com\"}", "api.headers"},
-		"an endpoint without a path": {token + "sender_keys: {endpoint: {id: i, key: k, unknown: e, unknown_code: X}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "path"},
-		"without a code":             {token + "sender_keys: {endpoint: {path: /k, id: i, key: k, unknown: e}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "unknown_code"},
-		"many keys":                  {token + "sender_keys: {endpoint: {path: /k, id: i, key: \"k[]\", unknown: e, unknown_code: X}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "key"},
-		"secrets that aren't used":   {token + endpoint + "secrets: [env:A]\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "secrets"},
+		"good":                         {rsa + `sender_keys: {certificates: {urls: ["https://k.*.example.com/*.pem"], hosts: [k.example.com]}}`, ""},
+		"good endpoint":                {token + endpoint + "api: {base: \"https://api.example.com\", headers: {A: env:A}}", ""},
+		"nowhere":                      {rsa, "sender_keys"},
+		"both":                         {rsa + "sender_keys: {certificates: {urls: [\"https://k.example.com/*\"], hosts: [k.example.com]}, endpoint: {path: /k, id: i, credentials: [A], key: k, unknown: e, unknown_code: X}}", "one of certificates and endpoint"},
+		"without need":                 {"verify: {scheme: hmac-sha256, header: S}\nsecrets: [env:A]\nevent: {type: \"=x\"}\n" + endpoint, "sender_keys"},
+		"plain http":                   {rsa + `sender_keys: {certificates: {urls: ["http://k.example.com/*"], hosts: [k.example.com]}}`, "urls[0]"},
+		"anybody's domain":             {rsa + `sender_keys: {certificates: {urls: ["https://k.*.com/*"], hosts: [k.example.com]}}`, "urls[0]"},
+		"anybody's host":               {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/*"], hosts: ["*.com"]}}`, "hosts[0]"},
+		"a port":                       {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com:1/*"], hosts: [k.example.com]}}`, "urls[0]"},
+		"a query":                      {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/?*"], hosts: [k.example.com]}}`, "urls[0]"},
+		"no path":                      {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com"], hosts: [k.example.com]}}`, "urls[0]"},
+		"no hosts":                     {rsa + `sender_keys: {certificates: {urls: ["https://k.example.com/*"]}}`, "hosts"},
+		"no urls":                      {rsa + `sender_keys: {certificates: {hosts: [k.example.com]}}`, "urls"},
+		"an endpoint without API":      {token + endpoint, "api.base"},
+		"without credentials":          {token + endpoint + "api: {base: \"https://api.example.com\"}", "api.headers"},
+		"without names of credentials": {token + "sender_keys: {endpoint: {path: /k, id: i, key: k, unknown: e, unknown_code: X}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "credentials"},
+		"an endpoint without a path":   {token + "sender_keys: {endpoint: {id: i, credentials: [A], key: k, unknown: e, unknown_code: X}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "path"},
+		"without a code":               {token + "sender_keys: {endpoint: {path: /k, id: i, credentials: [A], key: k, unknown: e}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "unknown_code"},
+		"many keys":                    {token + "sender_keys: {endpoint: {path: /k, id: i, credentials: [A], key: \"k[]\", unknown: e, unknown_code: X}}\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "key"},
+		"secrets that aren't used":     {token + endpoint + "secrets: [env:A]\napi: {base: \"https://api.example.com\", headers: {A: env:A}}", "secrets"},
 	} {
 		_, err := sourceOf(t, tt.text)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {

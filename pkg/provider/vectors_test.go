@@ -222,7 +222,7 @@ func (v vector) source(t *testing.T, f vectorFile) *provider.Source {
 	text += "secrets: [" + strings.Join(names, ", ") + "]\n"
 	if p, _ := provider.LookupPreset(f.Preset); p.SenderKeys.Endpoint != nil {
 		env["CREDENTIAL"] = "of the API"
-		text += "api: {headers: {X-Secret: env:CREDENTIAL}}\n"
+		text += "api: {headers: {PLAID-CLIENT-ID: env:CREDENTIAL, PLAID-SECRET: env:CREDENTIAL}}\n"
 	}
 	s := &provider.Source{}
 	err := config.Decode("source.yaml", []byte(text), s, config.WithLookupEnv(func(name string) (string, bool) {

@@ -212,7 +212,11 @@ func signatureSources(faults *Faults, s Scheme) []place {
 func checkHeaders(faults *Faults, s Scheme) {
 	seen := map[string]string{}
 	for _, h := range []struct{ key, name string }{
-		{"header", s.Header}, {"second_header", s.SecondHeader}, {"header_series", s.HeaderSeries}, {"id", s.ID}, {"timestamp", s.Timestamp},
+		{"header", s.Header},
+		{"second_header", s.SecondHeader},
+		{"header_series", s.HeaderSeries},
+		{"id", s.ID},
+		{"timestamp", s.Timestamp},
 		{"sender_key", s.SenderKey},
 	} {
 		if h.name == "" || isBodyPlace(h.name) && (h.key == "timestamp" || h.key == "sender_key") {

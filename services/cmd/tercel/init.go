@@ -101,8 +101,16 @@ func presetFile(name string, p *provider.Preset) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s:  # webhooks come to POST /v1/%s\n", fileHead, name, name)
 	fmt.Fprintf(&b, "    preset: %s  # %s\n", name, p.Docs)
-	fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
-	fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
+	if p.TakesSecrets() {
+		fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
+		fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
+	} else if e := p.SenderKeys.Endpoint; e != nil {
+		fmt.Fprintf(&b, "    # %s.\n    api:\n      headers:\n", p.Secret)
+		for _, name := range e.Credentials {
+			fmt.Fprintf(&b, "        %s: env:%s\n", name, strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+		}
+		return b.String() + fileTail
+	}
 	if p.SignsURL() {
 		fmt.Fprintf(&b, "    public_url: https://hooks.example.com/v1/%s  # as you told it to the sender, who signs it\n", name)
 	}

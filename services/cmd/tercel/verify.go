@@ -25,6 +25,7 @@ type verifyCmd struct {
 // Help is shown by --help.
 func (verifyCmd) Help() string {
 	return `Runs the checks of the ingress, one by one, and says which failed and why. Nothing is stored.
+A key that the request names is fetched, as the ingress would; an address that a handshake wants visited isn't called.
 Exits 1 when the request would be refused.
 
 Example:

@@ -207,7 +207,7 @@ func TestTheWayToACertificateIsGuarded(t *testing.T) {
 	// The guard's own way out, to a host that is this machine.
 	deps = w.deps()
 	deps.Dial = nil
-	r := w.ringWith("plaid", "api: {base: \"https://127.0.0.1:"+w.Port()+"\", headers: {PLAID-SECRET: env:S}}", deps)
+	r := w.ringWith("plaid", "api: {base: \"https://127.0.0.1:"+w.Port()+"\", headers: {PLAID-CLIENT-ID: env:S, PLAID-SECRET: env:S}}", deps)
 	if _, err := r.Key(t.Context(), "k1"); !errors.Is(err, keyring.ErrUnavailable) || !strings.Contains(err.Error(), "not a public address") {
 		t.Errorf("Key() by way of loopback = %v", err)
 	}

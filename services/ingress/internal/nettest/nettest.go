@@ -12,6 +12,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -147,6 +149,7 @@ func New(t testing.TB) *World {
 		c := w.Root.Issue(t, key.Public(), ForHost(hello.ServerName))
 		return &tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: key}, nil
 	}}
+	w.secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that don't trust it, which tests want
 	w.secure.StartTLS()
 	t.Cleanup(w.secure.Close)
 	return w
