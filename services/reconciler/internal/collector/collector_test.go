@@ -240,13 +240,14 @@ func TestMessageOfDeadWorkersBecomesALetter(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	ctx := t.Context()
-	cons, err := f.js.CreateOrUpdateConsumer(ctx, topology.StreamRaw,
-		topology.EnrichConsumer("orders", topology.Delivery{AckWait: 200 * time.Millisecond, MaxAttempts: 1}))
+	cfg := topology.EnrichConsumer("orders", topology.Delivery{AckWait: 200 * time.Millisecond, MaxAttempts: 1})
+	cfg.MaxDeliver = 3 // the stage's own, beyond all waits, would take its time
+	cons, err := f.js.CreateOrUpdateConsumer(ctx, topology.StreamRaw, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := f.trigger("evt_1")
-	for attempt := range 3 { // two above the stage's own limit
+	for attempt := range cfg.MaxDeliver {
 		batch, err := cons.Fetch(1, jetstream.FetchMaxWait(5*time.Second))
 		if err != nil {
 			t.Fatal(err)

@@ -341,8 +341,8 @@ func TestThrottledRunWaitsAsAsked(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
 	})
-	if err := f.begin(f.runner(ascending)).Do(); fault.ClassOf(err) != fault.Throttled {
-		t.Fatalf("Do() = %v, want it throttled", err)
+	if err := f.begin(f.runner(ascending)).Do(); fault.ClassOf(err) != fault.Postponed {
+		t.Fatalf("Do() = %v, want it postponed", err)
 	}
 	due, err := f.runner(ascending).Due(t.Context())
 	if err != nil || due.Before(noon.Add(2*time.Minute)) || due.After(noon.Add(3*time.Minute)) {

@@ -145,13 +145,15 @@ func (r *Run) leave(ctx context.Context, cause error) error {
 // retryAt is when to try again before the schedule says so, or zero.
 func (r *Run) retryAt(cause error, failures int) time.Time {
 	wait, asked := fault.Delay(cause)
-	switch {
-	case asked:
-		return r.deps.Now().Add(wait)
+	switch own := min(retryMin<<min(failures, 20), r.list.Every); {
 	case fault.IsPermanent(cause):
 		return time.Time{}
+	case fault.IsPostponed(cause): // the API may be tried again before a whole run makes sense
+		return r.deps.Now().Add(max(wait, own))
+	case asked:
+		return r.deps.Now().Add(wait)
 	default:
-		return r.deps.Now().Add(min(retryMin<<min(failures, 20), r.list.Every))
+		return r.deps.Now().Add(own)
 	}
 }
 
