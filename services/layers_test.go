@@ -138,6 +138,11 @@ var reservations = []reservation{
 		why:   "a database belongs to its destination, and is read in one place",
 	},
 	{
+		path:  "github.com/santhosh-tekuri/jsonschema",
+		users: []string{"pkg/provider"},
+		why:   "an operator's schemas are read with the pipeline file",
+	},
+	{
 		path:  "go.opentelemetry.io/otel/sdk",
 		users: []string{"services/internal/boot"},
 		tests: []string{""},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -85,6 +86,10 @@ func (n Node) Decode(into any) bool {
 
 // Fault reports that want, a phrase, was wanted here.
 func (n Node) Fault(want string) { n.d.fault(n, Fault{Found: n.found(), Want: want}) }
+
+// Dir returns the folder of the file that is being decoded, where relative
+// paths in it begin.
+func (n Node) Dir() string { return filepath.Dir(n.d.file) }
 
 // Keys returns the keys of a mapping in the order of the file, repeated ones
 // too: only Decode faults those.

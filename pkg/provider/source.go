@@ -150,6 +150,14 @@ type Request struct {
 	// those that come over the wire, or decoded, those that it had before.
 	// Defaults to received, so that nothing is decoded that isn't genuine.
 	Signed SignedBytes `yaml:"signed"`
+	// Schemas are JSON Schemas of the events by pattern of their type, such as
+	// {order.*: schemas/order.json}. Fields that a schema doesn't speak of are
+	// no fault unless it says so. Defaults to none.
+	Schemas Schemas `yaml:"schemas"`
+	// SchemaMode is what becomes of an event that doesn't match: warn stores it
+	// and tells, enforce refuses its request with 422 or reply.refused. Defaults
+	// to warn.
+	SchemaMode SchemaMode `yaml:"schema_mode"`
 }
 
 // Rate is a number of requests per time; the zero Rate is no limit.
@@ -406,7 +414,7 @@ func (s *Source) SameBodySameEvent() bool {
 // NeedsJSON reports whether the source's triggers must be JSON: an expression
 // looks into their body.
 func (s *Source) NeedsJSON() bool {
-	if !s.Event.Split.IsZero() || s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") || s.Event.Account.Uses("body") {
+	if !s.Event.Split.IsZero() || !s.Request.Schemas.IsZero() || s.Event.ID.Uses("body") || s.Event.Type.Uses("body") || s.Event.Time.Uses("body") || s.Event.Account.Uses("body") {
 		return true
 	}
 	for _, r := range s.Resources {

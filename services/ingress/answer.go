@@ -23,6 +23,7 @@ const (
 	refusedSignature outcome = "refused_signature"
 	refusedStructure outcome = "refused_structure"
 	refusedSize      outcome = "refused_size"
+	refusedSchema    outcome = "refused_schema"
 	refusedType      outcome = "refused_type"
 	refusedRate      outcome = "refused_rate"
 	unavailable      outcome = "unavailable"
@@ -32,7 +33,7 @@ const (
 )
 
 var outcomes = []outcome{
-	accepted, duplicate, shaken, empty, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedType, refusedRate,
+	accepted, duplicate, shaken, empty, refusedOrigin, refusedSignature, refusedStructure, refusedSize, refusedSchema, refusedType, refusedRate,
 	unavailable, keyUnavailable, unknownSource, failed,
 }
 

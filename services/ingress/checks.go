@@ -43,6 +43,7 @@ type inspection struct {
 	requestID   string // of the request's own message, where its bytes are no event's; else ""
 	items       []item // the events; none before the request was split
 	single      [1]item
+	strays      strays
 	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
 
 	// How the events' attributes are found.
@@ -71,6 +72,7 @@ const (
 	checkNameSignature   = "signature"
 	checkNameSigned      = "handshake"
 	checkNameAccount     = "account"
+	checkNameSchema      = "schema"
 	checkNameSplit       = "split"
 )
 
@@ -99,6 +101,7 @@ var (
 		{"event type", (*inspection).readType, (*inspection).typeDetail},
 		{"event id", (*inspection).readID, (*inspection).idDetail},
 		{"event time", (*inspection).readTime, (*inspection).timeDetail},
+		{checkNameSchema, (*inspection).checkSchema, (*inspection).schemaDetail},
 	}
 	bareChecks = []check{
 		{checkNameUnsigned, (*inspection).answerUnsigned, (*inspection).handshakeDetail},

@@ -145,7 +145,8 @@ func (ex *explainer) names(c check) []string {
 		return nil
 	case c.name == checkNameUnsigned && len(all.unsigned) == 0 || c.name == checkNameSigned && len(all.signed) == 0:
 		return nil
-	case c.name == checkNameDecodeFirst && (ex.in.encoding == "" || !ex.in.signsDecoded()),
+	case c.name == checkNameSchema && ex.route.source.Request.Schemas.IsZero(),
+		c.name == checkNameDecodeFirst && (ex.in.encoding == "" || !ex.in.signsDecoded()),
 		c.name == checkNameDecode && (ex.in.encoding == "" || ex.in.signsDecoded()):
 		return nil
 	case c.name == checkNameSplit && ex.route.source.Event.Split.IsZero():

@@ -78,6 +78,9 @@ func (s *Service) receive(ctx context.Context, in *inspection, requestID string)
 	res := internalError() // unless the end is reached
 	defer func() { endSpan(span, res) }()
 	no := in.inspect(in.checksInside(), nil)
+	if in.strays.n > 0 {
+		s.noteStrays(ctx, in, no != nil, requestID)
+	}
 	if no == nil && in.handshake != nil {
 		s.shaken(ctx, in)
 		res = result{outcome: shaken, handshake: in.handshake.Name, reply: in.response.Answer, header: in.response.Header}

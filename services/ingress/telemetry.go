@@ -24,6 +24,7 @@ type meter struct {
 	bytes    metric.Int64Counter
 	repeats  metric.Int64Counter
 	stored   metric.Int64Counter
+	strays   metric.Int64Counter
 	sets     map[labels]options
 	absorbs  map[absorption]options
 }
@@ -54,7 +55,7 @@ type labels struct {
 }
 
 func newMeter(sources []string) (*meter, error) {
-	m, errs := &meter{tracer: otel.Tracer(scope), sets: map[labels]options{}, absorbs: map[absorption]options{}}, [5]error{}
+	m, errs := &meter{tracer: otel.Tracer(scope), sets: map[labels]options{}, absorbs: map[absorption]options{}}, [6]error{}
 	om := otel.Meter(scope)
 	m.answers, errs[0] = om.Int64Counter("tercel.requests.answered", metric.WithUnit("{request}"),
 		metric.WithDescription("Webhook requests answered, by source and outcome."))
@@ -67,6 +68,8 @@ func newMeter(sources []string) (*meter, error) {
 		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon, body or request."))
 	m.stored, errs[4] = om.Int64Counter("tercel.triggers.stored", metric.WithUnit("{event}"),
 		metric.WithDescription("Webhook events stored for the first time, by source. A request can hold several."))
+	m.strays, errs[5] = om.Int64Counter("tercel.schemas.violated", metric.WithUnit("{event}"),
+		metric.WithDescription("Webhook events that don't match their JSON Schema, by source, whether they are stored or refused."))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("instrument: %w", err)
@@ -86,6 +89,10 @@ func newMeter(sources []string) (*meter, error) {
 
 func (m *meter) absorbed(ctx context.Context, source string, l line) {
 	m.repeats.Add(ctx, 1, m.absorbs[absorption{source, l}].add...)
+}
+
+func (m *meter) violatedSchemas(ctx context.Context, source string, n int) {
+	m.strays.Add(ctx, int64(n), m.sets[labels{source: source}].add...)
 }
 
 func (m *meter) storedTriggers(ctx context.Context, source string, n int) {
