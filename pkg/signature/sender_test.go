@@ -221,6 +221,24 @@ func TestRSAOverTheReceiversName(t *testing.T) {
 	}
 }
 
+// The secret in the signed string is that of the recipient, not any of them.
+func TestTheSecretIsTheRecipients(t *testing.T) {
+	t.Parallel()
+	const both = `{scheme: rsa-sha256, header: X-Sig, encoding: base64, partial_body: true, signed: "{json_lines:To}{secret}",
+  sender_key: X-Cert, recipient: body.To}`
+	const one, two = "receiver number one", "receiver number two"
+	v, keys := compile(t, both), []signature.Key{key(t, both, one), key(t, both, two)}
+	for secret, want := range map[string]error{one: nil, two: signature.ErrMismatch} {
+		r := signature.Request{
+			Header: http.Header{"X-Sig": {signedRSA(t, crypto.SHA256, "To\n"+one+"\n"+secret)}, "X-Cert": {certURL}},
+			Body:   []byte(`{"To":"` + one + `"}`), Sender: senderKey(t, signature.RSASHA256, rsaKeys()[0].Public()),
+		}
+		if err := v.Verify(r, keys, at); !errors.Is(err, want) {
+			t.Errorf("signed with %s: %v, want %v", secret, err, want)
+		}
+	}
+}
+
 func without(h http.Header, name string) http.Header {
 	h = h.Clone()
 	delete(h, name)

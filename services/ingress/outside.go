@@ -32,7 +32,7 @@ const visitTimeout = 5 * time.Second
 func (r *route) reach(o Outside, now func() time.Time) error {
 	deps := keyring.Deps{Now: now, Roots: o.Roots, Dial: o.Dial}
 	if r.source.Handshakes.Visits() {
-		r.visitor = deps.Client(false, visitTimeout)
+		r.visitor = deps.Client(false)
 	}
 	if !r.source.Verifier().FetchesKey() {
 		return nil
@@ -108,7 +108,9 @@ func (in *inspection) visit(h *provider.NamedHandshake, call *provider.Call) *re
 }
 
 func (in *inspection) get(address string) error {
-	req, err := http.NewRequestWithContext(in.request.Context(), http.MethodGet, address, nil)
+	ctx, cancel := context.WithTimeout(in.request.Context(), visitTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return errors.New("no URL") // the error would quote it
 	}

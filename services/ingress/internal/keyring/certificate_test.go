@@ -115,6 +115,11 @@ func TestWhichCertificatesAreTheSenders(t *testing.T) {
 		"no RSA": {func(t *testing.T, w *world) {
 			w.Answer(200, nettest.PEM(w.Root.Issue(t, nettest.Key(t).Public(), nettest.ForHost("sns.amazonaws.com"))))
 		}, keyring.ErrUnknown},
+		"a good one, and a megabyte": {func(_ *testing.T, w *world) { w.Answer(200, w.goodCertificate()+strings.Repeat("\n", 1<<20)) }, keyring.ErrUnavailable},
+		"a good one, out of order":   {func(_ *testing.T, w *world) { w.Answer(500, w.goodCertificate()) }, keyring.ErrUnavailable},
+		"a good one, as a CRL": {func(_ *testing.T, w *world) {
+			w.Answer(200, strings.ReplaceAll(w.goodCertificate(), "CERTIFICATE", "X509 CRL"))
+		}, keyring.ErrUnavailable},
 		"gone":         {func(_ *testing.T, w *world) { w.Answer(404, "") }, keyring.ErrUnknown},
 		"out of order": {func(_ *testing.T, w *world) { w.Answer(500, "") }, keyring.ErrUnavailable},
 		"forbidden":    {func(_ *testing.T, w *world) { w.Answer(403, "") }, keyring.ErrUnavailable},

@@ -59,6 +59,7 @@ func TestKeysOfAnEndpoint(t *testing.T) {
 		"out of order":             {500, `{"error_code":"INVALID_WEBHOOK_VERIFICATION_KEY_ID"}`, keyring.ErrUnavailable},
 		"no JSON":                  {200, `<html>`, keyring.ErrUnavailable},
 		"two keys in one":          {200, `{"key":{},"key":{}}`, keyring.ErrUnavailable},
+		"a second key":             {200, strings.TrimSuffix(jwkAnswer(t, nil), "}") + `,"key":{}}`, keyring.ErrUnavailable},
 		"no key":                   {200, `{}`, keyring.ErrUnavailable},
 		"a key of another id":      {200, jwkAnswer(t, map[string]any{"kid": "k2"}), keyring.ErrUnavailable},
 		"of another curve":         {200, jwkAnswer(t, map[string]any{"crv": "P-384"}), keyring.ErrUnavailable},

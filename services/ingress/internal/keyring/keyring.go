@@ -121,21 +121,22 @@ func New(cfg Config, deps Deps) (*Ring, error) {
 		cfg: cfg, deps: deps, meter: m, keys: map[string]*held{}, refused: map[string]refusal{}, flights: map[string]chan struct{}{},
 		turns: rate.NewLimiter(FetchesPerMinute/60.0, fetchesBurst),
 	}
-	r.http = deps.Client(cfg.Keys.Endpoint != nil && cfg.API.AllowPrivate, fetchTimeout)
+	r.http = deps.Client(cfg.Keys.Endpoint != nil && cfg.API.AllowPrivate)
 	r.base, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
 
 // Client returns a client that stays where it is sent: it follows no redirect,
-// gives up after that time, and calls private addresses only if it may.
-func (d Deps) Client(allowPrivate bool, timeout time.Duration) *http.Client {
+// and calls private addresses only if it may. Its time is bounded by the context
+// of each request alone.
+func (d Deps) Client(allowPrivate bool) *http.Client {
 	transport := egress.Transport(egress.Config{AllowPrivate: allowPrivate, Connections: 1})
 	if d.Dial != nil {
 		transport.DialContext = d.Dial
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: d.Roots, MinVersion: tls.VersionTLS12}
 	return &http.Client{
-		Transport: transport, Timeout: timeout,
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
