@@ -19,6 +19,8 @@ type Destination struct {
 	Files *Files `yaml:"files"`
 	// HTTP sends webhooks to a server.
 	HTTP *HTTP `yaml:"http"`
+	// NATS publishes to another stream or cluster.
+	NATS *Relay `yaml:"nats"`
 	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
 	// "*" stands for one part and ">" for the rest. Defaults to [">"].
 	Subscribe []string `yaml:"subscribe"`
@@ -34,6 +36,7 @@ var kinds = []struct {
 	{"sqlite", func(d Destination) bool { return d.SQLite != nil }},
 	{"files", func(d Destination) bool { return d.Files != nil }},
 	{"http", func(d Destination) bool { return d.HTTP != nil }},
+	{"nats", func(d Destination) bool { return d.NATS != nil }},
 }
 
 // Kinds returns the keys of all kinds of destination.

@@ -22,6 +22,7 @@ var kinds = map[string]kind{
 	"sqlite":   {place: sqlitePlace},
 	"files":    {place: filesPlace, cannot: filesCannot},
 	"http":     {place: httpPlace, cannot: httpCannot},
+	"nats":     {place: natsPlace, cannot: natsCannot},
 }
 
 // kind is one kind of destination.

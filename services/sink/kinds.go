@@ -11,6 +11,7 @@ import (
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 	"github.com/tercelhq/tercel/services/sink/internal/ndjson"
 	"github.com/tercelhq/tercel/services/sink/internal/postgres"
+	"github.com/tercelhq/tercel/services/sink/internal/relay"
 	"github.com/tercelhq/tercel/services/sink/internal/sqlite"
 	"github.com/tercelhq/tercel/services/sink/internal/webhook"
 )
@@ -54,6 +55,7 @@ var kinds = map[string]func(setup) (plan, error){
 	"sqlite":   planSQLite,
 	"files":    planFiles,
 	"http":     planHTTP,
+	"nats":     planNATS,
 }
 
 func newPlan(s setup) (plan, error) {
@@ -129,5 +131,12 @@ func planHTTP(s setup) (plan, error) {
 			return r, nil
 		},
 		loop: &loop, tells: true,
+	}, nil
+}
+
+func planNATS(s setup) (plan, error) {
+	cfg := *s.NATS
+	return plan{
+		open: func(ctx context.Context) (writer, error) { return relay.Open(ctx, s.name, cfg, s.log) },
 	}, nil
 }

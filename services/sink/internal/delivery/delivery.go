@@ -32,6 +32,8 @@ type Item struct {
 	Trigger, Record, Related jsontext.Value
 	// Sequence is the event's place in its stream.
 	Sequence uint64
+	// Header are the headers of the event's message.
+	Header nats.Header
 	// Attempt counts the event's deliveries to its consumer, from 1.
 	Attempt int
 	// TraceID is the trace that the event belongs to, in hex, or "".
@@ -92,7 +94,7 @@ func decode(m consume.Message) (Item, error) {
 	}
 	it := Item{
 		Event: e, Body: m.Data, Trigger: body.Trigger, Record: body.Record, Related: related(body.Related),
-		Sequence: m.Sequence, Attempt: m.Attempt, TraceID: traceID(m.Header),
+		Sequence: m.Sequence, Attempt: m.Attempt, Header: m.Header, TraceID: traceID(m.Header),
 	}
 	if it.Record.Kind() == 'n' {
 		it.Record = nil

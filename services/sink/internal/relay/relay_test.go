@@ -1,0 +1,133 @@
+package relay_test
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
+	"github.com/tercelhq/tercel/services/sink/internal/relay"
+)
+
+func item(n, size int) delivery.Item {
+	at := time.Date(2026, 3, 1, 12, 0, n, 0, time.UTC)
+	return delivery.Item{
+		Event: event.Event{
+			ID: fmt.Sprint("evt-", n), Source: "orders", Account: "north sea", Type: "order.paid", Origin: event.Webhook, ReceivedAt: at,
+		},
+		Body: fmt.Appendf(nil, `{"trigger":%q}`, strings.Repeat("x", size)), Sequence: uint64(n),
+		Header: nats.Header{
+			nats.MsgIdHdr: {fmt.Sprint("id-", n)}, event.HeaderTraceParent: {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			"Nats-Rollup": {"all"},
+		},
+	}
+}
+
+// server has a stream COPY with the subjects copy.>.
+func server(t *testing.T) (*natstest.Server, jetstream.Stream) {
+	t.Helper()
+	s := natstest.Start(t, false)
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "COPY", Subjects: []string{"copy.>"}, AllowRollup: true, MaxMsgSize: 4096,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, stream
+}
+
+func open(t *testing.T, cfg pipeline.Relay) (*relay.Stream, error) {
+	t.Helper()
+	s, err := relay.Open(t.Context(), "copy", cfg, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Cleanup(func() { _ = s.Close() })
+	}
+	return s, err
+}
+
+func TestMessagesAreThoseOfTheirStream(t *testing.T) {
+	t.Parallel()
+	srv, stream := server(t)
+	w, err := open(t, pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := w.Write(t.Context(), []delivery.Item{item(1, 1), item(2, 1), item(1, 1)})
+	if results[0].Err != nil || results[1].Err != nil || results[2].Err != nil || results[0].Duplicate || !results[2].Duplicate {
+		t.Fatalf("Write() = %+v", results)
+	}
+	m, err := stream.GetMsg(t.Context(), 1) // it would be gone if the order to roll up had been copied
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "copy.orders.north%20sea.order.paid" || string(m.Data) != string(item(1, 1).Body) {
+		t.Errorf("%s: %s", m.Subject, m.Data)
+	}
+	for name, want := range map[string]string{
+		"ce-id": "evt-1", nats.MsgIdHdr: "id-1", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Nats-Rollup": "",
+	} {
+		if got := m.Header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// An event that is too big for the stream is refused alone and for good.
+func TestPromise3TooBigAnEventFailsAlone(t *testing.T) {
+	t.Parallel()
+	srv, _ := server(t)
+	w, err := open(t, pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "copy", Stream: "COPY"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := w.Write(t.Context(), []delivery.Item{item(1, 1), item(2, 5000), item(3, 2<<20), item(4, 1)})
+	if results[0].Err != nil || results[3].Err != nil || !fault.IsPermanent(results[1].Err) || !fault.IsPermanent(results[2].Err) {
+		t.Errorf("Write() = %+v, want the second and the third to fail for good", results)
+	}
+}
+
+func TestOpenRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	srv, _ := server(t)
+	js, err := jetstream.New(srv.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TERCEL_MINE", Subjects: []string{"mine.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		cfg  pipeline.Relay
+		want string
+	}{
+		"nobody there":       {pipeline.Relay{NATS: pipeline.NATS{URL: "nats://127.0.0.1:1"}, Prefix: "copy"}, "connect to nats"},
+		"no stream":          {pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "nowhere"}, "stream not found"},
+		"another stream":     {pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "copy", Stream: "OTHER"}, "want OTHER"},
+		"a stream of Tercel": {pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "mine"}, "would come back"},
+		"a password in what is no address": {
+			pipeline.Relay{NATS: pipeline.NATS{URL: "nats://user:pa%zzss@127.0.0.1:1"}, Prefix: "copy"}, "the address is no URL",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := open(t, tt.cfg)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "pa%zz") {
+				t.Errorf("Open() = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
