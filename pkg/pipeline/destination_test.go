@@ -34,7 +34,7 @@ func TestDestinationsReportEveryFault(t *testing.T) {
 		"the connection's":      {"http: {url: https://hooks.example.com, secrets: [env:S], headers: {transfer-encoding: env:S}}", "headers.transfer-encoding"},
 		"lines in a header":     {"http: {url: https://hooks.example.com, secrets: [env:S], headers: {X-Key: env:LINES}}", "headers.X-Key"},
 		"no such order":         {"http: {url: https://hooks.example.com, secrets: [env:S], order: stream}", "http.order"},
-		"less than nothing":     {"http: {url: https://hooks.example.com, secrets: [env:S], timeout: -1s}", "http.concurrency"},
+		"less than nothing":     {"http: {url: https://hooks.example.com, secrets: [env:S], concurrency: -1}", "http.concurrency"},
 		"nats, all well":        {"nats: {url: nats://a.example.com, prefix: orders.enriched, stream: ORDERS}", ""},
 		"no server":             {"nats: {prefix: orders}", "nats.url"},
 		"no prefix":             {"nats: {url: nats://a.example.com}", "nats.prefix"},

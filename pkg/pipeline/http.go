@@ -81,7 +81,7 @@ func (h *HTTP) Validate(c *config.Check) {
 	case h.URL == "":
 		c.Missing("url", "the URL of a receiver of webhooks")
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Fragment != "":
-		c.Fault("url", "", "a URL such as https://hooks.example.com/tercel, without a user; credentials are headers")
+		c.Fault("url", "no such URL", "a URL such as https://hooks.example.com/tercel, without a user; credentials are headers")
 	case u.Scheme == "http" && !h.AllowPrivate:
 		c.Fault("url", "a URL with http", "https, or allow_private for a system on the premises")
 	}
