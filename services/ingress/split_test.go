@@ -123,7 +123,8 @@ func TestRequestsAreSplitIntoTheirEvents(t *testing.T) {
 		t.Errorf("the request is stored at %s as %+v, %v: %s", msgs[0].Subject, whole, err, msgs[0].Data)
 	}
 	for i, want := range []event.Event{
-		{ID: "a", Type: "thing.made", Part: "1/3", Time: time.Unix(1760000000, 0).UTC()}, {ID: "b", Type: "thing.sold", Part: "2/3"},
+		{ID: "a", Type: "thing.made", Part: "1/3", Time: time.Unix(1760000000, 0).UTC()},
+		{ID: "b", Type: "thing.sold", Part: "2/3"},
 		{ID: "3", Type: "thing.made", Part: "3/3"},
 	} {
 		want.DeliveryID, want.Source, want.Account, want.Origin = want.ID, "several", "_", event.Webhook
@@ -355,7 +356,7 @@ func TestEveryEventNeedsItsSignature(t *testing.T) {
 		return it
 	}
 	body := func(items ...map[string]any) string {
-		var wrapped []any
+		wrapped := []any{}
 		for _, it := range items {
 			wrapped = append(wrapped, map[string]any{"NotificationRequestItem": it})
 		}
