@@ -141,12 +141,12 @@ func (p *Publisher) batch(ctx context.Context, rest []member, flow jetstreamext.
 // those and returns the others.
 func (p *Publisher) unknown(ctx context.Context, rest []member) []member {
 	var others []member
-	futures := make([]jetstream.PubAckFuture, len(rest))
+	asked := make([]*delivery, len(rest))
 	for i, m := range rest {
-		futures[i] = p.ask(m.msg)
+		asked[i] = p.ask(m.msg)
 	}
 	for i, m := range rest {
-		if ack, ok := answered(ctx, futures[i]); ok {
+		if ack, ok := p.answered(ctx, asked[i]); ok {
 			*m.ack = ack
 			continue
 		}
@@ -187,7 +187,7 @@ const (
 // comes behind the search for duplicates depends on the replicas (nats-server's
 // processJetStreamMsg without any, checkMsgHeadersPreClusteredProposal with).
 // It returns nil if the question can't be asked.
-func (p *Publisher) ask(msg *nats.Msg) jetstream.PubAckFuture {
+func (p *Publisher) ask(msg *nats.Msg) *delivery {
 	probe := nats.NewMsg(msg.Subject)
 	probe.Header.Set(jetstream.MsgIDHeader, msg.Header.Get(jetstream.MsgIDHeader))
 	if p.cfg.Replicated {
@@ -195,25 +195,19 @@ func (p *Publisher) ask(msg *nats.Msg) jetstream.PubAckFuture {
 	} else {
 		probe.Header.Set(jetstream.ExpectedLastMsgIDHeader, noSuchID)
 	}
-	future, err := p.js.PublishMsgAsync(probe, jetstream.WithStallWait(p.cfg.Timeout/4))
+	d, err := p.acks.send(probe)
 	if err != nil {
 		return nil
 	}
-	return future
+	return d
 }
 
 // answered waits for the answer to a question of ask, and reports whether the
 // server knows the id.
-func answered(ctx context.Context, future jetstream.PubAckFuture) (Ack, bool) {
-	if future == nil {
+func (p *Publisher) answered(ctx context.Context, asked *delivery) (Ack, bool) {
+	if asked == nil {
 		return Ack{}, false
 	}
-	select {
-	case ack := <-future.Ok():
-		return Ack{Sequence: ack.Sequence, Duplicate: true}, ack.Duplicate // nothing else can be answered well
-	case <-future.Err(): // it isn't, or nobody knows
-		return Ack{}, false
-	case <-ctx.Done():
-		return Ack{}, false
-	}
+	ack, err := p.acks.await(ctx, asked, p.cfg.Timeout)
+	return ack, err == nil && ack.Duplicate // without an error it always is: nothing else can be answered well
 }

@@ -78,6 +78,7 @@ func TestAllAreStoredOnceInAStorm(t *testing.T) {
 	for name, cfg := range modes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			cfg.Timeout = 30 * time.Second // a hundred batches at once, on a disk that others may use
 			f := setup(t, cfg)
 			var wg sync.WaitGroup
 			for i := range 120 {

@@ -29,7 +29,7 @@ func setupCluster(t *testing.T) cluster {
 	cfg.Replicas = 3
 	for range 2 {
 		nc := natstest.ConnectAll(t, servers)
-		js, err := jetstream.New(nc)
+		js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(30*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}

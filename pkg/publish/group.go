@@ -5,11 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
+
+// group is what was committed together.
+type group struct {
+	n     int
+	ended time.Time
+	took  time.Duration // what is waited for the next one at most
+}
+
+// maxGather bounds what is waited for a group, when the last one took long.
+const maxGather = 50 * time.Millisecond
+
+// busy reports whether a group has just been committed that was worth a batch.
+// Its senders are about to send again.
+func (p *Publisher) busy() bool {
+	return p.last.n >= p.cfg.MinBatch && time.Since(p.last.ended) < p.last.took
+}
+
+// alone reports whether w may go by itself at once, since nothing else is to be
+// done and no others are expected. It then is on its way.
+func (p *Publisher) alone(w *pending) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.flying) > 0 || len(p.queue) > 0 || p.busy() {
+		return false
+	}
+	p.flying[w.id] = w
+	return true
+}
 
 // commitLoop takes what waits and commits it, one group after the other: while
 // one is on its way to disk, the next gathers. Two at a time were not faster.
@@ -31,28 +60,57 @@ func (p *Publisher) commitLoop() {
 		}
 		batch, repeats := p.sort(p.gather(first))
 		p.publishSingly(&single, repeats)
+		began := time.Now()
 		if len(batch) > 0 {
 			p.commit(batch)
 		}
+		p.mu.Lock()
+		p.last = group{len(batch), time.Now(), min(time.Since(began), maxGather)}
+		p.mu.Unlock()
 	}
 }
 
 // gather takes what waits, up to the limits of a group. Who has given up
 // waiting is left out: a provider that was answered 503 sends again anyway.
+//
+// Under load it waits for those that the last group has answered: they send
+// again within moments of each other, and a batch costs so much the less.
+// Without that, half of the senders are always a group behind the others.
 func (p *Publisher) gather(first *pending) []*pending {
-	group, size := make([]*pending, 0, min(1+len(p.queue), p.cfg.MaxBatch)), 0
-	for w := first; ; {
-		if w.ctx.Err() == nil {
-			group, size = append(group, w), size+w.msg.Size()
+	var together []*pending
+	size, expected := 0, 0
+	if p.busy() {
+		expected = 1 + len(p.queue) + p.last.n
+	}
+	for w := first; w != nil; w = p.next(len(together) < expected && p.busy()) {
+		if !w.gone.Load() {
+			together, size = append(together, w), size+len(w.msg.Data)
 		}
-		if len(group) == p.cfg.MaxBatch || size >= p.cfg.MaxBatchBytes {
-			return group
+		if len(together) == p.cfg.MaxBatch || size >= p.cfg.MaxBatchBytes {
+			break
 		}
-		select {
-		case w = <-p.queue:
-		default:
-			return group
-		}
+	}
+	return together
+}
+
+// next takes one more from the queue, or returns nil. If more are expected, it
+// waits for the next until there is a lull.
+func (p *Publisher) next(more bool) *pending {
+	select {
+	case w := <-p.queue:
+		return w
+	default:
+	}
+	if !more {
+		return nil
+	}
+	lull := time.NewTimer(p.last.took / 8)
+	defer lull.Stop()
+	select {
+	case w := <-p.queue:
+		return w
+	case <-lull.C:
+		return nil
 	}
 }
 
@@ -161,12 +219,12 @@ func (p *Publisher) publishBatch(ctx context.Context, batch []*pending) (uint64,
 // settleKnown asks the server which ids of a batch it knows, answers those and
 // returns the others.
 func (p *Publisher) settleKnown(ctx context.Context, batch []*pending) (unknown []*pending) {
-	futures := make([]jetstream.PubAckFuture, len(batch))
+	asked := make([]*delivery, len(batch))
 	for i, w := range batch {
-		futures[i] = p.ask(w.msg)
+		asked[i] = p.ask(w.msg)
 	}
 	for i, w := range batch {
-		if ack, ok := answered(ctx, futures[i]); ok {
+		if ack, ok := p.answered(ctx, asked[i]); ok {
 			p.settle(w, ack, nil)
 			continue
 		}

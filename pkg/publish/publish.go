@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -49,7 +50,7 @@ type Config struct {
 	// which took as long as 20 single syncs where a sync takes 0.2 ms, and as 7
 	// where it takes 2 ms. Defaults to 16.
 	MinBatch int
-	// MaxBatchBytes is how many bytes of messages end a group. Defaults to 4 MiB.
+	// MaxBatchBytes is how many bytes of bodies end a group. Defaults to 4 MiB.
 	MaxBatchBytes int
 	// Queue is how many messages may wait. Defaults to 4096.
 	Queue int
@@ -86,6 +87,7 @@ type Ack struct {
 type Publisher struct {
 	cfg    Config
 	js     jetstream.JetStream
+	acks   *acks
 	queue  chan *pending // never closed; done ends its reader
 	open   chan struct{} // places of PublishAll; never closed
 	done   chan struct{} // closed by Close
@@ -95,13 +97,14 @@ type Publisher struct {
 	mu     sync.Mutex          // guards those below
 	flying map[string]*pending // what is on its way, by id
 	known  *recent
+	last   group // written by commitLoop only
 }
 
 type pending struct {
-	ctx       context.Context // ends when nobody waits any more
 	msg       *nats.Msg
 	id        string
 	result    chan result // buffered, one value
+	gone      atomic.Bool // nobody waits any more
 	followers []*pending  // repeats that share its outcome, guarded by Publisher.mu until it is settled
 }
 
@@ -113,12 +116,16 @@ type result struct {
 // New returns a publisher on nc, which it borrows. Close it.
 func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 	cfg = cfg.withDefaults()
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(cfg.Queue), jetstream.WithPublishAsyncTimeout(cfg.Timeout))
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
+	acks, err := newAcks(nc)
+	if err != nil {
+		return nil, err
+	}
 	p := &Publisher{
-		cfg: cfg, js: js, known: newRecent(2 * cfg.Queue), flying: map[string]*pending{},
+		cfg: cfg, js: js, acks: acks, known: newRecent(2 * cfg.Queue), flying: map[string]*pending{},
 		queue: make(chan *pending, cfg.Queue), open: make(chan struct{}, maxOpen), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if cfg.Group {
@@ -133,6 +140,7 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 func (p *Publisher) Close() {
 	p.closer.Do(func() { close(p.done) })
 	<-p.ended
+	p.acks.close()
 }
 
 // Publish stores msg and returns once the server has acknowledged it (promise
@@ -147,21 +155,39 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	select {
 	case <-p.done:
 		return Ack{}, ErrClosed
+	case <-ctx.Done():
+		return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	default:
 	}
 	if !p.cfg.Group {
+		if p.acks.inFlight() >= p.cfg.Queue {
+			return Ack{}, ErrBusy
+		}
 		return p.one(ctx, msg)
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
-	defer cancel()
-	w := &pending{ctx: ctx, msg: msg, id: id, result: make(chan result, 1)}
-	select {
-	case p.queue <- w:
-	default:
-		return Ack{}, ErrBusy
+	return p.grouped(ctx, msg, id)
+}
+
+// grouped has msg committed with others, or at once by itself where there are
+// none.
+func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack, error) {
+	d := deliveries.Get().(*delivery) //nolint:forcetypeassert // the pool's New makes nothing else
+	w := &pending{msg: msg, id: id, result: d.answer}
+	if p.alone(w) {
+		ack, err := p.one(ctx, msg)
+		p.settle(w, ack, err)
+	} else {
+		select {
+		case p.queue <- w:
+		default:
+			return Ack{}, ErrBusy
+		}
 	}
+	d.timer.Reset(p.cfg.Timeout)
+	defer d.timer.Stop()
 	select {
 	case r := <-w.result:
+		deliveries.Put(d)
 		return r.ack, r.err
 	case <-p.ended:
 		select {
@@ -171,38 +197,48 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 			return Ack{}, ErrClosed // it was queued behind the last commit
 		}
 	case <-ctx.Done():
-		return Ack{}, fmt.Errorf("%w within %s: %w", ErrUnavailable, p.cfg.Timeout, ctx.Err())
+		w.gone.Store(true)
+		return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case <-d.timer.C:
+		w.gone.Store(true)
+		return Ack{}, fmt.Errorf("%w within %s", ErrUnavailable, p.cfg.Timeout)
 	}
 }
 
 // one publishes a single message and waits for its own acknowledgement, at
-// most for Timeout, which the JetStream context counts.
+// most for Timeout.
 func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
-	began := time.Now()
+	began, leaderless := time.Now(), 0
 	for {
-		future, err := p.js.PublishMsgAsync(msg, jetstream.WithStallWait(p.cfg.Timeout))
+		d, err := p.acks.send(msg)
 		if err != nil {
 			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		select {
-		case ack := <-future.Ok():
-			return Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
-		case err = <-future.Err():
-		case <-ctx.Done():
-			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		ack, err := p.acks.await(ctx, d, p.cfg.Timeout-time.Since(began))
+		if err == nil {
+			return ack, nil
 		}
-		if !isCode(err, codeInProcess) || time.Since(began) > p.cfg.Timeout {
+		pause := 20 * time.Millisecond
+		switch {
+		case isCode(err, codeInProcess):
+			// The first copy of this id is on its way through the replicas: neither
+			// stored nor a duplicate yet.
+		case errors.Is(err, nats.ErrNoResponders) && leaderless < maxLeaderless:
+			pause = 250 * time.Millisecond // a stream has a new leader by then
+			leaderless++
+		default:
 			return Ack{}, storeError(err)
 		}
-		// The first copy of this id is on its way through the replicas: neither
-		// stored nor a duplicate yet.
 		select {
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(min(pause, p.cfg.Timeout-time.Since(began))):
 		case <-ctx.Done():
 			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 }
+
+// maxLeaderless is how often a message is sent again that nobody serves.
+const maxLeaderless = 2
 
 // codeInProcess is the server's answer to a repeat of what its replicas have
 // not agreed on yet, from nats-server's jetstream_errors_generated.go.

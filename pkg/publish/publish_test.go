@@ -26,7 +26,7 @@ func setup(t *testing.T, cfg publish.Config) fixture {
 	t.Helper()
 	s := natstest.Start(t, true)
 	nc := s.Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(30*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func (b *bench) scenario(ctx context.Context, s scenario) error {
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute)) // a disk may be busy with the turn before
 	if err != nil {
 		return err
 	}

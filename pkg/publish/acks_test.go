@@ -1,0 +1,176 @@
+package publish_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/publish"
+)
+
+// answering returns a publisher and the subject of a responder, which does with
+// each message what answer says.
+func answering(t *testing.T, cfg publish.Config, answer func(*nats.Msg)) (*natstest.Server, *publish.Publisher, string) {
+	t.Helper()
+	s := natstest.Start(t, false)
+	nc := s.Connect()
+	if _, err := nc.Subscribe("elsewhere", answer); err != nil {
+		t.Fatal(err)
+	}
+	p, err := publish.New(nc, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return s, p, "elsewhere"
+}
+
+func to(subject string) *nats.Msg {
+	m := message("id")
+	m.Subject = subject
+	return m
+}
+
+// Promise 1: nothing is a success but the acknowledgement of a stored message.
+func TestOnlyAnAcknowledgementIsASuccess(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		answer string
+		want   publish.Ack // the zero value for an error
+	}{
+		"stored":                  {`{"stream":"S", "seq":17}`, publish.Ack{Sequence: 17}},
+		"stored in a domain":      {`{"stream":"S", "domain":"D", "seq":17}`, publish.Ack{Sequence: 17}},
+		"repeat":                  {`{"stream":"S", "seq":17,"duplicate": true}`, publish.Ack{Sequence: 17, Duplicate: true}},
+		"in another order":        {`{"seq":17,"stream":"S"}`, publish.Ack{Sequence: 17}},
+		"largest sequence":        {`{"stream":"S", "seq":18446744073709551615}`, publish.Ack{Sequence: 1<<64 - 1}},
+		"refused":                 {`{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"S","seq":0}`, publish.Ack{}},
+		"refused with a sequence": {`{"stream":"S","error":{"code":400,"err_code":10071,"description":"no"},"seq":9}`, publish.Ack{}},
+		"no sequence":             {`{"stream":"S"}`, publish.Ack{}},
+		"sequence zero":           {`{"stream":"S", "seq":0}`, publish.Ack{}},
+		"sequence below zero":     {`{"stream":"S", "seq":-1}`, publish.Ack{}},
+		"sequence with a point":   {`{"stream":"S", "seq":1.5}`, publish.Ack{}},
+		"sequence too large":      {`{"stream":"S", "seq":18446744073709551616}`, publish.Ack{}},
+		"a text":                  {`{"stream":"S", "seq":"17"}`, publish.Ack{}},
+		"cut":                     {`{"stream":"S", "seq":17`, publish.Ack{}},
+		"not JSON":                {`+OK`, publish.Ack{}},
+		"empty":                   {``, publish.Ack{}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p, subject := answering(t, publish.Config{}, func(m *nats.Msg) { _ = m.Respond([]byte(tt.answer)) })
+			ack, err := p.Publish(t.Context(), to(subject))
+			if ack != tt.want || (err == nil) != (tt.want != publish.Ack{}) {
+				t.Errorf("Publish() answered %s = %+v, %v, want %+v", tt.answer, ack, err, tt.want)
+			}
+		})
+	}
+}
+
+// An answer that comes late is nobody else's.
+func TestLateAnswersReachNobody(t *testing.T) {
+	t.Parallel()
+	late := make(chan *nats.Msg, 1)
+	_, p, subject := answering(t, publish.Config{Timeout: 100 * time.Millisecond}, func(m *nats.Msg) {
+		select {
+		case late <- m:
+		default:
+			first := <-late
+			_ = first.Respond([]byte(`{"stream":"S", "seq":1}`))
+			_ = m.Respond([]byte(`{"stream":"S", "seq":2}`))
+		}
+	})
+	if _, err := p.Publish(t.Context(), to(subject)); !errors.Is(err, publish.ErrUnavailable) {
+		t.Fatalf("Publish() without an answer = %v, want ErrUnavailable", err)
+	}
+	if ack, err := p.Publish(t.Context(), to(subject)); err != nil || ack.Sequence != 2 {
+		t.Errorf("Publish() = %+v, %v, want its own answer", ack, err)
+	}
+}
+
+// A connection that is lost takes the answers along: who waits is told at once.
+func TestLostConnectionEndsTheWait(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan struct{}, 1)
+			cfg.Timeout = time.Hour
+			s, p, subject := answering(t, cfg, func(*nats.Msg) { arrived <- struct{}{} })
+			done := make(chan error, 1)
+			go func() {
+				_, err := p.Publish(context.WithoutCancel(t.Context()), to(subject))
+				done <- err
+			}()
+			<-arrived
+			s.Stop()
+			select {
+			case err := <-done:
+				if !errors.Is(err, publish.ErrUnavailable) || !errors.Is(err, nats.ErrDisconnected) {
+					t.Errorf("Publish() = %v, want ErrUnavailable for the connection", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("Publish() still waits for an answer that can't come")
+			}
+		})
+	}
+}
+
+func TestNobodyServesTheStream(t *testing.T) {
+	t.Parallel()
+	_, p, _ := answering(t, publish.Config{}, func(*nats.Msg) {})
+	_, err := p.Publish(t.Context(), to("nowhere"))
+	if !errors.Is(err, publish.ErrUnavailable) || !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("Publish() = %v, want ErrUnavailable since there is no stream", err)
+	}
+}
+
+// Promise 10: no more wait for answers than may.
+func TestFullQueueIsBusy(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan *nats.Msg, 2)
+	_, p, subject := answering(t, publish.Config{Queue: 2}, func(m *nats.Msg) { arrived <- m })
+	done := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := p.Publish(context.WithoutCancel(t.Context()), to(subject))
+			done <- err
+		}()
+	}
+	waiting := []*nats.Msg{<-arrived, <-arrived}
+	if _, err := p.Publish(t.Context(), to(subject)); !errors.Is(err, publish.ErrBusy) {
+		t.Errorf("Publish() with a full queue = %v, want ErrBusy", err)
+	}
+	for i, m := range waiting {
+		_ = m.Respond(fmt.Appendf(nil, `{"stream":"S", "seq":%d}`, i+1))
+		if err := <-done; err != nil {
+			t.Errorf("Publish() = %v", err)
+		}
+	}
+}
+
+// Closed while a message waits, the publisher still hears of it.
+func TestCloseLeavesNobodyWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan *nats.Msg, 1)
+	_, p, subject := answering(t, publish.Config{}, func(m *nats.Msg) { arrived <- m })
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.Publish(context.WithoutCancel(t.Context()), to(subject))
+		done <- err
+	}()
+	m := <-arrived
+	p.Close()
+	_ = m.Respond([]byte(`{"stream":"S", "seq":1}`))
+	if err := <-done; err != nil {
+		t.Errorf("Publish() = %v", err)
+	}
+	if _, err := p.Publish(t.Context(), to(subject)); !errors.Is(err, publish.ErrClosed) {
+		t.Errorf("Publish() after Close = %v, want ErrClosed", err)
+	}
+}
