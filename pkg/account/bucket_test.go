@@ -32,12 +32,18 @@ type bucket struct {
 
 func newBucket(t *testing.T) *bucket {
 	t.Helper()
-	b := &bucket{t: t, server: natstest.Start(t, false), source: source(t, inBucket), folder: t.TempDir()}
-	var err error
-	if b.box, err = seal.New(sealKeys); err != nil {
+	b := &bucket{t: t, server: natstest.Start(t, false), source: source(t, inBucket), box: box(t), folder: t.TempDir()}
+	b.open()
+	return b
+}
+
+// box is what the services of tests open entries with.
+func box(t testing.TB) *seal.Box {
+	t.Helper()
+	b, err := seal.New(sealKeys)
+	if err != nil {
 		t.Fatal(err)
 	}
-	b.open()
 	return b
 }
 
