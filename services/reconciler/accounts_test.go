@@ -29,7 +29,11 @@ func newAccountsFile(t *testing.T, names ...string) accountsFile {
 // write replaces the accounts.
 func (a accountsFile) write(names ...string) {
 	a.t.Helper()
-	text := strings.Join(names, ": {}\n") + ": {}\n"
+	a.text(strings.Join(names, ": {}\n") + ": {}\n")
+}
+
+func (a accountsFile) text(text string) {
+	a.t.Helper()
 	if err := os.WriteFile(a.path+".next", []byte(text), 0o600); err != nil {
 		a.t.Fatal(err)
 	}
@@ -76,6 +80,30 @@ func TestAccountsComeAndGo(t *testing.T) {
 	}
 	if f.reportsOf("east") == 0 {
 		t.Error("east was not reconciled")
+	}
+}
+
+// Each account is listed with its own credential, or with the source's where it
+// has none.
+func TestAccountsAreListedWithTheirOwnCredentials(t *testing.T) {
+	t.Parallel()
+	file := newAccountsFile(t, "north")
+	token := filepath.Join(filepath.Dir(file.path), "token")
+	if err := os.WriteFile(token, []byte("of-north"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file.text("north: {api: {token: \"file:" + token + "\"}}\nsouth: {}\n")
+	f := setupAccounts(t, "1h", "{file: "+file.path+"}")
+	f.start()
+	eventually(t, "both are reconciled", func() bool { return f.reportsOf("north") > 0 && f.reportsOf("south") > 0 })
+	f.shop.mu.Lock()
+	defer f.shop.mu.Unlock()
+	for request, seen := range map[string]bool{
+		"/north/orders Bearer of-north": true, "/south/orders ": true, "/north/orders ": false, "/south/orders Bearer of-north": false,
+	} {
+		if f.shop.proofs[request] != seen {
+			t.Errorf("%q asked: %t, want %t", request, !seen, seen)
+		}
 	}
 }
 

@@ -23,10 +23,12 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/account"
+	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
@@ -42,6 +44,8 @@ type Config struct {
 	Sources map[string]provider.Source
 	// Streams is how events are kept.
 	Streams topology.Config
+	// SealKeys seal the refresh tokens that issuers replace.
+	SealKeys []config.Secret
 }
 
 // Deps are what a [Service] borrows.
@@ -112,6 +116,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // addPlans makes one plan for each source that has something to list. All
 // accounts of a source share one client, whose limits they share too.
 func (s *Service) addPlans() error {
+	box, err := seal.New(s.cfg.SealKeys)
+	if err != nil {
+		return fmt.Errorf("reconciler: %w", err)
+	}
 	repairs := rate.NewLimiter(rate.Limit(s.cfg.RepairRate), max(1, s.cfg.RepairRate/10))
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Sources)) {
 		source := s.cfg.Sources[name]
@@ -124,7 +132,9 @@ func (s *Service) addPlans() error {
 		if len(listed) == 0 {
 			continue
 		}
-		client, err := sourceapi.New(name, source.API, sourceapi.Deps{Now: s.deps.Now})
+		client, err := sourceapi.New(name, source.API, sourceapi.Deps{
+			Now: s.deps.Now, Auth: s.deps.Accounts.Auth(&source, name), JetStream: s.js, Seal: box, Background: true,
+		})
 		if err != nil {
 			return err
 		}

@@ -29,7 +29,8 @@ import (
 // shop lists five pages of one order each, all changed an hour ago.
 type shop struct {
 	mu     sync.Mutex
-	pages  []string // the cursor of each request
+	pages  []string        // the cursor of each request
+	proofs map[string]bool // path and Authorization of each request
 	before func(ctx context.Context, page string)
 	busy   atomic.Int32
 	most   atomic.Int32 // requests at once
@@ -50,6 +51,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.pages = append(s.pages, page)
+	s.proofs[r.URL.Path+" "+r.Header.Get("Authorization")] = true
 	before := s.before
 	s.mu.Unlock()
 	if before != nil {
@@ -90,7 +92,7 @@ func setup(t *testing.T, every string) *fixture {
 
 func setupAccounts(t *testing.T, every, accounts string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, server: natstest.Start(t, false), shop: &shop{}}
+	f := &fixture{t: t, server: natstest.Start(t, false), shop: &shop{proofs: map[string]bool{}}}
 	srv := httptest.NewServer(f.shop)
 	t.Cleanup(srv.Close)
 	file, err := pipeline.Decode("tercel.yaml", []byte(`

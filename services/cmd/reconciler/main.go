@@ -14,7 +14,8 @@ func main() {
 		if err != nil {
 			return nil, err
 		}
-		return reconciler.New(reconciler.Config{Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams},
-			reconciler.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
+		return reconciler.New(reconciler.Config{
+			Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams, SealKeys: env.File.SealKeys,
+		}, reconciler.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
 )
 
 // page is one page of a list.
@@ -21,7 +22,7 @@ type page struct {
 
 // fetch asks for the page at the window's position.
 func (r *Runner) fetch(ctx context.Context, w cursor.Window) (page, error) {
-	answer, err := r.deps.API.Get(ctx, r.path, r.query(w))
+	answer, err := r.deps.API.Do(ctx, sourceapi.Request{Path: r.path, Query: r.query(w), Account: r.cfg.Key.Account})
 	if err != nil {
 		return page{}, err
 	}

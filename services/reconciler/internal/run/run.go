@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"sync"
 	"time"
 
@@ -45,7 +44,7 @@ type Config struct {
 
 // Lister asks a source's API; a [sourceapi.Client] does.
 type Lister interface {
-	Get(ctx context.Context, path string, query url.Values) (sourceapi.Answer, error)
+	Do(ctx context.Context, r sourceapi.Request) (sourceapi.Answer, error)
 }
 
 // Publisher stores triggers in TERCEL_RAW; a [publish.Publisher] does.
