@@ -151,11 +151,8 @@ type URLPattern struct{ pattern *regexp.Regexp }
 // Matches reports whether text is such a URL, to the letter: there is one way to
 // write each.
 func (u URLPattern) Matches(text string) bool {
-	return len(text) <= maxKeyURL && u.pattern != nil && u.pattern.MatchString(text)
+	return u.pattern != nil && u.pattern.MatchString(text)
 }
-
-// maxKeyURL bounds a URL of a key, in bytes.
-const maxKeyURL = 512
 
 const (
 	anyLabel = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"

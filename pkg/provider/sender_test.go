@@ -189,3 +189,25 @@ func TestSourcesDontChangePresets(t *testing.T) {
 		t.Error("aws-sns: MessageId is signed")
 	}
 }
+
+// An address is visited only for who has signed that it should be, and only at
+// hosts that are known.
+func TestFaultsOfVisits(t *testing.T) {
+	t.Parallel()
+	const source = "preset: hmac\nsecrets: [env:A]\nhandshakes: {hello: {when: {body.type: hello}, "
+	for name, tt := range map[string]struct {
+		text string
+		good bool
+	}{
+		"good":         {`visit: {url: body.url, hosts: [api.example.com]}}}`, true},
+		"unsigned":     {`unsigned: true, visit: {url: body.url, hosts: [api.example.com]}}}`, false},
+		"to any host":  {`visit: {url: body.url}}}`, false},
+		"to a domain":  {`visit: {url: body.url, hosts: ["*.com"]}}}`, false},
+		"of no URL":    {`visit: {hosts: [api.example.com]}}}`, false},
+		"no such part": {`visit: {url: url, hosts: [api.example.com]}}}`, false},
+	} {
+		if _, err := sourceOf(t, source+tt.text); (err == nil) != tt.good || err != nil && !strings.Contains(err.Error(), "visit") {
+			t.Errorf("%s: Decode() = %v", name, err)
+		}
+	}
+}
