@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
@@ -40,6 +41,8 @@ type fixture struct {
 	js     jetstream.JetStream
 	api    *httptest.Server
 	cfg    enricher.Config
+	// accounts are those of the sources, where the test has some.
+	accounts *account.Set
 
 	mu   sync.Mutex // guards seen
 	seen []string   // paths asked for, in order
@@ -106,7 +109,9 @@ func setup(t *testing.T, file string, api http.HandlerFunc) *fixture {
 // end, or the test's end.
 func (f *fixture) start() (stop func()) {
 	f.t.Helper()
-	s, err := enricher.New(f.cfg, enricher.Deps{Conn: f.nc, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))})
+	s, err := enricher.New(f.cfg, enricher.Deps{
+		Conn: f.nc, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Accounts: f.accounts,
+	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
