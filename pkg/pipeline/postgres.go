@@ -18,6 +18,9 @@ type Postgres struct {
 	// must own them or be allowed to make them. Without it somebody else does;
 	// what is missing is said. Defaults to true.
 	Migrate *bool `yaml:"migrate"`
+	// Table is a table of the user's own that is written to instead of the two.
+	// Defaults to none.
+	Table *Table `yaml:"table"`
 }
 
 // PostgresMode is which tables are kept.
@@ -43,5 +46,8 @@ func (p *Postgres) Validate(c *config.Check) {
 	if p.Migrate == nil {
 		yes := true
 		p.Migrate = &yes
+	}
+	if p.Table != nil {
+		p.Table.validate(c, p.Mode)
 	}
 }

@@ -69,11 +69,14 @@ func newPlan(s setup) (plan, error) {
 func planPostgres(s setup) (plan, error) {
 	c := postgres.Config{
 		DSN: s.Postgres.DSN.Reveal(), Name: s.name, Records: s.Postgres.Mode != pipeline.Insert,
-		Migrate: s.Postgres.Migrate == nil || *s.Postgres.Migrate,
+		Migrate: s.Postgres.Migrate == nil || *s.Postgres.Migrate, Table: s.Postgres.Table,
 	}
 	target, err := postgres.Check(c.DSN)
 	if err != nil {
 		return plan{}, fmt.Errorf("postgres.%w", err)
+	}
+	if c.Table != nil {
+		target += " " + c.Table.Name
 	}
 	return plan{
 		target: target,

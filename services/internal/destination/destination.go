@@ -59,7 +59,7 @@ func Open(ctx context.Context, name string, d pipeline.Destination) (*Reader, er
 	switch {
 	case d.SQLite != nil:
 		s, err = openSQLite(d.SQLite.Path)
-	case d.Postgres != nil && d.Postgres.Mode != pipeline.Insert:
+	case d.Postgres != nil && d.Postgres.Mode != pipeline.Insert && d.Postgres.Table == nil:
 		s, err = openPostgres(ctx, name, d.Postgres.DSN.Reveal())
 	default:
 		err = ErrNoRecords

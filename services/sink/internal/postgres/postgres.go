@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/internal/pg"
 )
 
@@ -31,6 +32,9 @@ type Config struct {
 	Migrate bool
 	// Records keeps table records too, beside events.
 	Records bool
+	// Table, if set, is a table of the user's own that is written to instead:
+	// a row for each record with Records, else for each event.
+	Table *pipeline.Table
 }
 
 // DB is an open destination. It is safe for concurrent use.
@@ -38,6 +42,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	target  string
 	records bool
+	own     *table // nil for Tercel's own tables
 }
 
 // Check returns the one database that dsn names, as text without secrets, or
@@ -63,20 +68,24 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		return nil, fmt.Errorf("open %s: %w", pg.Target(c), err)
 	}
 	d := &DB{pool: pool, target: pg.Target(c), records: cfg.Records}
-	if err := d.prepare(ctx, cfg.Migrate, log); err != nil {
+	if err := d.prepare(ctx, cfg.Migrate, cfg.Table, log); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open %s: %w", d.target, err)
 	}
 	return d, nil
 }
 
-func (d *DB) prepare(ctx context.Context, migrate bool, log *slog.Logger) error {
+func (d *DB) prepare(ctx context.Context, migrate bool, own *pipeline.Table, log *slog.Logger) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
 	if err := checkServer(ctx, conn.Conn(), log); err != nil {
+		return err
+	}
+	if own != nil {
+		d.own, err = openTable(ctx, conn.Conn(), *own, d.records)
 		return err
 	}
 	if migrate {

@@ -53,22 +53,42 @@ func (d *DB) write(ctx context.Context, items []delivery.Item, results []deliver
 // transaction writes items, all or none: what is sent in one piece outside of
 // a transaction is one.
 func (d *DB) transaction(ctx context.Context, items []delivery.Item, results []delivery.Result) error {
+	if d.own != nil {
+		return d.rows(ctx, items, results)
+	}
 	b := &pgx.Batch{}
-	order := lockOrder(items, func(a, b delivery.Item) int {
-		return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
-			cmp.Compare(a.Event.ID, b.Event.ID))
-	})
+	order := byEvent(items)
 	for _, i := range order {
 		queueEvent(b, items[i])
 	}
 	if d.records {
-		for _, i := range lockOrder(items, func(a, b delivery.Item) int {
-			return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
-				cmp.Compare(a.Event.Resource, b.Event.Resource), cmp.Compare(a.Event.RecordID, b.Event.RecordID))
-		}) {
+		for _, i := range byRecord(items) {
 			queueRecord(b, items[i])
 		}
 	}
+	return d.send(ctx, b, order, results)
+}
+
+// rows is transaction for a table of the user's own. Who finds a row that is as
+// new has a duplicate.
+func (d *DB) rows(ctx context.Context, items []delivery.Item, results []delivery.Result) error {
+	order := byEvent(items)
+	if d.records {
+		order = byRecord(items)
+	}
+	b, queued := &pgx.Batch{}, make([]int, 0, len(items))
+	for _, i := range order {
+		results[i] = delivery.Result{}
+		if d.own.queue(b, items[i]) {
+			queued = append(queued, i)
+		}
+	}
+	return d.send(ctx, b, queued, results)
+}
+
+// send runs a batch whose first statements are those of the items at the given
+// places, and fills in their results.
+func (d *DB) send(ctx context.Context, b *pgx.Batch, order []int, results []delivery.Result) error {
 	sent := d.pool.SendBatch(ctx, b)
 	for _, i := range order {
 		done, err := sent.Exec()
@@ -80,6 +100,20 @@ func (d *DB) transaction(ctx context.Context, items []delivery.Item, results []d
 	}
 	// The transaction is committed when, and only when, this is no error.
 	return sent.Close()
+}
+
+func byEvent(items []delivery.Item) []int {
+	return lockOrder(items, func(a, b delivery.Item) int {
+		return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
+			cmp.Compare(a.Event.ID, b.Event.ID))
+	})
+}
+
+func byRecord(items []delivery.Item) []int {
+	return lockOrder(items, func(a, b delivery.Item) int {
+		return cmp.Or(cmp.Compare(a.Event.Source, b.Event.Source), cmp.Compare(a.Event.Account, b.Event.Account),
+			cmp.Compare(a.Event.Resource, b.Event.Resource), cmp.Compare(a.Event.RecordID, b.Event.RecordID))
+	})
 }
 
 // lockOrder are the places of items in an order that is the same for everyone
