@@ -17,6 +17,8 @@ type Scope struct {
 	Header func(name string) string
 	// Docs are the JSON documents by root name, such as "body" or "record".
 	Docs map[string][]byte
+	// Scan is what was read of one of them already, or nil.
+	Scan *Scan
 	// Values are plain values by name, such as "id" or "account".
 	Values map[string]string
 }
@@ -228,6 +230,12 @@ func (p part) value(s Scope) (string, error) {
 			return "", ErrMissing
 		}
 		return v, nil
+	}
+	if v, known := s.Scan.find(p); known {
+		if v == nil {
+			return "", ErrMissing
+		}
+		return Text(v)
 	}
 	doc, ok := s.Docs[p.root]
 	if !ok || len(doc) == 0 {

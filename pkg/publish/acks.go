@@ -186,7 +186,7 @@ func readAck(m *nats.Msg) (Ack, error) {
 	return Ack{Sequence: a.Sequence, Duplicate: a.Duplicate}, nil
 }
 
-// plainAck reads the usual answer, {"stream":"TERCEL_RAW", "seq":17}, and leaves
+// plainAck reads the usual answer, {"stream":"TERCEL_RAW","seq":17}, and leaves
 // everything else to a decoder.
 func plainAck(data []byte) (seq uint64, ok bool) {
 	rest, ok := bytes.CutPrefix(data, []byte(`{"stream":"`))
@@ -194,7 +194,7 @@ func plainAck(data []byte) (seq uint64, ok bool) {
 		return 0, false
 	}
 	_, rest, _ = bytes.Cut(rest, []byte(`"`))
-	digits, ok := bytes.CutPrefix(rest, []byte(`, "seq":`))
+	digits, ok := bytes.CutPrefix(rest, []byte(`,"seq":`))
 	digits, ended := bytes.CutSuffix(digits, []byte(`}`))
 	if !ok || !ended || len(digits) > 19 {
 		return 0, false

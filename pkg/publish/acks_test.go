@@ -43,20 +43,20 @@ func TestOnlyAnAcknowledgementIsASuccess(t *testing.T) {
 		answer string
 		want   publish.Ack // the zero value for an error
 	}{
-		"stored":                  {`{"stream":"S", "seq":17}`, publish.Ack{Sequence: 17}},
-		"stored in a domain":      {`{"stream":"S", "domain":"D", "seq":17}`, publish.Ack{Sequence: 17}},
-		"repeat":                  {`{"stream":"S", "seq":17,"duplicate": true}`, publish.Ack{Sequence: 17, Duplicate: true}},
+		"stored":                  {`{"stream":"S","seq":17}`, publish.Ack{Sequence: 17}},
+		"stored in a domain":      {`{"stream":"S","domain":"D","seq":17}`, publish.Ack{Sequence: 17}},
+		"repeat":                  {`{"stream":"S","seq":17,"duplicate": true}`, publish.Ack{Sequence: 17, Duplicate: true}},
 		"in another order":        {`{"seq":17,"stream":"S"}`, publish.Ack{Sequence: 17}},
-		"largest sequence":        {`{"stream":"S", "seq":18446744073709551615}`, publish.Ack{Sequence: 1<<64 - 1}},
+		"largest sequence":        {`{"stream":"S","seq":18446744073709551615}`, publish.Ack{Sequence: 1<<64 - 1}},
 		"refused":                 {`{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"S","seq":0}`, publish.Ack{}},
 		"refused with a sequence": {`{"stream":"S","error":{"code":400,"err_code":10071,"description":"no"},"seq":9}`, publish.Ack{}},
 		"no sequence":             {`{"stream":"S"}`, publish.Ack{}},
-		"sequence zero":           {`{"stream":"S", "seq":0}`, publish.Ack{}},
-		"sequence below zero":     {`{"stream":"S", "seq":-1}`, publish.Ack{}},
-		"sequence with a point":   {`{"stream":"S", "seq":1.5}`, publish.Ack{}},
-		"sequence too large":      {`{"stream":"S", "seq":18446744073709551616}`, publish.Ack{}},
-		"a text":                  {`{"stream":"S", "seq":"17"}`, publish.Ack{}},
-		"cut":                     {`{"stream":"S", "seq":17`, publish.Ack{}},
+		"sequence zero":           {`{"stream":"S","seq":0}`, publish.Ack{}},
+		"sequence below zero":     {`{"stream":"S","seq":-1}`, publish.Ack{}},
+		"sequence with a point":   {`{"stream":"S","seq":1.5}`, publish.Ack{}},
+		"sequence too large":      {`{"stream":"S","seq":18446744073709551616}`, publish.Ack{}},
+		"a text":                  {`{"stream":"S","seq":"17"}`, publish.Ack{}},
+		"cut":                     {`{"stream":"S","seq":17`, publish.Ack{}},
 		"not JSON":                {`+OK`, publish.Ack{}},
 		"empty":                   {``, publish.Ack{}},
 	}
@@ -81,8 +81,8 @@ func TestLateAnswersReachNobody(t *testing.T) {
 		case late <- m:
 		default:
 			first := <-late
-			_ = first.Respond([]byte(`{"stream":"S", "seq":1}`))
-			_ = m.Respond([]byte(`{"stream":"S", "seq":2}`))
+			_ = first.Respond([]byte(`{"stream":"S","seq":1}`))
+			_ = m.Respond([]byte(`{"stream":"S","seq":2}`))
 		}
 	})
 	if _, err := p.Publish(t.Context(), to(subject)); !errors.Is(err, publish.ErrUnavailable) {
@@ -147,7 +147,7 @@ func TestFullQueueIsBusy(t *testing.T) {
 		t.Errorf("Publish() with a full queue = %v, want ErrBusy", err)
 	}
 	for i, m := range waiting {
-		_ = m.Respond(fmt.Appendf(nil, `{"stream":"S", "seq":%d}`, i+1))
+		_ = m.Respond(fmt.Appendf(nil, `{"stream":"S","seq":%d}`, i+1))
 		if err := <-done; err != nil {
 			t.Errorf("Publish() = %v", err)
 		}
@@ -166,7 +166,7 @@ func TestCloseLeavesNobodyWithoutAnAnswer(t *testing.T) {
 	}()
 	m := <-arrived
 	p.Close()
-	_ = m.Respond([]byte(`{"stream":"S", "seq":1}`))
+	_ = m.Respond([]byte(`{"stream":"S","seq":1}`))
 	if err := <-done; err != nil {
 		t.Errorf("Publish() = %v", err)
 	}

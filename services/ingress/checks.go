@@ -38,10 +38,11 @@ type inspection struct {
 	contentType string
 	mediaType   string
 	encoding    provider.Encoding
-	received    []byte // the body as it came
-	body        []byte // what it says
-	requestID   string // of the request's own message, where its bytes are no event's; else ""
-	items       []item // the events; none before the request was split
+	received    []byte      // the body as it came
+	body        []byte      // what it says
+	scan        *field.Scan // of the body; nil before its structure was checked, and where nothing looks into it
+	requestID   string      // of the request's own message, where its bytes are no event's; else ""
+	items       []item      // the events; none before the request was split
 	single      [1]item
 	strays      strays
 	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
@@ -268,7 +269,8 @@ func (in *inspection) checkStructure() *refusal {
 	if !in.route.needsJSON {
 		return nil
 	}
-	if err := field.Valid(in.body); err != nil {
+	var err error
+	if in.scan, err = field.NewScan("body", in.body, in.route.paths); err != nil {
 		return &refusal{status: http.StatusBadRequest, outcome: refusedStructure, text: err.Error(), reason: err.Error()}
 	}
 	return nil

@@ -150,7 +150,7 @@ func (in *inspection) scope(expr provider.TriggerExpr) (field.Scope, error) {
 	if expr.Uses("form") {
 		docs["form"] = in.form()
 	}
-	return field.Scope{Header: in.request.Header.Get, Docs: docs}, nil
+	return field.Scope{Header: in.request.Header.Get, Docs: docs, Scan: in.scan}, nil
 }
 
 // form returns the fields of a form as a JSON document. Those that are there

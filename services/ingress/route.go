@@ -3,11 +3,13 @@ package ingress
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/account"
+	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
@@ -18,6 +20,7 @@ type route struct {
 	name      string
 	source    *provider.Source
 	needsJSON bool
+	paths     []field.Path // into the body, to an event's attributes
 	idSigned  bool
 	bodyIsKey bool           // the body alone tells repeats
 	horizon   time.Duration  // how late a repeat is told, beyond the dedup window; 0 is not at all
@@ -55,6 +58,9 @@ func newRoute(name string, source provider.Source, accounts *account.Table) (*ro
 		return nil, fmt.Errorf("source %s: no secret", name)
 	}
 	r := &route{name: name, span: "receive " + name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
+	for _, e := range slices.Concat(source.Event.Type, source.Event.ID, source.Event.Time) {
+		r.paths = slices.AppendSeq(r.paths, e.Paths("body"))
+	}
 	r.origin = newOrigin(name, source.Origin)
 	r.setHandshakes()
 	r.limiter, r.limits = limiter(source.Limit), newLimits(source.AccountLimit)
