@@ -37,10 +37,10 @@ type rotation struct {
 
 // grantState is what the bucket has, sealed.
 type grantState struct {
-	Refresh string        `json:"refresh"`
-	Access  string        `json:"access,omitzero"`
-	Expires time.Time     `json:"expires,omitzero"`
-	Lives   time.Duration `json:"lives,omitzero,format:nano"`
+	Refresh string    `json:"refresh"`
+	Access  string    `json:"access,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	Lives   int64     `json:"lives,omitzero"` // seconds
 	// Seed is the hash of the configured refresh token that all of this comes
 	// from, Older those of the ones before it: a replica that still has an older
 	// configuration must not go back to its own.
@@ -70,7 +70,7 @@ func (r *rotation) token(ctx context.Context, refused string) (token, error) {
 		if err != nil {
 			return token{}, err
 		}
-		shared := token{value: state.Access, expires: state.Expires, lives: state.Lives}
+		shared := token{value: state.Access, expires: state.Expires, lives: time.Duration(state.Lives) * time.Second}
 		if shared.fresh(r.oauth.now()) && shared.value != refused {
 			return shared, nil
 		}
@@ -130,7 +130,7 @@ func (r *rotation) refresh(ctx context.Context, kv jetstream.KeyValue, state gra
 	got, next, err := r.oauth.grant(asking, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {state.Refresh}})
 	state.Claim, state.Until = "", time.Time{}
 	if err == nil {
-		state.Access, state.Expires, state.Lives = got.value, got.expires, got.lives
+		state.Access, state.Expires, state.Lives = got.value, got.expires, int64(got.lives/time.Second)
 		if next != "" {
 			state.Refresh = next
 		}
