@@ -143,6 +143,18 @@ var reservations = []reservation{
 		why:   "an operator's schemas are read with the pipeline file",
 	},
 	{
+		path:  "github.com/minio/minio-go",
+		users: []string{"services/sink/internal/objects"},
+		tests: []string{"services/sink"},
+		why:   "a store belongs to its destination",
+	},
+	{
+		path:  "github.com/parquet-go",
+		users: []string{"services/sink/internal/objects"},
+		tests: []string{"services/sink"},
+		why:   "a format belongs to its destination",
+	},
+	{
 		path:  "go.opentelemetry.io/otel/sdk",
 		users: []string{"services/internal/boot"},
 		tests: []string{""},

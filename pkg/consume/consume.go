@@ -36,6 +36,9 @@ type Config struct {
 	Workers int `yaml:"workers"`
 	// Batch is the most messages that one handler call gets. Defaults to 1.
 	Batch int `yaml:"batch"`
+	// Linger is how long a batch waits to become full, from its first message
+	// on. Defaults to not at all: messages that come together are together.
+	Linger time.Duration `yaml:"-"`
 	// AckWait is how long the server waits for a sign of life before it
 	// delivers a message to somebody else. Defaults to 30s.
 	AckWait time.Duration `yaml:"ack_wait"`
@@ -207,7 +210,7 @@ func (l *Loop) session(ctx context.Context) error {
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler.
-	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*l.cfg.Timeout+l.cfg.AckWait, ctx.Done())
+	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done())
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
 	var workers sync.WaitGroup

@@ -273,3 +273,30 @@ func TestHandlerGetsNoMoreThanTimeout(t *testing.T) {
 		t.Errorf("reason %+v, want the deadline after one attempt", r)
 	}
 }
+
+// A batch that may linger takes in what comes a little later, and is handed out
+// at once when it is full or the loop stops.
+func TestABatchLingersUntilItIsFull(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.Workers, f.cfg.Batch, f.cfg.Linger, f.cfg.AckWait = 1, 3, time.Hour, time.Minute
+	batches := make(chan int, 10)
+	stop := f.start(func(_ context.Context, msgs []consume.Message) []error {
+		batches <- len(msgs)
+		return make([]error, len(msgs))
+	})
+	f.send("evt_1")
+	select {
+	case n := <-batches:
+		t.Fatalf("a batch of %d was handed out before it was full", n)
+	case <-time.After(300 * time.Millisecond):
+	}
+	f.send("evt_2", "evt_3", "evt_4")
+	if n := <-batches; n != 3 {
+		t.Errorf("a batch of %d, want 3", n)
+	}
+	stop()
+	if n := <-batches; n != 1 {
+		t.Errorf("a batch of %d at the end, want 1", n)
+	}
+}

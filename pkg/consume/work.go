@@ -20,6 +20,7 @@ import (
 func (l *Loop) work(ctx context.Context, h *hand) {
 	for first := range h.feed {
 		batch := []jetstream.Msg{first}
+		full := time.Now().Add(l.cfg.Linger)
 	gather:
 		for len(batch) < l.cfg.Batch {
 			select {
@@ -28,7 +29,7 @@ func (l *Loop) work(ctx context.Context, h *hand) {
 					break gather
 				}
 				batch = append(batch, m)
-			case <-time.After(gatherWait):
+			case <-time.After(max(gatherWait, time.Until(full))):
 				break gather
 			}
 		}

@@ -21,6 +21,8 @@ type Destination struct {
 	HTTP *HTTP `yaml:"http"`
 	// NATS publishes to another stream or cluster.
 	NATS *Relay `yaml:"nats"`
+	// S3 writes objects to an S3-compatible store.
+	S3 *S3 `yaml:"s3"`
 	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
 	// "*" stands for one part and ">" for the rest. Defaults to [">"].
 	Subscribe []string `yaml:"subscribe"`
@@ -37,6 +39,7 @@ var kinds = []struct {
 	{"files", func(d Destination) bool { return d.Files != nil }},
 	{"http", func(d Destination) bool { return d.HTTP != nil }},
 	{"nats", func(d Destination) bool { return d.NATS != nil }},
+	{"s3", func(d Destination) bool { return d.S3 != nil }},
 }
 
 // Kinds returns the keys of all kinds of destination.

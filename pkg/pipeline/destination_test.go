@@ -44,6 +44,14 @@ func TestDestinationsReportEveryFault(t *testing.T) {
 		"an inbox":              {"nats: {url: nats://a.example.com, prefix: _INBOX.x}", "would come back"},
 		"a wildcard":            {"nats: {url: nats://a.example.com, prefix: orders.>}", "without wildcards"},
 		"Tercel's own stream":   {"nats: {url: nats://a.example.com, prefix: orders, stream: TERCEL_RAW}", "nats.stream"},
+		"s3, all well":          {"s3: {endpoint: https://s3.example.com, bucket: events, access_key: env:S, secret_key: env:S, format: parquet}", ""},
+		"s3 without keys":       {"s3: {endpoint: https://s3.example.com, bucket: events}", "s3.access_key"},
+		"s3 over plain http":    {"s3: {endpoint: http://s3.example.com, bucket: events, access_key: env:S, secret_key: env:S}", "allow_private"},
+		"s3 with a user":        {"s3: {endpoint: https://me:pw@s3.example.com, bucket: events, access_key: env:S, secret_key: env:S}", "without a path or a user"},
+		"no bucket's name":      {"s3: {endpoint: https://s3.example.com, bucket: E, access_key: env:S, secret_key: env:S}", "s3.bucket"},
+		"a prefix with a slash": {"s3: {endpoint: https://s3.example.com, bucket: events, prefix: /x, access_key: env:S, secret_key: env:S}", "s3.prefix"},
+		"no such format":        {"s3: {endpoint: https://s3.example.com, bucket: events, format: csv, access_key: env:S, secret_key: env:S}", "s3.format"},
+		"gathered for too long": {"s3: {endpoint: https://s3.example.com, bucket: events, max_age: 5m, access_key: env:S, secret_key: env:S}", "s3.max_age"},
 		"two kinds":             {"{sqlite: {path: x}, nats: {url: nats://a.example.com, prefix: orders}}", "exactly one kind"},
 	}
 	for name, tt := range tests {

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
-	databases.Main(m)
+	databases.Main(m, endStore)
 }
 
 // victimOf makes a command that does the named thing to a place.

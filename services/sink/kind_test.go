@@ -23,6 +23,7 @@ var kinds = map[string]kind{
 	"files":    {place: filesPlace, cannot: filesCannot},
 	"http":     {place: httpPlace, cannot: httpCannot},
 	"nats":     {place: natsPlace, cannot: natsCannot},
+	"s3":       {place: s3Place, cannot: s3Cannot},
 }
 
 // kind is one kind of destination.

@@ -10,6 +10,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 	"github.com/tercelhq/tercel/services/sink/internal/ndjson"
+	"github.com/tercelhq/tercel/services/sink/internal/objects"
 	"github.com/tercelhq/tercel/services/sink/internal/postgres"
 	"github.com/tercelhq/tercel/services/sink/internal/relay"
 	"github.com/tercelhq/tercel/services/sink/internal/sqlite"
@@ -56,6 +57,7 @@ var kinds = map[string]func(setup) (plan, error){
 	"files":    planFiles,
 	"http":     planHTTP,
 	"nats":     planNATS,
+	"s3":       planS3,
 }
 
 func newPlan(s setup) (plan, error) {
@@ -141,5 +143,19 @@ func planNATS(s setup) (plan, error) {
 	cfg := *s.NATS
 	return plan{
 		open: func(ctx context.Context) (writer, error) { return relay.Open(ctx, s.name, cfg, s.log) },
+	}, nil
+}
+
+// planS3 gathers events for as long as the destination says: an object is as
+// big as its batch.
+func planS3(s setup) (plan, error) {
+	cfg, loop := *s.S3, s.loop
+	loop.Workers, loop.Linger = 1, cfg.MaxAge
+	return plan{
+		target: cfg.Endpoint + "/" + cfg.Bucket + "/" + cfg.Prefix,
+		open: func(ctx context.Context) (writer, error) {
+			return objects.Open(ctx, s.name, cfg, s.loop.RetryMin)
+		},
+		loop: &loop,
 	}, nil
 }

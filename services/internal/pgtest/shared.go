@@ -32,9 +32,13 @@ type Pool struct {
 	err    error
 }
 
-// Main runs the package's tests and ends the process; call it in TestMain.
-func (p *Pool) Main(m *testing.M) {
+// Main runs the package's tests and ends the process; call it in TestMain. Ends
+// end what else the tests started together.
+func (p *Pool) Main(m *testing.M, ends ...func()) {
 	code := m.Run()
+	for _, end := range ends {
+		end()
+	}
 	if p.server != nil {
 		if err := p.server.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

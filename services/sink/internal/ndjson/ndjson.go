@@ -190,7 +190,7 @@ func (f *Folder) appendAll(ctx context.Context, b batch) {
 func (f *Folder) fit(b batch) (lines []byte, n int) {
 	for _, i := range b.fresh {
 		end := len(lines)
-		lines = appendLine(lines, b.items[i], b.now)
+		lines = delivery.AppendLine(lines, b.items[i], b.now)
 		if f.size+int64(len(lines)) > f.cfg.MaxSize && (n > 0 || f.size > 0) {
 			return lines[:end], n
 		}

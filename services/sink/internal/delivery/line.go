@@ -1,17 +1,16 @@
-package ndjson
+package delivery
 
 import (
 	"bytes"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
-// appendLine appends it as one line of JSON. The parts of the body are spliced
+// AppendLine appends it as one line of JSON, written at now. Absent texts are
+// null. The parts of the body are spliced
 // in as they are, but for white space that would break the line.
-func appendLine(b []byte, it delivery.Item, now string) []byte {
+func AppendLine(b []byte, it Item, now string) []byte {
 	e := it.Event
 	b = append(b, '{')
 	for _, m := range [...]struct{ name, value string }{
@@ -29,9 +28,9 @@ func appendLine(b []byte, it delivery.Item, now string) []byte {
 	b = append(b, `"deleted":`...)
 	b = append(strconv.AppendBool(b, e.Deleted), ',')
 	for _, m := range [...]struct{ name, value string }{
-		{"event_time", delivery.Time(e.Time)},
-		{"received_at", delivery.Time(e.ReceivedAt)},
-		{"observed_at", delivery.Time(e.ObservedAt)},
+		{"event_time", Time(e.Time)},
+		{"received_at", Time(e.ReceivedAt)},
+		{"observed_at", Time(e.ObservedAt)},
 		{"written_at", now},
 	} {
 		b = appendText(b, m.name, m.value)
