@@ -204,13 +204,13 @@ func (l *Loop) Run(ctx context.Context) error {
 // session pulls until ctx ends or the consumer is gone, then waits for the
 // workers.
 func (l *Loop) session(ctx context.Context) error {
-	cons, err := l.ensure(ctx)
+	cons, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler.
-	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done())
+	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
 	var workers sync.WaitGroup
@@ -226,20 +226,6 @@ func (l *Loop) session(ctx context.Context) error {
 	close(h.feed)
 	workers.Wait()
 	return err
-}
-
-// ensure creates or updates the consumer. A pause outlasts that: who began it
-// ends it.
-func (l *Loop) ensure(ctx context.Context) (jetstream.Consumer, error) {
-	cfg := l.consumer
-	there, err := l.deps.JetStream.Consumer(ctx, l.stream, cfg.Durable)
-	switch {
-	case err == nil:
-		cfg.PauseUntil = there.CachedInfo().Config.PauseUntil
-	case !errors.Is(err, jetstream.ErrConsumerNotFound):
-		return nil, err
-	}
-	return l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, cfg)
 }
 
 // pullWait is how long one pull waits for messages, and so how long stopping

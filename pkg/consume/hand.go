@@ -24,13 +24,16 @@ type hand struct {
 	// stopped is closed when the loop has been told to stop.
 	stopped <-chan struct{}
 
+	// changed is told how many messages came, or went if it is negative.
+	changed func(n int)
+
 	mu   sync.Mutex                  // guards msgs
 	msgs map[jetstream.Msg]time.Time // when each was taken
 }
 
-func newHand(room int, patience time.Duration, stopped <-chan struct{}) *hand {
+func newHand(room int, patience time.Duration, stopped <-chan struct{}, changed func(n int)) *hand {
 	return &hand{
-		feed: make(chan jetstream.Msg, room), freed: make(chan struct{}, 1), patience: patience, stopped: stopped,
+		feed: make(chan jetstream.Msg, room), freed: make(chan struct{}, 1), patience: patience, stopped: stopped, changed: changed,
 		msgs: make(map[jetstream.Msg]time.Time, room),
 	}
 }
@@ -57,6 +60,7 @@ func (h *hand) take(m jetstream.Msg) {
 	h.mu.Lock()
 	h.msgs[m] = time.Now()
 	h.mu.Unlock()
+	h.changed(1)
 	h.feed <- m
 }
 
@@ -67,6 +71,7 @@ func (h *hand) drop(batch []jetstream.Msg) {
 		delete(h.msgs, m)
 	}
 	h.mu.Unlock()
+	h.changed(-len(batch))
 	select {
 	case h.freed <- struct{}{}:
 	default:

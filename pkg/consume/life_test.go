@@ -248,7 +248,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 }
 
 // A consumer that an operator has paused stays so over a restart, until it is
-// resumed.
+// resumed: the server keeps the pause when the loop updates the consumer.
 func TestAPauseOutlastsARestart(t *testing.T) {
 	t.Parallel()
 	f, j := setup(t), &journal{}

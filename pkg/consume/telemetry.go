@@ -31,8 +31,10 @@ const (
 // attribute sets per message costs more than counting.
 type instruments struct {
 	count    metric.Int64Counter
+	held     metric.Int64UpDownCounter
 	duration metric.Float64Histogram
 	attrs    map[Outcome]metric.MeasurementOption
+	stage    metric.MeasurementOption
 }
 
 func newInstruments(stage, name string) (instruments, error) {
@@ -48,13 +50,22 @@ func newInstruments(stage, name string) (instruments, error) {
 	if err != nil {
 		return instruments{}, fmt.Errorf("instrument: %w", err)
 	}
+	held, err := meter.Int64UpDownCounter("tercel.messages.held", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages in hand, by stage and source or destination: at most twice workers times batch."))
+	if err != nil {
+		return instruments{}, fmt.Errorf("instrument: %w", err)
+	}
 	attrs := map[Outcome]metric.MeasurementOption{}
 	for _, o := range []Outcome{Acked, Delayed, Terminated} {
 		attrs[o] = metric.WithAttributeSet(attribute.NewSet(attribute.String("stage", stage),
 			attribute.String("name", name), attribute.String("outcome", string(o))))
 	}
-	return instruments{count, duration, attrs}, nil
+	return instruments{count, held, duration, attrs, metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("stage", stage), attribute.String("name", name)))}, nil
 }
+
+// hold counts messages that came into the hand, or went if n is negative.
+func (i instruments) hold(n int) { i.held.Add(context.Background(), int64(n), i.stage) }
 
 func (i instruments) settled(ctx context.Context, o Outcome, took time.Duration) {
 	i.count.Add(ctx, 1, i.attrs[o])

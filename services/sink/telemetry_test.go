@@ -64,3 +64,49 @@ func TestDeliveriesAreCountedByOutcome(t *testing.T) {
 		}
 	}
 }
+
+// held is tercel.messages.held of one destination.
+func held(t *testing.T, destination string) (n int64) {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			sum, ok := m.Data.(metricdata.Sum[int64])
+			if m.Name != "tercel.messages.held" || !ok {
+				continue
+			}
+			for _, p := range sum.DataPoints {
+				if name, _ := p.Attributes.Value(attribute.Key("name")); name.AsString() == destination {
+					n += p.Value
+				}
+			}
+		}
+	}
+	return n
+}
+
+// However much waits, no more than twice a batch is in hand, and that can be
+// seen (promise 10).
+func TestPromise10WhatIsInHandIsBoundedAndCounted(t *testing.T) {
+	t.Parallel()
+	_, js := stream(t)
+	p := sqlitePlace(t)
+	cfg := quick()
+	cfg.Batch = 20
+	svc := start(t, js, cfg, map[string]pipeline.Destination{"held": p.destination(t)})
+	publish(t, js, nil, numbered(0, 1)...)
+	settled(t, js, "held")
+	heal := p.breakIt(t)
+	publish(t, js, nil, numbered(1, 300)...)
+	most := int64(0)
+	eventually(t, "more than a batch is in hand", func() bool { most = max(most, held(t, "held")); return most > 20 })
+	heal()
+	settled(t, js, "held")
+	svc.stop()
+	if n := held(t, "held"); n != 0 || most > 40 {
+		t.Errorf("%d messages were in hand at most, want no more than 40, and %d are when all is done", most, n)
+	}
+}

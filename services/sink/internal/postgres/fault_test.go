@@ -110,6 +110,21 @@ func TestWhatIsOutsideIsTransient(t *testing.T) {
 	}
 }
 
+// What comes from outside while a batch is taken apart ends that at once.
+func TestNothingIsTriedWhenTheServerIsFull(t *testing.T) {
+	t.Parallel()
+	db, x := setup(t)
+	x.run("CREATE SEQUENCE tried")
+	x.trigger(`IF NEW.event_id = 'evt-0' THEN
+		IF nextval('tried') = 1 THEN RAISE EXCEPTION 'not this one'; ELSE RAISE EXCEPTION USING ERRCODE = 'disk_full'; END IF; END IF;`)
+	if transient, permanent := failures(db.Write(t.Context(), items(0, 20))); transient != 20 || permanent != 0 {
+		t.Errorf("%d transient and %d permanent failures, want 20 and 0", transient, permanent)
+	}
+	if got := ask[int](x, "SELECT count(*) FROM events"); got != 0 {
+		t.Errorf("%d events are there, of those that were not to be tried", got)
+	}
+}
+
 // A batch that is all poison ends too, each with its own error.
 func TestPromise3ABatchOfPoison(t *testing.T) {
 	t.Parallel()
