@@ -174,3 +174,43 @@ func TestCloseLeavesNobodyWithoutAnAnswer(t *testing.T) {
 		t.Errorf("Publish() after Close = %v, want ErrClosed", err)
 	}
 }
+
+// Who has given up while it was queued is not stored behind its back.
+func TestAbandonedInTheQueueIsNotPublished(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan *nats.Msg, 4)
+	_, p, subject := answering(t, publish.Config{Group: true}, func(m *nats.Msg) { arrived <- m })
+	done := make(chan error, 2)
+	var busy []*nats.Msg
+	for _, id := range []string{"alone", "committing"} {
+		go func() {
+			m := message(id)
+			m.Subject = subject
+			_, err := p.Publish(context.WithoutCancel(t.Context()), m)
+			done <- err
+		}()
+		busy = append(busy, <-arrived)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := p.Publish(impatient, to(subject)); !errors.Is(err, publish.ErrUnavailable) {
+		t.Errorf("Publish() = %v, want ErrUnavailable", err)
+	}
+	for _, m := range busy {
+		_ = m.Respond([]byte(`{"stream":"S","seq":1}`))
+		if err := <-done; err != nil {
+			t.Errorf("Publish() = %v", err)
+		}
+	}
+	go func() { _ = (<-arrived).Respond([]byte(`{"stream":"S","seq":2}`)) }()
+	last := message("last")
+	last.Subject = subject
+	if _, err := p.Publish(t.Context(), last); err != nil {
+		t.Errorf("Publish() = %v, want no other to have come before it", err)
+	}
+	select {
+	case m := <-arrived:
+		t.Errorf("%s was published as well", m.Header.Get("Nats-Msg-Id"))
+	default:
+	}
+}

@@ -119,7 +119,10 @@ func TestMarksReachAllReplicasAndOutliveThem(t *testing.T) {
 func TestCollisionsAreNoRepeats(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	x := f.index()
+	x := f.index(func(c *seen.Config) { c.Window = time.Hour })
+	stored := func(id string) {
+		x.Stored(id, seen.Found{Sequence: f.store(id), StoredAt: time.Now(), EventID: "event of " + id})
+	}
 	byHash := map[[4]byte]string{}
 	for i := 0; ; i++ {
 		id := fmt.Sprint("orders:_:", i)
@@ -129,11 +132,11 @@ func TestCollisionsAreNoRepeats(t *testing.T) {
 			byHash[[4]byte(sum[:4])] = id
 			continue
 		}
-		x.Mark(id, f.store(id))
+		stored(id)
 		if f.has(x, other) {
 			t.Errorf("%s, which was never stored, was taken for %s", other, id)
 		}
-		x.Mark(other, f.store(other))
+		stored(other)
 		if !f.has(x, id) || !f.has(x, other) {
 			t.Error("of two ids with one hash, one is not known")
 		}
@@ -298,6 +301,13 @@ func TestOwnMessagesNeedNoReadingWithinTheWindow(t *testing.T) {
 	}
 	if found, err := within.At(t.Context(), first.Sequence); err != nil || found != first {
 		t.Errorf("At() = %+v, %v", found, err)
+	}
+	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	for distance := uint64(1); distance <= 1<<16; distance <<= 1 { // whatever the size of what is kept
+		if found, err := within.At(gone, first.Sequence+distance); err == nil {
+			t.Errorf("At(%d) = %+v, want nothing", first.Sequence+distance, found)
+		}
 	}
 	if _, ok := within.Find(t.Context(), id, time.Nanosecond); ok {
 		t.Error("a message older than the horizon is a repeat's first")

@@ -81,7 +81,9 @@ func letGo(listener uintptr, d time.Duration) {
 				_, _, _ = unix.Syscall(unix.SYS_IOCTL, listener, unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
 			}()
 		case unix.EINTR:
-		default: // the process has ended
+		case unix.ENOENT: // a signal has interrupted the call, which comes again; or the process has ended
+			time.Sleep(time.Millisecond)
+		default:
 			return
 		}
 	}
