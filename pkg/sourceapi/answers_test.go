@@ -95,7 +95,7 @@ func TestOnlyAWholeStrictAnswerCounts(t *testing.T) {
 			}
 		}, fault.Transient},
 		"endless header": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("X-Long", strings.Repeat("x", 128<<10))
+			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
 			_, _ = io.WriteString(w, "{}")
 		}, fault.Transient},
 	}
@@ -212,6 +212,7 @@ func TestRedirects(t *testing.T) {
 		"to another port":        {func(s *sites, _ *http.Request) string { return s.other.URL }, false},
 		"to another name":        {func(s *sites, _ *http.Request) string { return strings.Replace(s.api.URL, "127.0.0.1", "localhost", 1) }, false},
 		"to another scheme":      {func(s *sites, _ *http.Request) string { return strings.Replace(s.api.URL, "http:", "https:", 1) }, false},
+		"to a metadata service":  {func(*sites, *http.Request) string { return "http://169.254.169.254/latest/meta-data/" }, false},
 		"to a file":              {func(*sites, *http.Request) string { return "file:///etc/passwd" }, false},
 		"with other credentials": {func(s *sites, _ *http.Request) string { return strings.Replace(s.api.URL, "//", "//u:p@", 1) }, false},
 		"without a scheme":       {func(s *sites, _ *http.Request) string { return strings.TrimPrefix(s.other.URL, "http:") }, false},
