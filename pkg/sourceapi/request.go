@@ -99,6 +99,9 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 	ans.ReceivedAt = c.now()
 	if err != nil {
 		v, err = connectionError(ctx, err)
+		if v.kind == unreachable && call.lane.proof.own {
+			v.kind = out // perhaps for its certificate's sake
+		}
 		return ans, used, v, err
 	}
 	defer discard(resp)

@@ -133,7 +133,7 @@ func TestTokenErrors(t *testing.T) {
 		delay  time.Duration
 	}{
 		"refused": {func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, `{"error":"invalid_client","x":"hunter2"}`, 401)
+			http.Error(w, `{"error":"invalid_client","x":"hunter2"}`, http.StatusUnauthorized)
 		}, "status 401 (invalid_client)", 30 * time.Second},
 		"out":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "status 502", time.Second},
 		"no token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"access_token":""}`) }, "no access_token", time.Second},
@@ -143,7 +143,7 @@ func TestTokenErrors(t *testing.T) {
 		}, "want bearer", time.Second},
 		"broken token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"access_token":"hunter2\r\nX: y"}`) }, "no access_token", time.Second},
 		"endless":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"x":"`+strings.Repeat("x", 1<<20)+`"}`) }, "JSON", time.Second},
-		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, "redirect", time.Second},
+		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) }, "redirect", time.Second},
 		"hangs":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "access token", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
