@@ -260,3 +260,36 @@ func TestUsedUpLimitIsKeptBeforeTheAPIRefuses(t *testing.T) {
 		})
 	}
 }
+
+// What was sent before the API asked for time is answered after it; that doesn't
+// end the wait.
+func TestLateAnswerEndsNoWait(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/limit" {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(429)
+			return
+		}
+		close(begun)
+		<-release
+		fmt.Fprint(w, "{}")
+	})
+	cfg := api(s.URL)
+	cfg.Concurrency = 2
+	c := newClient(t, cfg, sourceapi.Deps{Now: newClock().now})
+	late := make(chan error, 1)
+	go func() { _, err := c.Get(t.Context(), "/late", nil); late <- err }()
+	<-begun
+	if _, err := c.Get(t.Context(), "/limit", nil); !fault.IsPostponed(err) {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-late; err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Held(); got != time.Minute {
+		t.Errorf("held for %s, want the minute that the API asked for", got)
+	}
+}
