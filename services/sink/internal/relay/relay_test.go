@@ -131,3 +131,26 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		})
 	}
 }
+
+// Another stream that has taken over the subjects gets nothing.
+func TestEventsGoToTheirStreamAlone(t *testing.T) {
+	t.Parallel()
+	srv, _ := server(t)
+	w, err := open(t, pipeline.Relay{NATS: pipeline.NATS{URL: srv.URL()}, Prefix: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(srv.Connect())
+	if err == nil {
+		err = js.DeleteStream(t.Context(), "COPY")
+	}
+	if err == nil {
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"copy.>"}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := w.Write(t.Context(), []delivery.Item{item(1, 1)})[0]; res.Err == nil || fault.IsPermanent(res.Err) {
+		t.Errorf("Write() = %v, want a transient error", res.Err)
+	}
+}
