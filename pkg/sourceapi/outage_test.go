@@ -293,3 +293,54 @@ func TestLateAnswerEndsNoWait(t *testing.T) {
 		t.Errorf("held for %s, want the minute that the API asked for", got)
 	}
 }
+
+// A success between two credentials' failures says that the source is there, and
+// what the source's own credential meets is not for accounts with theirs.
+func TestOneCredentialsTroubleIsNotTheSources(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("Authorization") {
+		case "Bearer south", "Bearer east":
+			w.WriteHeader(500)
+		case "Bearer north":
+			fmt.Fprint(w, `"north"`)
+		default:
+			w.WriteHeader(401)
+		}
+	})
+	c := newClient(t, api(s.URL), sourceapi.Deps{Now: newClock().now, Auth: func(account string) (provider.Auth, bool) {
+		return provider.Auth{Token: config.NewSecret(account)}, true
+	}})
+	do := func(path, account string) (string, error) {
+		ans, err := c.Do(t.Context(), sourceapi.Request{Path: path, Account: account, MaxAge: time.Minute})
+		return string(ans.Body), err
+	}
+	for _, account := range []string{"south", "north", "east", "north"} {
+		for i := range 3 {
+			_, _ = do(fmt.Sprint("/", i), account)
+		}
+	}
+	if _, err := do("/", ""); !fault.IsPostponed(err) || c.Held() != 0 {
+		t.Errorf("Do() = %v, held %s, want only those concerned to wait", err, c.Held())
+	}
+	if got, err := do("/0", "north"); err != nil || got != `"north"` {
+		t.Errorf("Do() of a well account = %s, %v", got, err)
+	}
+}
+
+// What one account was shown is for no other.
+func TestAnswersAreAnAccountsOwn(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%q", r.Header.Get("Authorization")) })
+	cfg := api(s.URL)
+	cfg.CacheSize = 1 << 20
+	c := newClient(t, cfg, sourceapi.Deps{Now: newClock().now, Auth: func(account string) (provider.Auth, bool) {
+		return provider.Auth{Token: config.NewSecret(account)}, true
+	}})
+	for _, account := range []string{"north", "south", "north"} {
+		ans, err := c.Do(t.Context(), sourceapi.Request{Path: "/", Account: account, MaxAge: time.Hour})
+		if want := `"Bearer ` + account + `"`; err != nil || string(ans.Body) != want {
+			t.Errorf("Do() of %s = %s, %v, want %s", account, ans.Body, err, want)
+		}
+	}
+}

@@ -143,8 +143,10 @@ func TestTokenErrors(t *testing.T) {
 		}, "want bearer", time.Second},
 		"broken token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"access_token":"hunter2\r\nX: y"}`) }, "no access_token", time.Second},
 		"endless":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"x":"`+strings.Repeat("x", 1<<20)+`"}`) }, "JSON", time.Second},
-		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) }, "redirect", time.Second},
-		"hangs":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "access token", time.Second},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, "redirect", time.Second},
+		"hangs": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "access token", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
