@@ -87,6 +87,7 @@ var layers = []layer{
 	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/simulator", []string{"pkg"}},
+	{"services/internal/fileschema", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
@@ -140,6 +141,7 @@ var reservations = []reservation{
 	{
 		path:  "github.com/santhosh-tekuri/jsonschema",
 		users: []string{"pkg/provider"},
+		tests: []string{"services/internal/fileschema", "services/cmd/tercel"},
 		why:   "an operator's schemas are read with the pipeline file",
 	},
 	{

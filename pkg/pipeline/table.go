@@ -126,6 +126,9 @@ func ParseColumn(text string) (Column, error) {
 var errColumn = errors.New("want a path such as record.status, related.customer.name or trigger.reason, or one of " +
 	strings.Join(slices.Sorted(maps.Keys(attributes)), ", "))
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Column) Forms() []any { return []any{""} }
+
 // DecodeNode reads the column from a pipeline file.
 func (c *Column) DecodeNode(n config.Node) {
 	var err error

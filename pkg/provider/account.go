@@ -47,6 +47,9 @@ const defaultMaxAccounts = 100_000
 
 var bucketName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Accounts) Forms() []any { return []any{[]string{}, Accounts{}} }
+
 // DecodeNode reads the list or the mapping.
 func (a *Accounts) DecodeNode(n config.Node) {
 	*a = Accounts{Max: defaultMaxAccounts}

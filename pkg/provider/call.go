@@ -70,6 +70,9 @@ func ParsePart(text string) (Part, error) {
 	return p, nil
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Part) Forms() []any { return []any{""} }
+
 // DecodeNode reads the text of a part.
 func (p *Part) DecodeNode(n config.Node) {
 	var err error
@@ -99,6 +102,19 @@ type Value struct {
 	prefix string
 }
 
+// macValue is the long form of a [Value].
+type macValue struct {
+	// HMAC is the part whose HMAC-SHA256 is the value. Required.
+	HMAC Part `yaml:"hmac"`
+	// Encoding is how it is written. Defaults to hex.
+	Encoding signature.Encoding `yaml:"encoding"`
+	// Prefix is a text in front of it. Defaults to none.
+	Prefix string `yaml:"prefix"`
+}
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Value) Forms() []any { return []any{"", macValue{}} }
+
 // DecodeNode reads one of the three forms.
 func (v *Value) DecodeNode(n config.Node) {
 	*v = Value{}
@@ -111,11 +127,7 @@ func (v *Value) DecodeNode(n config.Node) {
 		}
 		return
 	}
-	var long struct {
-		HMAC     Part               `yaml:"hmac"`
-		Encoding signature.Encoding `yaml:"encoding"`
-		Prefix   string             `yaml:"prefix"`
-	}
+	var long macValue
 	if !n.Decode(&long) {
 		return
 	}

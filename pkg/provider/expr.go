@@ -17,6 +17,9 @@ import (
 // nothing.
 type TriggerExpr []field.Expr
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (TriggerExpr) Forms() []any { return []any{"", []string{}} }
+
 // DecodeNode reads the short and the list form.
 func (t *TriggerExpr) DecodeNode(n config.Node) {
 	var texts []string
@@ -99,6 +102,9 @@ func (t TriggerExpr) Uses(root string) bool {
 // RecordExpr finds one value in a record, such as record.updated_at.
 type RecordExpr struct{ field.Expr }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (RecordExpr) Forms() []any { return []any{""} }
+
 // DecodeNode reads the expression.
 func (r *RecordExpr) DecodeNode(n config.Node) {
 	e, err := field.Parse(n.Text(), "record")
@@ -118,6 +124,9 @@ func (r RecordExpr) In(record []byte) (string, error) {
 // {account}, {record.…} and {body.…} (of the trigger). Referenced values are
 // escaped, so they can't leave their place.
 type Path struct{ field.Expr }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Path) Forms() []any { return []any{""} }
 
 // DecodeNode reads the template.
 func (p *Path) DecodeNode(n config.Node) {

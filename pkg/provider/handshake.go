@@ -95,6 +95,15 @@ type condition struct {
 	want string
 }
 
+// handshakeOff is the form of a [Handshake] that takes away the preset's.
+type handshakeOff string
+
+// Values lists the one word, for configuration errors.
+func (handshakeOff) Values() []string { return []string{"off"} }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Handshake) Forms() []any { return []any{handshakeOff(""), Handshake{}} }
+
 // DecodeNode reads "off" or the mapping.
 func (h *Handshake) DecodeNode(n config.Node) {
 	if h.off = n.Kind() == config.Scalar && n.Text() == "off"; !h.off {

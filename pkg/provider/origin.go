@@ -176,6 +176,9 @@ func (n Network) Contains(a netip.Addr) bool { return n.prefix.Contains(a.Unmap(
 // String gives the network as it is written.
 func (n Network) String() string { return n.prefix.String() }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Network) Forms() []any { return []any{""} }
+
 // DecodeNode reads the text of a network.
 func (n *Network) DecodeNode(node config.Node) {
 	var err error

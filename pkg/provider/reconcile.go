@@ -49,6 +49,9 @@ type Reconcile struct {
 	items field.Path
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Reconcile) Forms() []any { return []any{Reconcile{}} }
+
 // DecodeNode sets the defaults, then reads the mapping over them.
 func (r *Reconcile) DecodeNode(n config.Node) {
 	r.setDefaults()
@@ -149,6 +152,9 @@ type Since struct {
 	Format TimeFormat `yaml:"format"`
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Since) Forms() []any { return []any{"", Since{}} }
+
 // DecodeNode reads the short form, a parameter's name, and the long one.
 func (s *Since) DecodeNode(n config.Node) {
 	s.Format = RFC3339
@@ -174,6 +180,9 @@ type Next struct {
 
 	cursor field.Path
 }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Next) Forms() []any { return []any{"", Next{}} }
 
 // DecodeNode reads the short form, a cursor, and the long one.
 func (x *Next) DecodeNode(n config.Node) {
@@ -216,6 +225,9 @@ type PageSize struct {
 	// Size is the number of records. Defaults to 100.
 	Size int `yaml:"size"`
 }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (PageSize) Forms() []any { return []any{PageSize{}} }
 
 // DecodeNode sets the default, then reads the mapping over it.
 func (p *PageSize) DecodeNode(n config.Node) {

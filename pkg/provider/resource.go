@@ -55,6 +55,9 @@ type Related struct {
 	Cache time.Duration `yaml:"cache"`
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Related) Forms() []any { return []any{"", Related{}} }
+
 // DecodeNode reads the short form, a path, and the long one.
 func (r *Related) DecodeNode(n config.Node) {
 	if n.Kind() == config.Scalar {

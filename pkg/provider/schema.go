@@ -42,6 +42,9 @@ type schemaRule struct {
 	schema  *jsonschema.Schema
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Schemas) Forms() []any { return []any{map[string]string{}} }
+
 // DecodeNode reads the mapping, and the files that it names.
 func (s *Schemas) DecodeNode(n config.Node) {
 	files := map[string]string{}

@@ -159,6 +159,9 @@ const (
 	anyName  = "[A-Za-z0-9_-]{1,128}"
 )
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (URLPattern) Forms() []any { return []any{""} }
+
 // DecodeNode reads the text of a pattern.
 func (u *URLPattern) DecodeNode(n config.Node) {
 	host, path, ok := strings.Cut(strings.TrimPrefix(n.Text(), "https://"), "/")
@@ -178,6 +181,9 @@ type HostPattern struct{ pattern *regexp.Regexp }
 func (h HostPattern) Matches(name string) bool {
 	return h.pattern != nil && h.pattern.MatchString(name)
 }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (HostPattern) Forms() []any { return []any{""} }
 
 // DecodeNode reads the text of a pattern.
 func (h *HostPattern) DecodeNode(n config.Node) {
@@ -220,6 +226,9 @@ func (p KeyPath) In(doc []byte) (jsontext.Value, error) { return p.path.One(doc)
 
 // IsZero reports whether there is no path.
 func (p KeyPath) IsZero() bool { return p.path.String() == "" }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (KeyPath) Forms() []any { return []any{""} }
 
 // DecodeNode reads the text of a path.
 func (p *KeyPath) DecodeNode(n config.Node) {

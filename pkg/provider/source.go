@@ -168,6 +168,9 @@ type Rate struct {
 	Per time.Duration `yaml:"per"`
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Rate) Forms() []any { return []any{Rate{}} }
+
 // DecodeNode sets the default, then reads the mapping over it.
 func (r *Rate) DecodeNode(n config.Node) {
 	r.Per = time.Second
@@ -179,6 +182,9 @@ func (r *Rate) DecodeNode(n config.Node) {
 
 // Resources are a source's kinds of records by name.
 type Resources map[string]Resource
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Resources) Forms() []any { return []any{[]string{}, Resources{}} }
 
 // DecodeNode reads a list of names of the preset's resources, or a mapping
 // whose entries are laid over them.
@@ -206,6 +212,9 @@ func (r *Resources) DecodeNode(n config.Node) {
 	}
 	*r = chosen
 }
+
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Source) Forms() []any { return []any{Source{}} }
 
 // DecodeNode fills s from its preset, then reads the mapping over it.
 func (s *Source) DecodeNode(n config.Node) {

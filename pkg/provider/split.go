@@ -21,6 +21,9 @@ type Split struct {
 	list, inner field.Path
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Split) Forms() []any { return []any{""} }
+
 // DecodeNode reads the path.
 func (s *Split) DecodeNode(n config.Node) {
 	split, err := ParseSplit(n.Text())

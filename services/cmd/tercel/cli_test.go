@@ -14,8 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -77,7 +81,7 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
 		"demo", "up", "init", "check", "verify", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
-		"reconcile run", "reconcile status", "destination pause", "destination resume", "status", "accounts set", "accounts list",
+		"reconcile run", "reconcile status", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
 		"accounts remove",
 	} {
 		t.Run(args, func(t *testing.T) {
@@ -415,5 +419,47 @@ func TestVerifyExplainsACapturedRequest(t *testing.T) {
 				t.Error("the secret was printed")
 			}
 		})
+	}
+}
+
+// What init writes matches the schema that an editor holds it against.
+func TestInitMatchesTheSchema(t *testing.T) {
+	t.Parallel()
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ok(t, "contract", "jsonschema")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("tercel.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("tercel.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, preset := range append(provider.PresetNames(), "") {
+		args := []string{"init", "-o", "-"}
+		if preset != "" {
+			args = append(args, "--preset", preset)
+		}
+		text, err := yaml.YAMLToJSON([]byte(ok(t, args...)))
+		if err != nil {
+			t.Fatalf("%s: %v", preset, err)
+		}
+		file, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err == nil {
+			err = schema.Validate(file)
+		}
+		if err != nil {
+			t.Errorf("init --preset %s: %v", preset, err)
+		}
+	}
+	if o := tercel(t, "", "contract", "jsonschema", "--of", "nothing"); o.code != boot.Usage {
+		t.Errorf("contract jsonschema --of nothing: exit %d, want %d", o.code, boot.Usage)
+	}
+	for _, of := range []string{"preset", "accounts"} {
+		if out := ok(t, "contract", "jsonschema", "--of", of); !json.Valid([]byte(out)) {
+			t.Errorf("contract jsonschema --of %s printed no JSON", of)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/fileschema"
 )
 
 // cli is the command line.
@@ -32,6 +33,7 @@ type cli struct {
 	Reconcile   reconcileCmd   `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
 	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
 	Accounts    accountsCmd    `cmd:"" help:"Add, list and remove accounts of a source."`
+	Contract    contractCmd    `cmd:"" help:"Print what other programs may rely on."`
 	Status      statusCmd      `cmd:"" help:"Show streams, lag and the last reconciliations."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
@@ -66,7 +68,8 @@ func main() {
 // run runs one command line and returns the exit code.
 func run(a *app, args []string) (code int) {
 	var c cli
-	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", ")},
+	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", "),
+		"schemas": strings.Join(fileschema.Names(), ",")},
 		kong.Description("Webhooks in, complete and enriched events out.\n\n"+
 			"Exit codes: 0 done, 1 the thing asked about failed, 2 the command line is wrong."),
 		kong.Writers(a.out, a.err), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
