@@ -14,17 +14,21 @@ import (
 
 // Body is an enriched event's body. On the wire it is the JSON object
 //
-//	{"trigger": …, "record": …, "related": {"name": …}, "deleted": true}
+//	{"trigger": …, "record": …, "related": {"name": …}, "truncated": ["name"], "stale": true, "deleted": true}
 //
 // Trigger is the provider's body if it is JSON, else a base64 string; it is
 // null on reconciled events. Record is the full record, or null on a tombstone
 // and on an event that speaks of no resource. Related has a null for a related
-// record that is absent.
+// record that is absent. Truncated names the related lists that go on behind what
+// is here. Stale says that the source has kept showing an older record than the
+// trigger spoke of. Only trigger, record and what is true or not empty is there.
 type Body struct {
-	Trigger jsontext.Value            `json:"trigger"`
-	Record  jsontext.Value            `json:"record"`
-	Related map[string]jsontext.Value `json:"related,omitempty"`
-	Deleted bool                      `json:"deleted,omitzero"`
+	Trigger   jsontext.Value            `json:"trigger"`
+	Record    jsontext.Value            `json:"record"`
+	Related   map[string]jsontext.Value `json:"related,omitempty"`
+	Truncated []string                  `json:"truncated,omitempty"`
+	Stale     bool                      `json:"stale,omitzero"`
+	Deleted   bool                      `json:"deleted,omitzero"`
 }
 
 // Encode splices the parts into one JSON object without decoding them. The
@@ -49,6 +53,19 @@ func (b Body) Encode() []byte {
 			out = append(out, orNull(b.Related[k])...)
 		}
 		out = append(out, '}')
+	}
+	if len(b.Truncated) > 0 {
+		out = append(out, `,"truncated":[`...)
+		for i, name := range b.Truncated {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out, _ = jsontext.AppendQuote(out, name)
+		}
+		out = append(out, ']')
+	}
+	if b.Stale {
+		out = append(out, `,"stale":true`...)
 	}
 	if b.Deleted {
 		out = append(out, `,"deleted":true`...)

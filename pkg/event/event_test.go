@@ -312,6 +312,31 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
+// Promise 7 for what has no version of its own: what was seen later is newer,
+// and a state is recognised whenever it is seen.
+func TestSeenVersionsGoByWhenTheyWereSeen(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a := event.SeenVersion(noon, []byte("a"))
+	b := event.SeenVersion(noon.Add(time.Nanosecond), []byte("b"))
+	again := event.SeenVersion(noon.Add(time.Hour).In(time.FixedZone("", 3600)), []byte("a"))
+	if a.Compare(b) >= 0 || b.Compare(again) >= 0 {
+		t.Errorf("versions %s, %s and %s don't sort as they were seen", a, b, again)
+	}
+	if a.Mark() != again.Mark() || a.Mark() == b.Mark() {
+		t.Errorf("marks %s, %s and %s, want the first and the last to be one", a.Mark(), b.Mark(), again.Mark())
+	}
+	first, ordered := a.Ordinal()
+	second, _ := again.Ordinal()
+	other, _ := b.Ordinal()
+	if ordered || first != second || first == other {
+		t.Errorf("ordinals %d, %d and %d (ordered %t), want those of one state alike and no order", first, second, other, ordered)
+	}
+	if v := event.TimeVersion(noon); v.Mark() != string(v) {
+		t.Errorf("Mark() of %s = %s, want itself", v, v.Mark())
+	}
+}
+
 func FuzzVersion(f *testing.F) {
 	for _, s := range []string{"1", "1e9", "1e999999999", "2025-01-01T00:00:00Z", "0x10", "1.", ".5", "9999-12-31T23:59:59Z"} {
 		f.Add(s)

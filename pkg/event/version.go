@@ -1,7 +1,9 @@
 package event
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -16,7 +18,8 @@ var ErrVersion = errors.New("want a non-negative number, an RFC 3339 time or a s
 
 // Version is a record's version in a canonical form whose byte order is the
 // versions' order, so that a database can compare it as text. A record's
-// versions must be of one kind: all numbers, all times, or all sortable texts.
+// versions must be of one kind: all numbers, all times, all sortable texts, or
+// all of [SeenVersion].
 type Version string
 
 // ParseVersion reads a version from its text in a record. Digits (with or
@@ -45,7 +48,34 @@ func ParseVersion(text string) (Version, error) {
 
 // TimeVersion is the version of a record that was last changed at t.
 func TimeVersion(t time.Time) Version {
-	return Version("t" + t.UTC().Format("2006-01-02T15:04:05.000000000Z"))
+	return Version("t" + t.UTC().Format(fixedTime))
+}
+
+// SeenVersion is the version of a record of which nothing says how old it is,
+// only what state it is in: what tells that state from others, such as the record
+// itself or an ETag. Of two such versions that is newer which was seen later;
+// those of one state have one [Version.Mark].
+//
+// The order is as good as the times are: those of two processes are off by what
+// their clocks differ, and of two looks that overlap the later one may have been
+// shown the older state. A record is right again with the next look at it, and
+// each change is followed by one that begins after it.
+func SeenVersion(at time.Time, state []byte) Version {
+	sum := sha256.Sum256(state)
+	return Version(fmt.Sprintf("h%s/%s", at.UTC().Format(fixedTime), hex.EncodeToString(sum[:16])))
+}
+
+// fixedTime sorts as the times do that are written in it, in UTC.
+const fixedTime = "2006-01-02T15:04:05.000000000Z"
+
+// Mark is what v says of the record's state. It is the same for all versions of
+// [SeenVersion] with one state, whenever that was seen, and else v itself.
+func (v Version) Mark() string {
+	if rest, ok := strings.CutPrefix(string(v), "h"); ok {
+		_, state, _ := strings.Cut(rest, "/")
+		return "h" + state
+	}
+	return string(v)
 }
 
 // canonicalNumber writes a decimal as "n", the count of its integer digits in
@@ -87,8 +117,8 @@ func (v Version) Time() (time.Time, bool) {
 
 // Ordinal squeezes v into 64 bits. When ordered is true, ordinals of a
 // record's versions compare as the versions do (whole numbers below 2^63,
-// times from 1970 to 2262); else they can only be compared for equality, and
-// two different versions share one with the odds of a 64-bit hash.
+// times from 1970 to 2262); else they can only be compared for equality of their
+// [Version.Mark], and two different ones share one with the odds of a 64-bit hash.
 func (v Version) Ordinal() (n uint64, ordered bool) {
 	if t, ok := v.Time(); ok && t.Year() >= 1970 && t.Year() < 2262 {
 		return uint64(t.UnixNano()), true
@@ -102,7 +132,7 @@ func (v Version) Ordinal() (n uint64, ordered bool) {
 		}
 	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(v))
+	_, _ = h.Write([]byte(v.Mark()))
 	var b [8]byte
 	return binary.BigEndian.Uint64(h.Sum(b[:0])), false
 }

@@ -28,18 +28,23 @@ func ordinal(v event.Version) uint64 {
 	return n
 }
 
-// join returns what was seen by s and, later in the stream, by t. The newest
-// version wins (promise 7); versions without an order go by the stream's.
+// join returns what was seen by s and t, in whatever order they come. The newest
+// version wins (promise 7); of versions without an order it is the one that was
+// observed last.
 func (s state) join(t state) state {
 	out := s
 	out.deleted = max(s.deleted, t.deleted)
-	switch {
-	case t.observed == 0:
-	case s.observed == 0, unordered(s.version), unordered(t.version),
-		t.version > s.version, t.version == s.version && t.observed > s.observed:
+	if t.observed != 0 && (s.observed == 0 || t.newer(s)) {
 		out.version, out.observed = t.version, t.observed
 	}
 	return out
+}
+
+func (s state) newer(t state) bool {
+	if unordered(s.version) || unordered(t.version) {
+		return s.observed > t.observed || s.observed == t.observed && s.version > t.version
+	}
+	return s.version > t.version || s.version == t.version && s.observed > t.observed
 }
 
 // A block is a part of the ledger as it is stored: big-endian numbers, a

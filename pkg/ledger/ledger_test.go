@@ -98,6 +98,11 @@ func TestLookupComparesWithTheNewest(t *testing.T) {
 		e.Version = text(s)
 		return e
 	}
+	state := func(s string, at time.Duration) event.Event {
+		e := live("r", 1, at)
+		e.Version = event.SeenVersion(e.ObservedAt, []byte(s))
+		return e
+	}
 	other := live("r", 5, 0)
 	other.Resource = "refund"
 	tenant := live("r", 5, 0)
@@ -107,29 +112,32 @@ func TestLookupComparesWithTheNewest(t *testing.T) {
 		listed event.Version
 		want   ledger.Verdict
 	}{
-		"never seen":                           {nil, number(1), ledger.Missed},
-		"seen of another resource":             {[]event.Event{other}, number(5), ledger.Missed},
-		"seen in another account":              {[]event.Event{tenant}, number(5), ledger.Missed},
-		"seen":                                 {[]event.Event{live("r", 5, 0)}, number(5), ledger.Matched},
-		"version zero":                         {[]event.Event{live("r", 0, 0)}, number(0), ledger.Matched},
-		"seen older":                           {[]event.Event{live("r", 5, 0)}, number(6), ledger.Stale},
-		"seen newer":                           {[]event.Event{live("r", 5, 0)}, number(4), ledger.Ahead},
-		"newer, then older":                    {[]event.Event{live("r", 5, 0), live("r", 4, 1)}, number(5), ledger.Matched},
-		"by number, not by text":               {[]event.Event{live("r", 10, 0), live("r", 9, 1)}, number(10), ledger.Matched},
-		"deleted":                              {[]event.Event{live("r", 5, 0), gone("r", 1)}, number(5), ledger.Stale},
-		"deleted, then seen earlier":           {[]event.Event{gone("r", 1), live("r", 5, 0)}, number(5), ledger.Stale},
-		"deleted, then back":                   {[]event.Event{gone("r", 1), live("r", 5, 2)}, number(5), ledger.Matched},
-		"only ever seen deleted":               {[]event.Event{gone("r", 1)}, number(5), ledger.Missed},
-		"the same version observed again":      {[]event.Event{live("r", 5, 0), gone("r", 1), live("r", 5, 2)}, number(5), ledger.Matched},
-		"text versions that match":             {[]event.Event{etag("x", 0), etag("a", 1)}, text("a"), ledger.Matched},
-		"text versions that don't":             {[]event.Event{etag("x", 0), etag("a", 1)}, text("x"), ledger.Stale},
-		"text versions go by the stream":       {[]event.Event{etag("x", 1), etag("a", 0)}, text("a"), ledger.Matched},
-		"times match to the nanosecond":        {[]event.Event{etag("2026-01-02T03:04:05.000000001Z", 0)}, text("2026-01-02T03:04:05.000000001Z"), ledger.Matched},
-		"times differ by a nanosecond":         {[]event.Event{etag("2026-01-02T03:04:05.000000001Z", 0)}, text("2026-01-02T03:04:05.000000002Z"), ledger.Stale},
-		"times are the same in any zone":       {[]event.Event{etag("2026-01-02T03:04:05Z", 0)}, text("2026-01-02T04:04:05+01:00"), ledger.Matched},
-		"a fraction is compared for equality":  {[]event.Event{etag("1.5", 0)}, text("1.50"), ledger.Matched},
-		"a number beyond 63 bits is as well":   {[]event.Event{etag("18446744073709551616", 0)}, text("18446744073709551617"), ledger.Stale},
-		"observed before 1970 by a dead clock": {[]event.Event{live("r", 5, -60*365*24*time.Hour)}, number(5), ledger.Matched},
+		"never seen":                              {nil, number(1), ledger.Missed},
+		"seen of another resource":                {[]event.Event{other}, number(5), ledger.Missed},
+		"seen in another account":                 {[]event.Event{tenant}, number(5), ledger.Missed},
+		"seen":                                    {[]event.Event{live("r", 5, 0)}, number(5), ledger.Matched},
+		"version zero":                            {[]event.Event{live("r", 0, 0)}, number(0), ledger.Matched},
+		"seen older":                              {[]event.Event{live("r", 5, 0)}, number(6), ledger.Stale},
+		"seen newer":                              {[]event.Event{live("r", 5, 0)}, number(4), ledger.Ahead},
+		"newer, then older":                       {[]event.Event{live("r", 5, 0), live("r", 4, 1)}, number(5), ledger.Matched},
+		"by number, not by text":                  {[]event.Event{live("r", 10, 0), live("r", 9, 1)}, number(10), ledger.Matched},
+		"deleted":                                 {[]event.Event{live("r", 5, 0), gone("r", 1)}, number(5), ledger.Stale},
+		"deleted, then seen earlier":              {[]event.Event{gone("r", 1), live("r", 5, 0)}, number(5), ledger.Stale},
+		"deleted, then back":                      {[]event.Event{gone("r", 1), live("r", 5, 2)}, number(5), ledger.Matched},
+		"only ever seen deleted":                  {[]event.Event{gone("r", 1)}, number(5), ledger.Missed},
+		"the same version observed again":         {[]event.Event{live("r", 5, 0), gone("r", 1), live("r", 5, 2)}, number(5), ledger.Matched},
+		"text versions that match":                {[]event.Event{etag("x", 0), etag("a", 1)}, text("a"), ledger.Matched},
+		"text versions that don't":                {[]event.Event{etag("x", 0), etag("a", 1)}, text("x"), ledger.Stale},
+		"text versions go by when they were seen": {[]event.Event{etag("x", 1), etag("a", 0)}, text("x"), ledger.Matched},
+		"a state that was seen":                   {[]event.Event{state("x", 0)}, event.SeenVersion(noon.Add(9), []byte("x")), ledger.Matched},
+		"a state that was not":                    {[]event.Event{state("x", 0)}, event.SeenVersion(noon.Add(9), []byte("y")), ledger.Stale},
+		"of states the one seen last":             {[]event.Event{state("x", 1), state("y", 0)}, event.SeenVersion(noon.Add(9), []byte("x")), ledger.Matched},
+		"times match to the nanosecond":           {[]event.Event{etag("2026-01-02T03:04:05.000000001Z", 0)}, text("2026-01-02T03:04:05.000000001Z"), ledger.Matched},
+		"times differ by a nanosecond":            {[]event.Event{etag("2026-01-02T03:04:05.000000001Z", 0)}, text("2026-01-02T03:04:05.000000002Z"), ledger.Stale},
+		"times are the same in any zone":          {[]event.Event{etag("2026-01-02T03:04:05Z", 0)}, text("2026-01-02T04:04:05+01:00"), ledger.Matched},
+		"a fraction is compared for equality":     {[]event.Event{etag("1.5", 0)}, text("1.50"), ledger.Matched},
+		"a number beyond 63 bits is as well":      {[]event.Event{etag("18446744073709551616", 0)}, text("18446744073709551617"), ledger.Stale},
+		"observed before 1970 by a dead clock":    {[]event.Event{live("r", 5, -60*365*24*time.Hour)}, number(5), ledger.Matched},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
