@@ -161,6 +161,22 @@ func (e Expr) Eval(s Scope) (string, error) {
 	return e.eval(s, func(v string) string { return v })
 }
 
+// JSON returns the expression's value as JSON: that of a bare reference into a
+// document as it is spelled there, and every other as a string. Its errors are
+// those of [Expr.Eval].
+func (e Expr) JSON(s Scope) (jsontext.Value, error) {
+	text, err := e.Eval(s)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.parts) == 1 && !strings.ContainsAny(e.text, "{}") {
+		if doc, ok := s.Docs[e.parts[0].root]; ok {
+			return e.parts[0].path.One(doc)
+		}
+	}
+	return jsontext.AppendQuote(nil, text)
+}
+
 // Build is Eval with every referenced value passed through escape first, such
 // as url.PathEscape. Literal text stays as it is.
 func (e Expr) Build(s Scope, escape func(string) string) (string, error) { return e.eval(s, escape) }
