@@ -30,6 +30,9 @@ type API struct {
 	// Reset after X-RateLimit-, RateLimit- and X-Rate-Limit-. From the preset, or
 	// none.
 	Limits []Limit `yaml:"limits"`
+	// Failures say how the API tells of failures in answers with the status of a
+	// success. From the preset; defaults to no more than the errors of GraphQL.
+	Failures Failures `yaml:"failures"`
 	// CacheSize bounds the answers that are kept in memory, to ask only whether
 	// they have changed. 0B keeps none. Defaults to 8MiB.
 	CacheSize config.Bytes `yaml:"cache_size"`

@@ -121,8 +121,9 @@ func (r RecordExpr) In(record []byte) (string, error) {
 }
 
 // Path is a path below the API's base URL with references in braces: {id},
-// {account}, {record.…} and {body.…} (of the trigger). Referenced values are
-// escaped, so they can't leave their place.
+// {account}, {record.…}, {body.…} (of the trigger) and, in those of related
+// records, {related.NAME.…}. Referenced values are escaped, so they can't leave
+// their place.
 type Path struct{ field.Expr }
 
 // Forms lists what DecodeNode takes, for the schema of files.
@@ -138,12 +139,15 @@ func (p *Path) DecodeNode(n config.Node) {
 	*p = e
 }
 
+// callRoots are what a request for a record may refer to.
+var callRoots = []string{"id", "account", "record", "body", "related"}
+
 // ParsePath reads a path template.
 func ParsePath(text string) (Path, error) {
 	if !strings.HasPrefix(text, "/") {
 		return Path{}, errors.New("it must begin with a slash")
 	}
-	e, err := field.ParseTemplate(text, "id", "account", "record", "body")
+	e, err := field.ParseTemplate(text, callRoots...)
 	return Path{e}, err
 }
 

@@ -49,6 +49,8 @@ type PresetAPI struct {
 	TokenHeader string `yaml:"token_header"`
 	// Limits is the default of the source's limits.
 	Limits []Limit `yaml:"limits"`
+	// Failures is the default of the source's failures.
+	Failures Failures `yaml:"failures"`
 }
 
 // SignsURL reports whether the provider signs the address that it calls, so that
@@ -75,13 +77,15 @@ func (p *Preset) fill(s *Source) {
 		s.Request.MaxBody = p.Request.MaxBody
 	}
 	s.Request.Encodings, s.Request.Signed = p.Request.Encodings, p.Request.Signed
-	s.API.Base, s.API.Limits = p.API.Base, p.API.Limits
+	s.API.Base, s.API.Limits, s.API.Failures = p.API.Base, p.API.Limits, p.API.Failures
+	s.API.Failures.Classes = maps.Clone(s.API.Failures.Classes)
 	s.Resources = Resources{}
 	for name, r := range p.Resources {
 		if r.Reconcile != nil { // what a source lays over it must not reach the preset
 			own := *r.Reconcile
 			r.Reconcile = &own
 		}
+		r.Related, r.Gone = maps.Clone(r.Related), maps.Clone(r.Gone)
 		s.Resources[name] = r
 	}
 }

@@ -107,11 +107,7 @@ func (r *Reconcile) Validate(c *config.Check) {
 // its order, or an error when the array is not there. Some APIs write null for
 // an empty one.
 func (r *Reconcile) Records(answer []byte) ([][]byte, error) {
-	list, err := r.items.One(answer)
-	if err != nil || list.Kind() == 'n' {
-		return nil, err
-	}
-	return field.Elements(list)
+	return recordsAt(r.items, answer)
 }
 
 // Order is how a list is sorted by the time of change.

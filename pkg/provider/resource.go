@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
@@ -17,18 +19,35 @@ type Resource struct {
 	// ID finds the record's id in a trigger. An expression with [] finds
 	// several: the trigger then gives one event for each. Required.
 	ID TriggerExpr `yaml:"id"`
-	// Get is the path that returns one record, such as /orders/{id}. Required.
-	Get Path `yaml:"get"`
+	// Get asks for one record: a path such as /orders/{id}, or {graphql: …}.
+	// Required.
+	Get Get `yaml:"get"`
 	// Record is where the record is in the answer to Get, as a path such as
-	// data. Defaults to the whole answer.
+	// data. Defaults to the whole answer. Where GraphQL has null there, the record
+	// is gone.
 	Record string `yaml:"record"`
+	// Gone tells records that the source shows although they are gone, such as
+	// {record.deleted: "true"}: each of the expressions has that text. They become
+	// tombstones, as records do that are answered with 404 or 410. Defaults to
+	// none.
+	Gone map[string]string `yaml:"gone"`
 	// RecordID finds the id in a record. Defaults to record.id.
 	RecordID RecordExpr `yaml:"record_id"`
 	// Related are further records that complete this one, by name.
 	Related map[string]Related `yaml:"related"`
-	// Version finds what orders a record's versions: a number or a time that
-	// grows with each change. Required.
-	Version RecordExpr `yaml:"version"`
+	// Select are the parts of a record that events have, such as [id, customer.email,
+	// lines[].sku]. Everything else, such as ID, Version and paths, looks into the
+	// whole record. Defaults to all of it.
+	Select Selection `yaml:"select"`
+	// Version says what orders a record's versions, such as record.updated_at.
+	// Required.
+	Version Version `yaml:"version"`
+	// Expect finds the version that the trigger says there is, such as
+	// body.order.updated_at. A record that is older is asked for again after a
+	// while; one that stays older is passed on marked as stale. Numbers are
+	// compared with times as Unix seconds or milliseconds. Defaults to taking what
+	// is shown.
+	Expect TriggerExpr `yaml:"expect"`
 	// Coalesce delays each request for a record by so long, that further triggers
 	// of the same record come together in it: for systems that send several
 	// within a moment. Each trigger waits in one of the enricher's workers
@@ -39,32 +58,15 @@ type Resource struct {
 
 	unknown bool // named in a list, but the preset has no such resource
 	record  field.Path
+	gone    []sign
+	// needs are the related records that another one's request refers to.
+	needs map[string][]string
 }
 
-// Related is one further record.
-type Related struct {
-	// Get is its path, such as /customers/{record.customer_id}. Required.
-	Get Path `yaml:"get"`
-	// Optional says that it may be absent: a 404, or no value for a reference
-	// of its path, then gives null. Otherwise that is an error. Defaults to
-	// false.
-	Optional bool `yaml:"optional"`
-	// Cache is how old an answer may be that is used again, for records that
-	// change rarely and are asked for often. Defaults to 0s: each is asked for
-	// after its trigger was received.
-	Cache time.Duration `yaml:"cache"`
-}
-
-// Forms lists what DecodeNode takes, for the schema of files.
-func (Related) Forms() []any { return []any{"", Related{}} }
-
-// DecodeNode reads the short form, a path, and the long one.
-func (r *Related) DecodeNode(n config.Node) {
-	if n.Kind() == config.Scalar {
-		n.Decode(&r.Get)
-		return
-	}
-	n.Decode(r)
+// sign is one entry of [Resource].Gone.
+type sign struct {
+	expr field.Expr
+	want string
 }
 
 // Validate reports every fault of the resource.
@@ -75,18 +77,15 @@ func (r *Resource) Validate(c *config.Check) {
 	if len(r.ID) == 0 {
 		c.Missing("id", "where the record's id is in a trigger, such as body.order.id")
 	}
-	if r.ID.Uses("header") || r.ID.Uses("form") {
-		c.Fault("id", "", "an expression over body: a request's headers and form are not kept with its trigger")
-	}
-	if r.ID.Uses("item") {
-		c.Fault("id", "", "an expression over body, which is one event where requests are split")
-	}
+	r.validateTrigger(c, "id", r.ID)
+	r.validateTrigger(c, "expect", r.Expect)
 	if r.Get.IsZero() {
 		c.Missing("get", "the path of one record, such as /orders/{id}")
 	}
-	if r.Version.IsZero() {
-		c.Missing("version", "what orders a record's versions, such as record.updated_at")
+	if r.Get.uses("record") || r.Get.uses("related") {
+		c.Fault("get", "", "references to id, account and body: the record is not there yet")
 	}
+	r.validateVersion(c)
 	if r.RecordID.IsZero() {
 		r.RecordID = defaultRecordID
 	}
@@ -97,13 +96,35 @@ func (r *Resource) Validate(c *config.Check) {
 	if r.Coalesce < 0 || r.Coalesce > 10*time.Second {
 		c.Fault("coalesce", "", "0s to 10s")
 	}
-	for name, rel := range r.Related {
-		if rel.Get.IsZero() {
-			c.Missing("related."+name, "a path such as /customers/{record.customer_id}")
+	r.gone = nil
+	for _, key := range slices.Sorted(maps.Keys(r.Gone)) {
+		e, err := field.Parse(key, "record")
+		if err != nil {
+			c.Fault("gone."+key, "", "an expression such as record.deleted, and the text that it has")
 		}
-		if rel.Cache < 0 || rel.Cache > time.Hour {
-			c.Fault("related."+name+".cache", "", "0s to 1h")
-		}
+		r.gone = append(r.gone, sign{e, r.Gone[key]})
+	}
+	r.validateRelated(c)
+}
+
+// validateTrigger looks at an expression over a stored trigger.
+func (r *Resource) validateTrigger(c *config.Check, key string, e TriggerExpr) {
+	if e.Uses("header") || e.Uses("form") {
+		c.Fault(key, "", "an expression over body: a request's headers and form are not kept with its trigger")
+	}
+	if e.Uses("item") {
+		c.Fault(key, "", "an expression over body, which is one event where requests are split")
+	}
+}
+
+func (r *Resource) validateVersion(c *config.Check) {
+	switch {
+	case r.Version.IsZero():
+		c.Missing("version", "what orders a record's versions, such as record.updated_at")
+	case r.Reconcile != nil && !r.Version.ofRecord():
+		c.Fault("version", "", "an expression over the record, or hash: lists, which reconcile compares, have nothing else")
+	case len(r.Expect) > 0 && !r.Version.ordered():
+		c.Fault("expect", "", "nothing here beside version: "+r.Version.text+", which doesn't tell what is older")
 	}
 }
 
@@ -128,14 +149,22 @@ func (r Resource) Matches(typ string) bool {
 }
 
 // Extract returns the record inside an API's answer to Get, or
-// [field.ErrMissing].
-func (r Resource) Extract(answer []byte) ([]byte, error) { return r.record.One(answer) }
-
-// VersionOf returns a record's version.
-func (r Resource) VersionOf(record []byte) (event.Version, error) {
-	text, err := r.Version.In(record)
-	if err != nil {
-		return "", err
+// [field.ErrMissing]. It returns nil for one that the answer says is gone.
+func (r Resource) Extract(answer []byte) ([]byte, error) {
+	record, err := r.record.One(answer)
+	if err != nil || r.Get.GraphQL != nil && record.Kind() == 'n' || r.isGone(record) {
+		return nil, err
 	}
-	return event.ParseVersion(text)
+	return record, nil
+}
+
+// isGone reports whether a record has all signs of one that is gone.
+func (r Resource) isGone(record []byte) bool {
+	scope := field.Scope{Docs: map[string][]byte{"record": record}}
+	for _, s := range r.gone {
+		if text, err := s.expr.Eval(scope); err != nil || text != s.want {
+			return false
+		}
+	}
+	return len(r.gone) > 0
 }

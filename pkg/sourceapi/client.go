@@ -93,6 +93,9 @@ type Request struct {
 	Query url.Values
 	// Body is the JSON of a POST, such as a GraphQL query.
 	Body []byte
+	// GraphQL says that Body is a query, whose answer may have errors: they are
+	// taken for failures, see [provider.Failures].
+	GraphQL bool
 	// Account is in whose name the request is made. Defaults to the source's own.
 	Account string
 	// MaxAge is how old the answer may be, counted from when its request began:

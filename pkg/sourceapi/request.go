@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/provider"
 )
 
 // fly makes a call's request when more calls have had time to join it.
@@ -110,15 +111,21 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 	case resp.StatusCode == http.StatusNotModified && known != nil:
 		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		v, err = c.judge(resp.StatusCode, resp.Header)
+		v, err = c.refusal(ctx, call, resp)
 		return ans, used, v, err
 	default:
 		if ans.Body, v, err = c.body(ctx, resp); err != nil {
 			return ans, used, v, err
 		}
 		ans.ReceivedAt = c.now()
+		if v, err = c.failure(call, ans.Body); err != nil {
+			return ans, used, v, err
+		}
 	}
 	v = verdict{kind: alive}
+	if wait := provider.CostWait(ans.Body); call.GraphQL && wait > 0 {
+		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
+	}
 	if wait, last := c.limits.used(resp.Header, c.now()); last && wait > 0 {
 		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
 	}

@@ -141,7 +141,7 @@ func (s *Service) Healthy(ctx context.Context) error {
 
 func newSource(name string, cfg Config, deps Deps, api sourceapi.Deps) (*source, error) {
 	src := cfg.Sources[name]
-	s := &source{name: name, cfg: src}
+	s := &source{name: name, cfg: src, attempts: cfg.MaxAttempts}
 	if len(src.Resources) == 0 {
 		return s, nil // there is nothing to get
 	}

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"net/http"
+	"time"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
@@ -17,45 +14,138 @@ import (
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 )
 
-// enrich gets one record with what belongs to it and publishes the event, or
-// a tombstone when the source no longer has the record.
-func (s *source) enrich(ctx context.Context, res provider.Resource, t trigger, ev event.Event, msgID string) error {
-	scope := t.scope(ev.RecordID, nil)
-	path, err := res.Get.Fill(scope)
-	if err != nil {
-		return fault.Permanent(fmt.Errorf("path: %w", err))
-	}
-	ans, err := s.api.Do(ctx, sourceapi.Request{Path: path, Account: t.Account, Gather: res.Coalesce})
-	// The record was so when the request began, or later: never claim that it
-	// was seen later than it may have been.
-	ev.ObservedAt = ans.RequestedAt
-	body := event.Body{Trigger: t.value}
-	switch {
-	case errors.Is(err, sourceapi.ErrNotFound):
-		ev.Deleted, body.Deleted = true, true
-		return s.publish(ctx, ev, msgID, body)
-	case err != nil:
-		return err
-	}
-	if body.Record, err = recordIn(res, ev.RecordID, ans.Body); err != nil {
-		return err
-	}
-	if ev.Version, err = res.VersionOf(body.Record); err != nil {
-		return fault.Permanent(fmt.Errorf("version: %w", err))
-	}
-	scope.Docs["record"] = body.Record
-	if body.Related, err = s.related(ctx, res, t.Account, scope); err != nil {
-		return err
-	}
-	return s.publish(ctx, ev, msgID, body)
+// job is one record that a trigger names.
+type job struct {
+	trigger
+	res   provider.Resource
+	event event.Event // what is to be published
+	msgID string
+	// believe says that what the source shows is taken, however old it is.
+	believe bool
 }
 
-// recordIn returns the record in an answer. An answer about another record, or
-// without one, is a cache's or a proxy's mistake: it may pass.
+// enrich gets one record with what belongs to it and publishes the event, or
+// a tombstone when the source no longer has the record.
+func (s *source) enrich(ctx context.Context, j job) error {
+	scope := j.scope(j.event.RecordID, nil)
+	seen, err := s.look(ctx, j, scope)
+	if err != nil {
+		return err
+	}
+	// The record was so when the request began, or later: never claim that it
+	// was seen later than it may have been.
+	j.event.ObservedAt, j.event.Version = seen.at, seen.version
+	body := event.Body{Trigger: j.value, Record: seen.record, Stale: seen.stale}
+	if seen.record == nil {
+		j.event.Deleted, body.Deleted = true, true
+		return s.publish(ctx, j.event, j.msgID, body)
+	}
+	scope.Docs["record"] = seen.record
+	if err := s.complete(ctx, j.res, j.Account, scope, &body); err != nil {
+		return err
+	}
+	return s.publish(ctx, j.event, j.msgID, body)
+}
+
+// sight is what the source showed of a record.
+type sight struct {
+	record  []byte // nil if it is gone
+	version event.Version
+	at      time.Time
+	stale   bool // it is older than the trigger said
+}
+
+// soon is when a record that is older than its trigger says is asked for again
+// while the trigger is in hand. A source that shows its own change late mostly
+// does so by less than a second. Later tries are further deliveries, and count
+// as attempts, but whether they come to an end is not for the source to say: see
+// [source.believes].
+var soon = [...]time.Duration{250 * time.Millisecond, time.Second}
+
+// errEarly is of a trigger that came before its change can be seen.
+var errEarly = errors.New("the source shows an older record than the trigger speaks of")
+
+// look asks for a record until it is no older than the trigger says.
+func (s *source) look(ctx context.Context, j job, scope field.Scope) (sight, error) {
+	expected, err := j.res.Expected(scope)
+	if err != nil {
+		return sight{}, fault.Permanent(err)
+	}
+	ask, err := j.res.Get.Ask(scope)
+	if err != nil {
+		return sight{}, fault.Permanent(fmt.Errorf("path: %w", err))
+	}
+	r := request(ask, j.Account)
+	r.Gather = j.res.Coalesce
+	for _, wait := range soon {
+		seen, err := s.lookOnce(ctx, j, r, expected)
+		// What isn't there may be what isn't there yet. That it is gone is
+		// believed after these tries.
+		if err != nil || expected == "" || !seen.stale && seen.record != nil {
+			return seen, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return sight{}, fmt.Errorf("%w: %w", errEarly, ctx.Err())
+		}
+		r.Gather = 0
+	}
+	seen, err := s.lookOnce(ctx, j, r, expected)
+	if err == nil && seen.stale && !j.believe {
+		return sight{}, fault.RetryAfter(errEarly, laterMin<<min(j.attempt-1, 3))
+	}
+	return seen, err
+}
+
+// laterMin grows with the attempts at a trigger.
+const laterMin = 5 * time.Second
+
+// lookOnce asks for a record. The request begins after the call, so that no answer
+// to an earlier one is taken for it.
+func (s *source) lookOnce(ctx context.Context, j job, r sourceapi.Request, expected event.Version) (sight, error) {
+	ans, err := s.api.Do(ctx, r)
+	seen := sight{at: ans.RequestedAt}
+	if errors.Is(err, sourceapi.ErrNotFound) {
+		return seen, nil
+	}
+	if err != nil {
+		return sight{}, err
+	}
+	if seen.record, err = recordIn(j.res, j.event.RecordID, ans.Body); err != nil || seen.record == nil {
+		return seen, err
+	}
+	seen.version, err = j.res.VersionOf(provider.Sight{
+		Record: seen.record, At: seen.at, Header: ans.Header, Event: j.Time,
+	})
+	if err != nil {
+		return sight{}, fault.Permanent(fmt.Errorf("version: %w", err))
+	}
+	if seen.stale, err = provider.Behind(seen.version, expected); err != nil {
+		return sight{}, fault.Permanent(err)
+	}
+	return seen, nil
+}
+
+// request is what to send for an ask.
+func request(ask provider.Ask, account string) sourceapi.Request {
+	r := sourceapi.Request{Path: ask.Path, Account: account}
+	if ask.Body != nil {
+		r.Method, r.Body, r.GraphQL = http.MethodPost, ask.Body, true
+	}
+	return r
+}
+
+// recordIn returns the record in an answer, or nil if the answer says that it is
+// gone. An answer about another record, or without one, is a cache's or a proxy's
+// mistake: it may pass.
 func recordIn(res provider.Resource, id string, answer []byte) ([]byte, error) {
 	record, err := res.Extract(answer)
 	if err != nil {
 		return nil, fmt.Errorf("record in the answer: %w", err)
+	}
+	if record == nil {
+		return nil, nil
 	}
 	own, err := res.RecordID.In(record)
 	if err != nil {
@@ -65,48 +155,4 @@ func recordIn(res provider.Resource, id string, answer []byte) ([]byte, error) {
 		return nil, errors.New("answer is about another record")
 	}
 	return record, nil
-}
-
-// related gets a record's related records side by side; the client bounds how
-// many requests are in flight.
-func (s *source) related(
-	ctx context.Context, res provider.Resource, account string, scope field.Scope,
-) (map[string]jsontext.Value, error) {
-	names := slices.Sorted(maps.Keys(res.Related))
-	values, errs := make([]jsontext.Value, len(names)), make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Go(func() {
-			values[i], errs[i] = s.relatedOne(ctx, res.Related[name], account, scope)
-			if errs[i] != nil {
-				errs[i] = fmt.Errorf("related %s: %w", name, errs[i])
-			}
-		})
-	}
-	wg.Wait()
-	if err := combine(errs); err != nil {
-		return nil, err
-	}
-	all := make(map[string]jsontext.Value, len(names))
-	for i, name := range names {
-		all[name] = values[i]
-	}
-	return all, nil
-}
-
-// relatedOne returns nil, which is written as null, for an optional record
-// that is not there.
-func (s *source) relatedOne(ctx context.Context, rel provider.Related, account string, scope field.Scope) (jsontext.Value, error) {
-	path, err := rel.Get.Fill(scope)
-	if err != nil {
-		if rel.Optional && errors.Is(err, field.ErrMissing) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("path: %w", err) // the record may have the reference at the next attempt
-	}
-	ans, err := s.api.Do(ctx, sourceapi.Request{Path: path, Account: account, MaxAge: rel.Cache})
-	if rel.Optional && errors.Is(err, sourceapi.ErrNotFound) {
-		return nil, nil
-	}
-	return ans.Body, err
 }

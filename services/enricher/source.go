@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
@@ -32,6 +33,7 @@ type source struct {
 	api       *sourceapi.Client // nil when the source has no resources
 	publisher *publish.Publisher
 	outage    outage
+	attempts  int // after how many a trigger is given up
 }
 
 func (s *source) close() {
@@ -46,6 +48,9 @@ type trigger struct {
 	msgID string
 	raw   []byte
 	value jsontext.Value // raw as it stands in an enriched event
+
+	attempt  int
+	storedAt time.Time
 }
 
 // scope is what the paths of a resource may refer to. A trigger that carries
@@ -86,12 +91,12 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 	group.SetLimit(s.cfg.API.Concurrency)
 	for i, id := range ids {
 		group.Go(func() error {
-			ev, msgID := t.Event, t.msgID
+			j := job{trigger: t, res: res, event: t.Event, msgID: t.msgID, believe: s.believes(t)}
 			if len(ids) > 1 {
-				ev.ID, msgID = ev.ID+"#"+id, msgID+":"+event.Escape(id)
+				j.event.ID, j.msgID = t.ID+"#"+id, t.msgID+":"+event.Escape(id)
 			}
-			ev.Resource, ev.RecordID = name, id
-			if err := s.enrich(ctx, res, t, ev, msgID); err != nil {
+			j.event.Resource, j.event.RecordID = name, id
+			if err := s.enrich(ctx, j); err != nil {
 				errs[i] = fmt.Errorf("%s %s: %w", name, id, err)
 			}
 			return nil // each record is worked on, whatever becomes of the others
@@ -101,12 +106,24 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 	return s.outage.after(ctx, m.StoredAt, combine(errs))
 }
 
+// patience is how long after a trigger was stored its source may show an older
+// record than it speaks of.
+const patience = time.Minute
+
+// believes reports whether what the source shows is taken, however old it is: it
+// had its time, or this is the last attempt. An event with an old record that says
+// so is of more use than a dead letter: it overwrites nothing newer (promise 7),
+// and what the source shows later is found when it is reconciled (promise 6).
+func (s *source) believes(t trigger) bool {
+	return t.attempt >= s.attempts || time.Since(t.storedAt) > patience
+}
+
 func (s *source) read(m consume.Message) (trigger, error) {
 	e, err := event.FromHeader(m.Header)
 	if err != nil {
 		return trigger{}, err
 	}
-	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data}
+	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data, attempt: m.Attempt, storedAt: m.StoredAt}
 	if t.msgID == "" {
 		return trigger{}, fmt.Errorf("header %s: missing", jetstream.MsgIDHeader)
 	}
@@ -129,9 +146,8 @@ func (s *source) passOn(ctx context.Context, m consume.Message, t trigger) error
 		return fault.Permanent(fmt.Errorf("trigger with a record: %s %s: %w", t.Resource, t.RecordID, err))
 	}
 	body := event.Body{Record: t.raw}
-	if res, ok := s.cfg.Resources[t.Resource]; ok && len(res.Related) > 0 {
-		var err error
-		body.Related, err = s.related(ctx, res, t.Account, t.scope(t.RecordID, t.raw))
+	if res, ok := s.cfg.Resources[t.Resource]; ok {
+		err := s.complete(ctx, res, t.Account, t.scope(t.RecordID, t.raw), &body)
 		if err = s.outage.after(ctx, m.StoredAt, err); err != nil {
 			return fmt.Errorf("%s %s: %w", t.Resource, t.RecordID, err)
 		}

@@ -54,7 +54,7 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	fresh := 0
 	tally := map[ledger.Verdict]int64{}
 	for i, body := range p.records {
-		rec, err := c.read(body)
+		rec, err := c.read(body, p.requestedAt)
 		if err != nil {
 			return fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
 		}
@@ -109,13 +109,13 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	return nil
 }
 
-func (c *comparison) read(body []byte) (record, error) {
+func (c *comparison) read(body []byte, at time.Time) (record, error) {
 	rec := record{body: body}
 	var err error
 	if rec.id, err = c.cfg.Resource.RecordID.In(body); err != nil {
 		return record{}, err
 	}
-	if rec.version, err = c.cfg.Resource.VersionOf(body); err != nil {
+	if rec.version, err = c.cfg.Resource.VersionOf(provider.Sight{Record: body, At: at}); err != nil {
 		return record{}, fmt.Errorf("%s: %w", rec.id, err)
 	}
 	if c.list.Time.IsZero() {
@@ -162,7 +162,7 @@ func (c *comparison) older(rec record) bool {
 }
 
 func (c *comparison) repeated(rec record) bool {
-	key := rec.id + "\x00" + string(rec.version)
+	key := rec.id + "\x00" + rec.version.Mark()
 	_, onLast := c.last[key]
 	_, onThis := c.this[key]
 	c.this[key] = struct{}{}
@@ -196,7 +196,7 @@ func (c *comparison) repair(ctx context.Context, gaps []record, observedAt time.
 func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Time) *nats.Msg {
 	k := c.cfg.Key
 	e := event.Event{
-		ID:     "reconcile:" + k.Resource + ":" + rec.id + ":" + string(rec.version),
+		ID:     "reconcile:" + k.Resource + ":" + rec.id + ":" + rec.version.Mark(),
 		Source: k.Source, Account: k.Account, Type: k.Resource + ".reconciled", Origin: event.Reconcile,
 		ContentType: "application/json", Time: rec.changed, ReceivedAt: c.deps.Now(),
 		Resource: k.Resource, RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,

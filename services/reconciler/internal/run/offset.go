@@ -26,7 +26,7 @@ func overlap(n int) int { return min(maxTail, n/2) }
 // mark recognises a record in a version.
 func (r record) mark() uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(r.id + "\x00" + string(r.version)))
+	_, _ = h.Write([]byte(r.id + "\x00" + r.version.Mark()))
 	return h.Sum64()
 }
 
@@ -36,7 +36,7 @@ func (c *comparison) follows(p page) (bool, error) {
 		return true, nil
 	}
 	for i, body := range p.records {
-		rec, err := c.read(body)
+		rec, err := c.read(body, p.requestedAt)
 		if err != nil {
 			return false, fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
 		}

@@ -1,0 +1,190 @@
+package enricher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
+)
+
+// link is one related record.
+type link struct {
+	done      chan struct{} // closed when the rest is set
+	value     jsontext.Value
+	truncated bool
+	err       error
+}
+
+// errUnasked is of a related record that wasn't asked for because another one, to
+// which its request refers, failed.
+var errUnasked = errors.New("not asked for")
+
+// complete gets what belongs to the record in body, and puts each of it where it
+// is to stand. The scope has the record.
+func (s *source) complete(ctx context.Context, res provider.Resource, account string, scope field.Scope, body *event.Body) error {
+	names := slices.Sorted(maps.Keys(res.Related))
+	links, err := s.related(ctx, res, account, scope)
+	if err != nil {
+		return err
+	}
+	record := res.Select.In(body.Record)
+	body.Related = make(map[string]jsontext.Value, len(names))
+	for _, name := range names {
+		l := links[name]
+		if l.truncated {
+			body.Truncated = append(body.Truncated, name)
+		}
+		var merged bool
+		if record, merged = res.Related[name].Merge.Into(record, l.value); !merged {
+			body.Related[name] = l.value
+		}
+	}
+	body.Record = record
+	return nil
+}
+
+// related gets a record's related records side by side, and those that refer to
+// others after these; the client bounds how many requests are in flight.
+func (s *source) related(ctx context.Context, res provider.Resource, account string, scope field.Scope) (map[string]*link, error) {
+	links := make(map[string]*link, len(res.Related))
+	for name := range res.Related {
+		links[name] = &link{done: make(chan struct{})}
+	}
+	var wg sync.WaitGroup
+	for name, l := range links {
+		wg.Go(func() {
+			defer close(l.done)
+			scope, err := withNeeds(scope, links, res.Needs(name)) // of which there is no cycle
+			if err != nil {
+				l.err = err
+				return
+			}
+			if l.value, l.truncated, err = s.relatedOne(ctx, res.Related[name], account, scope); err != nil {
+				l.err = fmt.Errorf("related %s: %w", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(links)) {
+		if err := links[name].err; err != nil && !errors.Is(err, errUnasked) {
+			errs = append(errs, err)
+		}
+	}
+	return links, combine(errs)
+}
+
+// withNeeds waits for the related records that a request refers to, and returns
+// the scope with them.
+func withNeeds(scope field.Scope, links map[string]*link, needs []string) (field.Scope, error) {
+	if len(needs) == 0 {
+		return scope, nil
+	}
+	doc := []byte{'{'}
+	for i, need := range needs {
+		l := links[need]
+		<-l.done
+		if l.err != nil {
+			return field.Scope{}, errUnasked
+		}
+		if i > 0 {
+			doc = append(doc, ',')
+		}
+		doc, _ = jsontext.AppendQuote(doc, need)
+		doc = append(doc, ':')
+		if l.value == nil {
+			doc = append(doc, "null"...)
+		}
+		doc = append(doc, l.value...)
+	}
+	scope.Docs = maps.Clone(scope.Docs)
+	scope.Docs["related"] = append(doc, '}')
+	return scope, nil
+}
+
+// relatedOne returns nil, which is written as null, for an optional record
+// that is not there.
+func (s *source) relatedOne(
+	ctx context.Context, rel provider.Related, account string, scope field.Scope,
+) (value jsontext.Value, truncated bool, err error) {
+	var ask provider.Ask
+	if rel.List != nil {
+		ask.Path, err = rel.List.Path.Fill(scope)
+	} else {
+		ask, err = rel.Get.Ask(scope)
+	}
+	if err != nil {
+		if rel.Optional && errors.Is(err, field.ErrMissing) {
+			return nil, false, nil
+		}
+		return nil, false, fmt.Errorf("path: %w", err) // the record may have the reference at the next attempt
+	}
+	r := request(ask, account)
+	r.MaxAge = rel.Cache
+	if rel.List != nil {
+		value, truncated, err = s.list(ctx, *rel.List, r)
+	} else {
+		var ans sourceapi.Answer
+		ans, err = s.api.Do(ctx, r)
+		value = ans.Body
+	}
+	switch {
+	case err == nil:
+		return value, truncated, nil
+	case rel.Optional && errors.Is(err, sourceapi.ErrNotFound):
+		return nil, false, nil
+	}
+	return nil, false, err
+}
+
+// maxListPages bounds the pages of one related list: some APIs have empty ones.
+const maxListPages = 200
+
+// list gets the pages of a related list, and returns the array of its records up
+// to the most that are to be taken.
+func (s *source) list(ctx context.Context, l provider.List, r sourceapi.Request) (all jsontext.Value, truncated bool, err error) {
+	all, r.Query = jsontext.Value{'['}, l.First()
+	seen, positions := 0, map[string]bool{}
+	for page := 1; ; page++ {
+		ans, err := s.api.Do(ctx, r)
+		if err != nil {
+			return nil, false, err
+		}
+		items, err := l.Records(ans.Body)
+		if err != nil {
+			return nil, false, fmt.Errorf("list in the answer: %w", err)
+		}
+		for _, item := range items {
+			if seen == l.Max {
+				return append(all, ']'), true, nil
+			}
+			if seen++; seen > 1 {
+				all = append(all, ',')
+			}
+			all = append(all, item...)
+		}
+		param, next, err := l.Following(ans.Body, len(items), seen)
+		switch {
+		case err != nil:
+			return nil, false, fmt.Errorf("next page: %w", err)
+		case next == "":
+			return append(all, ']'), false, nil
+		case page == maxListPages:
+			return append(all, ']'), true, nil
+		case positions[next]:
+			return nil, false, errors.New("next page: one that was listed already")
+		}
+		positions[next] = true
+		r.Query = maps.Clone(r.Query) // the last one's is still read
+		r.Query.Set(param, next)
+	}
+}
