@@ -57,7 +57,7 @@ func (in *inspection) enter(r *route, name string) *refusal {
 		in.route = r
 		return &refusal{
 			status: http.StatusServiceUnavailable, outcome: unavailable, text: "the account can't be served now",
-			reason: "account " + strconv.Quote(name) + ": " + err.Error(), retryAfter: retryUnavailable, seldom: &r.unserved,
+			reason: "account " + strconv.Quote(name) + ": " + err.Error(), retryAfter: retryUnavailable,
 		}
 	}
 	in.account, in.tenant = tenant.Name, tenant

@@ -48,8 +48,6 @@ type refusal struct {
 	value      string
 	check      string // the check that refused
 	step       string // of the signature, where that was it
-	// seldom is how often a refusal at the door is worth a line; nil is never.
-	seldom *seldom
 }
 
 // result is what became of a request.

@@ -56,9 +56,7 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 		}
 	}()
 	if no := in.inspect(doorChecks, nil); no != nil {
-		if no.seldom != nil && no.seldom.may(time.Now()) {
-			s.logRefusal(ctx, in, no, requestID)
-		}
+		s.logRefusal(ctx, in, no, requestID)
 		return refuse(no)
 	}
 	leave, no := s.room.enter(in.route, in.claims()) // promise 10
@@ -199,18 +197,4 @@ func storeRefusal(err error) *refusal {
 		status: http.StatusServiceUnavailable, outcome: unavailable, text: "events can't be stored now",
 		reason: err.Error(), retryAfter: retryUnavailable,
 	}
-}
-
-func (s *Service) logRefusal(ctx context.Context, in *inspection, no *refusal, requestID string) {
-	attrs := []slog.Attr{
-		slog.String("source", in.route.name), slog.String("account", in.account), slog.String("outcome", string(no.outcome)),
-		slog.String("check", no.check), slog.String("reason", no.reason), slog.String("request_id", requestID),
-	}
-	if no.step != "" {
-		attrs = append(attrs, slog.String("step", no.step))
-	}
-	if len(in.items) == 1 && in.items[0].event.ID != "" {
-		attrs = append(attrs, slog.String("event_id", in.items[0].event.ID))
-	}
-	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "webhook not taken", attrs...)
 }

@@ -15,7 +15,7 @@ import (
 const watchEvery = 2 * time.Second
 
 // keepUp starts what reads lists, certificates and secrets anew while the
-// service runs, waits until each was read once, and returns what ends them.
+// service runs, and what tells of refusals, waits until each was read once, and returns what ends them.
 func (s *Service) keepUp(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it serves on after the end of ctx
 	var all, first sync.WaitGroup
@@ -29,6 +29,7 @@ func (s *Service) keepUp(ctx context.Context) (stop func()) {
 	if s.tls != nil {
 		all.Go(func() { s.tls.keep(ctx, s.deps.Log) })
 	}
+	all.Go(func() { every(ctx, watchEvery, func() { s.logRefusals(ctx, false) }) })
 	first.Wait() // each is bounded
 	return func() {
 		cancel()

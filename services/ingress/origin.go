@@ -30,7 +30,6 @@ type origin struct {
 	source string
 	cfg    provider.Origin
 	listed atomic.Pointer[[]provider.Network] // the last good list; nil before the first
-	said   seldom
 }
 
 // newOrigin returns nil where any address is allowed.
@@ -78,7 +77,7 @@ func (in *inspection) checkOrigin() *refusal {
 
 func (in *inspection) refusedOrigin(status int, reason string) *refusal {
 	return &refusal{
-		status: status, outcome: refusedOrigin, text: "not taken from this address", reason: reason, seldom: &in.route.origin.said,
+		status: status, outcome: refusedOrigin, text: "not taken from this address", reason: reason,
 	}
 }
 

@@ -29,7 +29,7 @@ type route struct {
 	accounts  *account.Table // nil where the source has none
 	bodyNames bool           // a path without an account will do, since the body names it
 	limits    *limits        // nil where accounts have no rate
-	unserved  seldom         // how often accounts that can't be served are worth a line
+	refused   refused        // what was said of refusals
 	strayed   seldom         // how often events that don't match their schema are worth a line
 	origin    *origin        // nil where it may send from anywhere
 	taken     load           // of the service's room, which guards it

@@ -217,6 +217,7 @@ func (s *Service) Close() {
 	if s.seen != nil {
 		s.seen.Close()
 	}
+	s.logRefusals(context.Background(), true)
 }
 
 // Ready returns a channel that is closed once Run listens.
