@@ -54,11 +54,12 @@ var layers = []layer{
 	{"pkg/natstest", []string{"pkg/topology"}},
 	{"pkg/publish", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/consume", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
+	{"pkg/mapping", []string{"pkg/fault", "pkg/config", "pkg/event"}},
 	{"pkg/provider", []string{
-		"pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/mapping", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 	}},
 	{"pkg/pipeline", []string{
-		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/mapping", "pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/seal",
 	}},
 	{"pkg/sourceapi", []string{

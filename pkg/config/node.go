@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -86,6 +87,13 @@ func (n Node) Decode(into any) bool {
 
 // Fault reports that want, a phrase, was wanted here.
 func (n Node) Fault(want string) { n.d.fault(n, Fault{Found: n.found(), Want: want}) }
+
+// Place returns where the node is, as faults begin: file:line:column and key.
+// Values that can fail long after they were read name it then.
+func (n Node) Place() string {
+	line, column := n.d.position(n.n)
+	return fmt.Sprintf("%s:%d:%d: %s", n.d.file, line, column, n.key)
+}
 
 // Dir returns the folder of the file that is being decoded, where relative
 // paths in it begin.
