@@ -15,7 +15,8 @@
 //  2. Nothing unverified gets in. What fails a check is answered 4xx, counted,
 //     and never stored.
 //  3. One outcome each. A stored trigger ends delivered to every matching
-//     destination or as a dead letter, or it is visibly pending.
+//     destination, as a dead letter or noted as dropped by the pipeline file,
+//     or it is visibly pending.
 //  4. Duplicates have no second effect.
 //  5. Acknowledge last. A message is acknowledged only after its result was.
 //  6. Complete. A window is called reconciled only when every page of it was

@@ -11,6 +11,7 @@ import (
 const (
 	PrefixRaw      = "tercel.raw"
 	PrefixRequests = "tercel.requests"
+	PrefixDropped  = "tercel.dropped"
 	PrefixEnriched = "tercel.enriched"
 	PrefixDLQ      = "tercel.dlq"
 )
@@ -32,6 +33,11 @@ func (e Event) RawSubject() string { return e.subject(PrefixRaw) }
 func (e Event) RequestSubject() string {
 	return PrefixRequests + "." + e.Source + "." + AccountToken(e.Account)
 }
+
+// DroppedSubject is where it is noted that e's trigger was dropped on purpose:
+// tercel.dropped.SOURCE.ACCOUNT.TYPE, in the stream of triggers. The message has
+// the trigger's attributes, names its sequence, and has no body.
+func (e Event) DroppedSubject() string { return e.subject(PrefixDropped) }
 
 // EnrichedSubject is where e's enriched event is published.
 func (e Event) EnrichedSubject() string { return e.subject(PrefixEnriched) }

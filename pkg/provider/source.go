@@ -19,6 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
+	"github.com/tercelhq/tercel/pkg/mapping"
 	"github.com/tercelhq/tercel/pkg/signature"
 )
 
@@ -65,6 +66,12 @@ type Source struct {
 	Limit Rate `yaml:"limit"`
 	// AccountLimit bounds the requests taken from each account, within Limit.
 	AccountLimit Rate `yaml:"account_limit"`
+	// Drop is a jq expression that says true of triggers that nobody wants, such
+	// as '.event.type == "ping"' or '.trigger.livemode == false'; see package
+	// mapping for what it sees. It is asked before anything is fetched. Of a record
+	// that reconciliation lists it sees .record and no .trigger. A dropped trigger
+	// is noted as such and goes no further. Defaults to none.
+	Drop mapping.Expr `yaml:"drop"`
 	// API is how to call the source.
 	API API `yaml:"api"`
 	// Resources are its kinds of records: names of the preset's, or mappings.

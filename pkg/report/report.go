@@ -45,6 +45,9 @@ type Counts struct {
 	// Duplicates were listed again in the same version, or sent again in the
 	// same run.
 	Duplicates int `json:"duplicates"`
+	// Dropped were not seen in that version, and the source's drop says that
+	// nobody wants them.
+	Dropped int `json:"dropped,omitzero"`
 	// Repaired were sent into the pipeline again.
 	Repaired int `json:"repaired"`
 	// SkippedYoung changed after the window's end and belong to the next.

@@ -118,7 +118,8 @@ func Streams(c Config) []jetstream.StreamConfig {
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
 		seen,
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
-		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>"),
+		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>",
+			event.PrefixDropped+".>"),
 	}
 }
 

@@ -64,10 +64,13 @@ type Deps struct {
 
 // Service enriches the triggers of all its sources. Use [New].
 type Service struct {
-	js        jetstream.JetStream
-	publisher *publish.Publisher
-	sources   []*source
-	loops     []*consume.Loop
+	js jetstream.JetStream
+	// events publishes to TERCEL_ENRICHED, notes to TERCEL_RAW. The latter is nil
+	// where no source drops anything.
+	events, notes *publish.Publisher
+	apis          []*sourceapi.Client
+	sources       []*source
+	loops         []*consume.Loop
 }
 
 // New returns a service that is ready to [Service.Run], which must follow:
@@ -87,7 +90,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{js: js}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		src, err := newSource(name, cfg, deps, sourceapi.Deps{JetStream: js, Seal: box})
+		src, err := s.newSource(name, cfg, deps, sourceapi.Deps{JetStream: js, Seal: box})
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}
@@ -101,23 +104,51 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		}
 		s.sources, s.loops = append(s.sources, src), append(s.loops, loop)
 	}
-	group := cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1
-	if s.publisher, err = publish.New(deps.Conn, publish.Config{Group: group}); err != nil {
+	if err := s.openPublishers(cfg, deps.Conn); err != nil {
 		return nil, fmt.Errorf("enricher: %w", err)
 	}
-	for _, src := range s.sources {
-		src.publisher = s.publisher
-	}
 	return s, nil
+}
+
+func (s *Service) openPublishers(cfg Config, nc *nats.Conn) error {
+	how := publish.Config{Group: cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1}
+	var err error
+	if s.events, err = publish.New(nc, how); err != nil {
+		return err
+	}
+	for _, src := range s.sources {
+		src.store = storeBy(s.events)
+		if src.cfg.Drop.IsZero() {
+			continue
+		}
+		if s.notes == nil {
+			if s.notes, err = publish.New(nc, how); err != nil {
+				s.events.Close()
+				return err
+			}
+		}
+		src.note = storeBy(s.notes)
+	}
+	return nil
+}
+
+func storeBy(p *publish.Publisher) func(context.Context, *nats.Msg) error {
+	return func(ctx context.Context, msg *nats.Msg) error {
+		_, err := p.Publish(ctx, msg)
+		return err
+	}
 }
 
 // Run works until ctx ends, then finishes what is in hand and returns nil. It
 // must be called once.
 func (s *Service) Run(ctx context.Context) error {
 	defer func() {
-		s.publisher.Close()
-		for _, src := range s.sources {
-			src.close()
+		s.events.Close()
+		if s.notes != nil {
+			s.notes.Close()
+		}
+		for _, api := range s.apis {
+			api.Close()
 		}
 	}()
 	group, ctx := errgroup.WithContext(ctx)
@@ -139,19 +170,23 @@ func (s *Service) Healthy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func newSource(name string, cfg Config, deps Deps, api sourceapi.Deps) (*source, error) {
-	src := cfg.Sources[name]
-	s := &source{name: name, cfg: src, attempts: cfg.MaxAttempts}
-	if len(src.Resources) == 0 {
-		return s, nil // there is nothing to get
-	}
-	if deps.Accounts != nil {
-		api.Auth = deps.Accounts.Auth(&src, name)
-	}
+func (s *Service) newSource(name string, cfg Config, deps Deps, api sourceapi.Deps) (*source, error) {
+	src := &source{name: name, cfg: cfg.Sources[name], attempts: cfg.MaxAttempts}
 	var err error
-	if s.api, err = sourceapi.New(name, src.API, api); err != nil {
+	if src.dropped, err = droppedCounter(); err != nil {
 		return nil, err
 	}
-	s.outage = outage{source: name, api: s.api, js: api.JetStream, log: deps.Log, patience: cfg.GiveUpAfter}
-	return s, nil
+	if len(src.cfg.Resources) == 0 {
+		return src, nil // there is nothing to get
+	}
+	if deps.Accounts != nil {
+		api.Auth = deps.Accounts.Auth(&src.cfg, name)
+	}
+	client, err := sourceapi.New(name, src.cfg.API, api)
+	if err != nil {
+		return nil, err
+	}
+	s.apis, src.api = append(s.apis, client), client
+	src.outage = outage{source: name, api: client, js: api.JetStream, log: deps.Log, patience: cfg.GiveUpAfter}
+	return src, nil
 }

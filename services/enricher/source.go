@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/consume"
@@ -16,7 +17,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
-	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 )
 
@@ -28,18 +28,20 @@ const (
 
 // source works on the triggers of one source.
 type source struct {
-	name      string
-	cfg       provider.Source
-	api       *sourceapi.Client // nil when the source has no resources
-	publisher *publish.Publisher
-	outage    outage
-	attempts  int // after how many a trigger is given up
+	name     string
+	cfg      provider.Source
+	api      caller // nil when the source has no resources
+	outage   outage
+	attempts int // after how many a trigger is given up
+	// store and note take what a trigger leads to: its events, and that it was
+	// dropped. They return once that is stored.
+	store, note func(context.Context, *nats.Msg) error
+	dropped     metric.Int64Counter
 }
 
-func (s *source) close() {
-	if s.api != nil {
-		s.api.Close()
-	}
+// caller is the source's API.
+type caller interface {
+	Do(context.Context, sourceapi.Request) (sourceapi.Answer, error)
 }
 
 // trigger is a message of TERCEL_RAW, read.
@@ -74,10 +76,24 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 	if err != nil {
 		return fault.Permanent(fmt.Errorf("trigger: %w", err))
 	}
-	if t.Resource != "" {
-		return s.passOn(ctx, m, t)
+	err = s.work(ctx, t)
+	if s.api == nil {
+		return err
 	}
-	t.value = event.TriggerValue(t.ContentType, t.raw)
+	return s.outage.after(ctx, m.StoredAt, err)
+}
+
+// work makes of a trigger what it leads to.
+func (s *source) work(ctx context.Context, t trigger) error {
+	if t.Resource == "" {
+		t.value = event.TriggerValue(t.ContentType, t.raw)
+	}
+	if dropped, err := s.drop(ctx, t); dropped || err != nil {
+		return err
+	}
+	if t.Resource != "" {
+		return s.passOn(ctx, t)
+	}
 	name, res, ok := s.cfg.ResourceFor(t.Type)
 	if !ok {
 		return s.publish(ctx, t.Event, t.msgID, event.Body{Trigger: t.value})
@@ -103,7 +119,7 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 		})
 	}
 	_ = group.Wait()
-	return s.outage.after(ctx, m.StoredAt, combine(errs))
+	return combine(errs)
 }
 
 // patience is how long after a trigger was stored its source may show an older
@@ -138,7 +154,7 @@ func (s *source) read(m consume.Message) (trigger, error) {
 
 // passOn publishes a trigger that carries its record with what belongs to it.
 // The source has shown the record already: nobody asks for it again.
-func (s *source) passOn(ctx context.Context, m consume.Message, t trigger) error {
+func (s *source) passOn(ctx context.Context, t trigger) error {
 	if t.RecordID == "" || t.Version == "" || t.ObservedAt.IsZero() {
 		return fault.Permanent(fmt.Errorf("trigger with a record of %s: id, version or time of observation is missing", t.Resource))
 	}
@@ -147,8 +163,7 @@ func (s *source) passOn(ctx context.Context, m consume.Message, t trigger) error
 	}
 	body := event.Body{Record: t.raw}
 	if res, ok := s.cfg.Resources[t.Resource]; ok {
-		err := s.complete(ctx, res, t.Account, t.scope(t.RecordID, t.raw), &body)
-		if err = s.outage.after(ctx, m.StoredAt, err); err != nil {
+		if err := s.complete(ctx, res, t.Account, t.scope(t.RecordID, t.raw), &body); err != nil {
 			return fmt.Errorf("%s %s: %w", t.Resource, t.RecordID, err)
 		}
 	}
@@ -186,7 +201,7 @@ func (s *source) publish(ctx context.Context, ev event.Event, msgID string, body
 	msg.Header.Set(jetstream.MsgIDHeader, msgID)
 	event.InjectTrace(ctx, msg.Header)
 	msg.Data = body.Encode()
-	_, err := s.publisher.Publish(ctx, msg)
+	err := s.store(ctx, msg)
 	if err != nil && tooLarge(err) {
 		return fault.Permanent(fmt.Errorf("publish event of %d bytes: %w", len(msg.Data), err))
 	}

@@ -41,7 +41,7 @@ Example:
 // way is an event's way through the pipeline.
 type way struct {
 	ID    string `json:"id"`
-	State string `json:"state"` // enriching, delivering, delivered, dead-lettered, done
+	State string `json:"state"` // under way, dead-lettered, dropped, done
 	Steps []step `json:"steps"`
 }
 
@@ -99,12 +99,12 @@ type tracer struct {
 	givenUp   map[place]bool                     // without a dead letter yet
 	letters   map[place]deadletter.Letter        // of the event
 
-	waiting, dead int
+	waiting, dead, dropped, enriched int
 }
 
 func (t *tracer) trace(ctx context.Context) (way, error) {
 	// In this order what moves meanwhile is seen twice rather than not at all.
-	for _, read := range []func(context.Context) error{t.readConsumers, t.readGivenUp, t.readLetters, t.triggers, t.events} {
+	for _, read := range []func(context.Context) error{t.readConsumers, t.readGivenUp, t.readLetters, t.triggers, t.drops, t.events} {
 		if err := read(ctx); err != nil {
 			return way{}, err
 		}
@@ -114,6 +114,8 @@ func (t *tracer) trace(ctx context.Context) (way, error) {
 		t.way.State = "under way"
 	case t.dead > 0:
 		t.way.State = "dead-lettered"
+	case t.dropped > 0 && t.enriched == 0:
+		t.way.State = "dropped"
 	default:
 		t.way.State = "done"
 	}
@@ -218,6 +220,13 @@ func (t *tracer) triggers(ctx context.Context) error {
 	})
 }
 
+func (t *tracer) drops(ctx context.Context) error {
+	return t.scan(ctx, topology.StreamRaw, event.PrefixDropped, func(m consume.Message, e event.Event) {
+		t.dropped++
+		t.add(m, "enrich", "dropped: the pipeline file says so at sources."+e.Source+".drop")
+	})
+}
+
 func (t *tracer) events(ctx context.Context) error {
 	durables := slices.Sorted(maps.Keys(t.consumers))
 	return t.scan(ctx, topology.StreamEnriched, event.PrefixEnriched, func(m consume.Message, e event.Event) {
@@ -228,6 +237,7 @@ func (t *tracer) events(ctx context.Context) error {
 		if e.Deleted {
 			what = fmt.Sprintf("%s %s is gone at the source", e.Resource, e.RecordID)
 		}
+		t.enriched++
 		t.add(m, "enrich", what)
 		for _, durable := range durables {
 			if stage, _, ok := topology.Stage(durable); ok && stage == topology.StageDeliver && takes(t.consumers[durable].Config, m.Subject) {

@@ -101,6 +101,7 @@ type liveOptions struct {
 	api       string    // more keys of the source's api
 	accounts  bool      // the source's are in a bucket
 	telemetry string    // more keys of telemetry
+	source    string    // more keys of the source, each a line with its indent
 	log       io.Writer // also takes the log, at the level debug
 }
 
@@ -128,11 +129,11 @@ sources:
         get: /orders/{id}
         version: record.version
         reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
-%singress: {listen: "127.0.0.1:0", drain_grace: 0s}
+%s%singress: {listen: "127.0.0.1:0", drain_grace: 0s}
 enricher: {retry_min: 50ms, retry_max: 200ms}
 reconciler: {catch_up: 5s}
 telemetry: {listen: "127.0.0.1:0"%s}
-`, secret, shop.srv.URL, o.api, accounts, o.telemetry)
+`, secret, shop.srv.URL, o.api, o.source, accounts, o.telemetry)
 	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

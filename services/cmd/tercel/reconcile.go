@@ -90,6 +90,9 @@ func printReport(w io.Writer, r report.Report) error {
 	t.row("ahead", r.Ahead)
 	t.row("duplicates", r.Duplicates)
 	t.row("sent again", r.Repaired)
+	if r.Dropped > 0 {
+		t.row("dropped by the source's drop", r.Dropped)
+	}
 	t.row("younger than the window", r.SkippedYoung)
 	t.row("every page compared", r.Complete)
 	if !r.CaughtUp {

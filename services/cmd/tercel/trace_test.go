@@ -129,3 +129,20 @@ func TestPromise3TraceShowsWhatWasGivenUpWithoutADeadLetter(t *testing.T) {
 		t.Errorf("the event is called %s, want under way: %+v", w.State, w.Steps)
 	}
 }
+
+// Promise 8: that a trigger was dropped on purpose can be seen.
+func TestPromise8TraceShowsWhatWasDropped(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	p := startLive(t, s, liveOptions{source: "    drop: .trigger.test == true\n"})
+	id := p.send("d-1", `{"type":"order.paid","id":"1","test":true}`)
+	var w way
+	until(t, "the event is dropped", func() bool {
+		w = decode[way](t, "event", "trace", id, "--data", p.data)
+		return w.State == "dropped"
+	})
+	last := w.Steps[len(w.Steps)-1]
+	if last.Stage != "enrich" || last.What != "dropped: the pipeline file says so at sources.orders.drop" || last.Stream != topology.StreamRaw {
+		t.Errorf("last step %+v, want one that says where it was dropped", last)
+	}
+}

@@ -1,8 +1,8 @@
 // Package audit proves the inside of the pipeline: every trigger that was
 // accepted has an outcome (promise 3).
 //
-// A trigger's outcome is an enriched event that names its sequence, or a dead
-// letter. Reading headers only, the audit looks at every trigger that its
+// A trigger's outcome is an enriched event that names its sequence, a dead
+// letter, or a note that the pipeline file drops it. Reading headers only, the audit looks at every trigger that its
 // source's consumer is through with; one without an outcome was accepted and
 // then lost inside, and is sent again. That happens when the server loses the
 // advisory of a message that was given up, which it does when it crashes at the

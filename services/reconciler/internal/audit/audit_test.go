@@ -331,3 +331,25 @@ func TestNewRefusesABadConfig(t *testing.T) {
 		t.Error("New() took a configuration of zeros")
 	}
 }
+
+// Promise 3: that the pipeline file drops a trigger is an outcome.
+func TestADroppedTriggerIsNotLost(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.collector()
+	f.enricher(nil)
+	f.trigger("fine")
+	f.trigger("lost") // answered without an event, as one that is dropped
+	f.answered()
+	e := event.Event{
+		ID: "lost", Source: "orders", Account: event.NoAccount, Type: "order.paid", Origin: event.Webhook, TriggerSequence: 2,
+	}
+	m := nats.NewMsg(e.DroppedSubject())
+	m.Header = e.Header()
+	if _, err := f.js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.audited(f.audit(time.Hour), 2); got.Recovered != 0 {
+		t.Errorf("%+v, want nothing recovered", got)
+	}
+}

@@ -55,18 +55,24 @@ func (a *Audit) open(ctx context.Context, name string, window []trigger) (open [
 }
 
 // events notes the triggers that are answered by the source's events stored
-// since.
+// since, and those that were dropped on purpose.
 func (a *Audit) events(ctx context.Context, name string, o *outcomes, since time.Time) error {
-	for m, err := range consume.Scan(ctx, a.js, consume.ScanOptions{
-		Stream: topology.StreamEnriched, Subjects: []string{event.PrefixEnriched + "." + name + ".>"},
-		HeadersOnly: true, FromTime: since,
-	}) {
-		if err != nil {
-			return err
-		}
-		o.answered(sequenceOf(m), m.Header.Get(event.HeaderID), m.Header.Get(jetstream.MsgIDHeader))
+	for _, in := range [...]struct{ stream, prefix string }{
+		{topology.StreamEnriched, event.PrefixEnriched}, {topology.StreamRaw, event.PrefixDropped},
+	} {
 		if o.left == 0 {
 			return nil
+		}
+		for m, err := range consume.Scan(ctx, a.js, consume.ScanOptions{
+			Stream: in.stream, Subjects: []string{in.prefix + "." + name + ".>"}, HeadersOnly: true, FromTime: since,
+		}) {
+			if err != nil {
+				return err
+			}
+			o.answered(sequenceOf(m), m.Header.Get(event.HeaderID), m.Header.Get(jetstream.MsgIDHeader))
+			if o.left == 0 {
+				return nil
+			}
 		}
 	}
 	return nil

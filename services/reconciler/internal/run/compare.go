@@ -16,6 +16,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/mapping"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/report"
 )
@@ -83,6 +84,10 @@ func (c *comparison) page(ctx context.Context, p page) error {
 			continue
 		}
 		verdict := c.book.Lookup(rec.id, rec.version)
+		if (verdict == ledger.Missed || verdict == ledger.Stale) && c.dropped(ctx, rec, p.requestedAt) {
+			next.Counts.Dropped++
+			continue
+		}
 		tally[verdict]++
 		if verdict == ledger.Missed || verdict == ledger.Stale {
 			gaps = append(gaps, rec)
@@ -192,8 +197,18 @@ func (c *comparison) repair(ctx context.Context, gaps []record, observedAt time.
 	return g.Wait()
 }
 
-// trigger carries the record, so that nobody has to get it again.
-func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Time) *nats.Msg {
+// dropped reports whether the enricher would drop a record that is sent again.
+// One that can't be told is sent: it becomes a dead letter there, which says why.
+func (c *comparison) dropped(ctx context.Context, rec record, observedAt time.Time) bool {
+	if c.cfg.Drop.IsZero() {
+		return false
+	}
+	dropped, err := c.cfg.Drop.Bool(ctx, &mapping.Document{Event: c.event(rec, observedAt), Record: rec.body})
+	return dropped && err == nil
+}
+
+// event are the attributes of a record that is sent again.
+func (c *comparison) event(rec record, observedAt time.Time) event.Event {
 	k := c.cfg.Key
 	e := event.Event{
 		ID:     "reconcile:" + k.Resource + ":" + rec.id + ":" + rec.version.Mark(),
@@ -204,6 +219,12 @@ func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Ti
 	if c.w.From.IsZero() {
 		e.Origin = event.Backfill
 	}
+	return e
+}
+
+// trigger carries the record, so that nobody has to get it again.
+func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Time) *nats.Msg {
+	e := c.event(rec, observedAt)
 	m := nats.NewMsg(e.RawSubject())
 	m.Header = e.Header()
 	m.Header.Set(jetstream.MsgIDHeader, e.MsgID()+":"+c.id)

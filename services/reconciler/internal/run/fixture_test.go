@@ -186,6 +186,7 @@ sources:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:S]
     event: {type: body.kind}
+    drop: '.record.id | try startswith("test-") catch error("no id")'
     api: {base: "`+f.base+`", allow_private: true}
     resources:
       order:
@@ -204,7 +205,7 @@ sources:
 	}
 	f.t.Cleanup(api.Close)
 	r, err := run.New(run.Config{
-		Key: key, Resource: file.Sources["orders"].Resources["order"], LeaseTTL: time.Minute, CatchUp: f.catchUp,
+		Key: key, Resource: file.Sources["orders"].Resources["order"], Drop: file.Sources["orders"].Drop, LeaseTTL: time.Minute, CatchUp: f.catchUp,
 	}, run.Deps{
 		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock,
 	})

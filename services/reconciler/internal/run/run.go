@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/mapping"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
@@ -36,6 +37,8 @@ type Config struct {
 	// Key says which records it reconciles, Resource how.
 	Key      cursor.Key
 	Resource provider.Resource
+	// Drop says which records nobody wants: they are never sent again.
+	Drop mapping.Expr
 	// LeaseTTL is how long a runner that has gone keeps others out.
 	LeaseTTL time.Duration
 	// CatchUp bounds waiting until what was stored before the run is enriched.

@@ -455,3 +455,22 @@ func TestConsumerBehindTheStreamIsNotCaughtUp(t *testing.T) {
 		t.Error("the report says caught up")
 	}
 }
+
+// What the source's drop says nobody wants is no gap, and is counted as what it
+// is; what the expression can't be asked about is sent.
+func TestDroppedRecordsAreNotSentAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	for _, id := range []string{"a", "test-1", "test-2"} {
+		f.shop.put(id, noon.Add(-time.Hour))
+	}
+	r := f.runner(ascending)
+	rep := f.do(r)
+	if want := (report.Counts{Listed: 3, Missed: 1, Dropped: 2, Repaired: 1}); rep.Counts != want || !rep.Complete {
+		t.Errorf("counts %+v, want %+v", rep.Counts, want)
+	}
+	if got := f.sentIDs(); got != "a" {
+		t.Errorf("sent %s, want a", got)
+	}
+}

@@ -1,0 +1,51 @@
+package enricher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/mapping"
+)
+
+func droppedCounter() (metric.Int64Counter, error) {
+	c, err := otel.Meter("github.com/tercelhq/tercel/services/enricher").Int64Counter("tercel.triggers.dropped",
+		metric.WithUnit("{message}"), metric.WithDescription("Triggers that the pipeline file drops, by source."))
+	if err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	return c, nil
+}
+
+// drop tells whether nobody wants a trigger. That is its outcome, which is
+// stored like any other before the trigger is acknowledged (promises 3 and 5):
+// who looks for the trigger finds what became of it, and the audit doesn't take
+// it for lost.
+func (s *source) drop(ctx context.Context, t trigger) (dropped bool, err error) {
+	if s.cfg.Drop.IsZero() {
+		return false, nil
+	}
+	doc := &mapping.Document{Event: t.Event, Trigger: t.value}
+	if t.Resource != "" {
+		doc.Record = t.raw
+	}
+	if dropped, err = s.cfg.Drop.Bool(ctx, doc); err != nil || !dropped {
+		return false, err
+	}
+	msg := nats.NewMsg(t.DroppedSubject())
+	msg.Header = t.Header()
+	// The stream knows the trigger's own id already.
+	msg.Header.Set(jetstream.MsgIDHeader, t.msgID+":dropped")
+	event.InjectTrace(ctx, msg.Header)
+	if err := s.note(ctx, msg); err != nil {
+		return false, fmt.Errorf("note that the trigger is dropped: %w", err)
+	}
+	s.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("source", s.name)))
+	return true, nil
+}
