@@ -26,6 +26,7 @@ const (
 	StreamDLQ        = "TERCEL_DLQ"
 	StreamReports    = "TERCEL_REPORTS"
 	StreamSeen       = "TERCEL_SEEN"
+	StreamIntake     = "TERCEL_INTAKE"
 )
 
 // Bucket names.
@@ -40,6 +41,9 @@ const (
 
 // SubjectSeen takes the marks of what was stored in TERCEL_RAW.
 const SubjectSeen = "tercel.seen"
+
+// SubjectIntake takes what became of requests, minute by minute.
+const SubjectIntake = "tercel.intake"
 
 // PrefixReports begins the subject of every reconciliation report.
 const PrefixReports = "tercel.reports"
@@ -112,11 +116,14 @@ func Streams(c Config) []jetstream.StreamConfig {
 	// of them late from a replica, only means that a late repeat is stored.
 	seen := rolling(c.stream(StreamSeen, "Where messages are stored, by hash of their id.", Limits{MaxAge: c.Raw.MaxAge}, SubjectSeen))
 	seen.AllowDirect, seen.AllowAtomicPublish = true, false
+	// As long as reports, which it explains.
+	intake := rolling(c.stream(StreamIntake, "What became of requests, minute by minute.", Limits{MaxAge: c.Reports.MaxAge}, SubjectIntake))
+	intake.MaxMsgs = intakeMessages
 	return []jetstream.StreamConfig{
 		rolling(c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...)),
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
-		seen,
+		seen, intake,
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>",
 			event.PrefixDropped+".>"),
@@ -144,6 +151,10 @@ func (c Config) stream(name, about string, l Limits, subjects ...string) jetstre
 		AllowDirect: false, AllowAtomicPublish: true,
 	}
 }
+
+// intakeMessages bounds TERCEL_INTAKE: five months of one replica, or ten days
+// of fifteen, in less than 100 MB.
+const intakeMessages = 220_000
 
 // rolling makes a full stream drop its oldest messages. The server tells an
 // advisory once: refused, it is gone, and its dead letter too (promise 3),

@@ -37,6 +37,14 @@ var outcomes = []outcome{
 	unavailable, keyUnavailable, unknownSource, failed,
 }
 
+func outcomeNames() []string {
+	names := make([]string, len(outcomes))
+	for i, o := range outcomes {
+		names[i] = string(o)
+	}
+	return names
+}
+
 // refusal says why a request wasn't taken, once for its sender and once for us.
 type refusal struct {
 	status     int

@@ -42,6 +42,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	res := s.handle(in, id)
 	res.write(w, id)
 	s.meter.answered(r.Context(), in, res, time.Since(began))
+	if in.route != nil {
+		s.intake.Count(in.route.name, string(res.outcome))
+	}
 }
 
 // handle takes one request through all checks into the stream. A panic is a

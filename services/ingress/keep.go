@@ -3,10 +3,13 @@ package ingress
 import (
 	"context"
 	"io/fs"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/intake"
 )
 
 // watchEvery is how often files are looked at for changes. A notice of the
@@ -30,10 +33,20 @@ func (s *Service) keepUp(ctx context.Context) (stop func()) {
 		all.Go(func() { s.tls.keep(ctx, s.deps.Log) })
 	}
 	all.Go(func() { every(ctx, watchEvery, func() { s.logRefusals(ctx, false) }) })
+	all.Go(func() { every(ctx, intake.Every, func() { s.noteIntake(ctx) }) })
 	first.Wait() // each is bounded
 	return func() {
 		cancel()
 		all.Wait()
+		s.noteIntake(context.WithoutCancel(ctx))
+	}
+}
+
+// noteIntake stores what became of requests since the last time. If that fails
+// the next time has it too.
+func (s *Service) noteIntake(ctx context.Context) {
+	if err := s.intake.Flush(ctx); err != nil && ctx.Err() == nil {
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what became of requests is not noted yet", slog.Any("err", err))
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/account"
+	"github.com/tercelhq/tercel/pkg/intake"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
@@ -102,6 +103,7 @@ type Service struct {
 	seen   *seen.Index // nil where no source has a horizon
 	js     jetstream.JetStream
 	meter  *meter
+	intake *intake.Log
 
 	tls *certificates // nil for plain HTTP
 
@@ -167,6 +169,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
+	s.intake = intake.New(s.js, deps.Now, slices.Collect(maps.Keys(cfg.Sources)), outcomeNames())
 	s.pub, err = publish.New(deps.Conn, publish.Config{
 		// A replicated stream's servers group by themselves.
 		Group:      cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,

@@ -102,6 +102,7 @@ func readStatus(ctx context.Context, nc *connection) (status, error) {
 	s := status{Server: withoutToken(nc.ConnectedUrlRedacted())}
 	for _, name := range []string{
 		topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
+		topology.StreamIntake,
 	} {
 		stream, err := nc.js.Stream(ctx, name)
 		if err != nil {
