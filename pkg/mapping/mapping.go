@@ -63,6 +63,9 @@ func Parse(text string) (Expr, error) {
 	return Expr{text: text, place: "expression", code: code}, nil
 }
 
+// Forms lists what DecodeNode takes, for the schema of files.
+func (Expr) Forms() []any { return []any{""} }
+
 // DecodeNode reads and compiles an expression, so that a file with a wrong one
 // is refused when it is loaded.
 func (e *Expr) DecodeNode(n config.Node) { *e = Expr{text: n.Text(), place: n.Place()} }
