@@ -2,7 +2,6 @@ package provider
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,22 +39,19 @@ const (
 	FailurePermanent FailureClass = "permanent" // it would fail again
 )
 
-// failureClasses are all classes; of several errors in one answer the first in
-// this order counts.
-var failureClasses = []FailureClass{FailureThrottled, FailureRefused, FailureTransient, FailurePermanent, FailureGone}
+// failureOrder are all classes: of several errors in one answer the first counts.
+var failureOrder = []FailureClass{FailureThrottled, FailureRefused, FailureTransient, FailurePermanent, FailureGone}
 
 // Values lists the classes, for configuration errors.
 func (FailureClass) Values() []string {
-	var all []string
-	for _, c := range failureClasses {
-		all = append(all, string(c))
+	return []string{
+		string(FailureGone), string(FailureThrottled), string(FailureRefused), string(FailureTransient), string(FailurePermanent),
 	}
-	return all
 }
 
 // customary are codes of GraphQL errors that several servers use.
 var customary = map[string]FailureClass{
-	"NOT_FOUND": FailureGone,
+	"NOT_FOUND": FailureGone, "Throttled": FailureThrottled,
 	"THROTTLED": FailureThrottled, "RATE_LIMITED": FailureThrottled, "RATELIMITED": FailureThrottled,
 	"UNAUTHENTICATED": FailureRefused, "AUTHENTICATION_ERROR": FailureRefused,
 	"INTERNAL_SERVER_ERROR": FailureTransient, "INTERNAL_ERROR": FailureTransient,
@@ -76,11 +72,6 @@ func (f *Failures) Validate(c *config.Check) {
 	var err error
 	if f.code, err = field.ParsePath(f.Code); err != nil {
 		c.Fault("code", "", "a path such as error")
-	}
-	for _, code := range slices.Sorted(maps.Keys(f.Classes)) {
-		if !slices.Contains(failureClasses, f.Classes[code]) {
-			c.OneOf("classes."+code, string(f.Classes[code]), FailureClass("").Values())
-		}
 	}
 }
 
@@ -150,7 +141,7 @@ func (f Failures) inGraphQL(answer []byte) (Failure, bool) {
 			break
 		}
 		found := f.of(errorCodes(e)...)
-		if worst.Class == "" || slices.Index(failureClasses, found.Class) < slices.Index(failureClasses, worst.Class) {
+		if worst.Class == "" || slices.Index(failureOrder, found.Class) < slices.Index(failureOrder, worst.Class) {
 			worst = found
 		}
 	}

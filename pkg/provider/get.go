@@ -66,21 +66,13 @@ func (g *Get) DecodeNode(n config.Node) {
 	}
 }
 
-var defaultGraphQLPath = func() Path {
-	p, err := ParsePath("/graphql")
-	if err != nil {
-		panic(err) // a constant of this package
-	}
-	return p
-}()
-
 // Validate reports every fault of the query.
 func (g *GraphQL) Validate(c *config.Check) {
 	if g.Query == "" {
 		c.Missing("query", `the query, such as "query($id: ID!) {order(id: $id) {id total}}"`)
 	}
 	if g.Path.IsZero() {
-		g.Path = defaultGraphQLPath
+		g.Path, _ = ParsePath("/graphql")
 	}
 }
 

@@ -87,7 +87,7 @@ func (r *Resource) Validate(c *config.Check) {
 	}
 	r.validateVersion(c)
 	if r.RecordID.IsZero() {
-		r.RecordID = defaultRecordID
+		r.RecordID = defaultRecordID()
 	}
 	var err error
 	if r.record, err = field.ParsePath(r.Record); err != nil {
@@ -128,7 +128,8 @@ func (r *Resource) validateVersion(c *config.Check) {
 	}
 }
 
-var defaultRecordID = RecordExpr{mustParse("record.id", "record")}
+// defaultRecordID is no variable: presets are read while those are set.
+func defaultRecordID() RecordExpr { return RecordExpr{mustParse("record.id", "record")} }
 
 func mustParse(text string, roots ...string) field.Expr {
 	e, err := field.Parse(text, roots...)
