@@ -6,6 +6,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/mapping"
 )
 
 // Destination takes the enriched events that it subscribes to. It has exactly
@@ -23,6 +24,16 @@ type Destination struct {
 	NATS *Relay `yaml:"nats"`
 	// S3 writes objects to an S3-compatible store.
 	S3 *S3 `yaml:"s3"`
+	// When is a jq expression that says true of the events that the destination is
+	// to have, such as '.record.total > 100'; see package mapping for what it sees.
+	// It is asked of those that it subscribes to. Defaults to all.
+	When mapping.Expr `yaml:"when"`
+	// Map is a jq expression that makes what the destination has of an event, such
+	// as '{id: .record.id, who: .related.customer.email}'. For http and nats that is
+	// the body; other kinds store it as the event's record, without a trigger and
+	// related records. Attributes, such as id, type and version, stay as they are.
+	// Defaults to none.
+	Map mapping.Expr `yaml:"map"`
 	// Subscribe are patterns SOURCE.ACCOUNT.TYPE over enriched subjects, where
 	// "*" stands for one part and ">" for the rest. Defaults to [">"].
 	Subscribe []string `yaml:"subscribe"`

@@ -27,6 +27,7 @@ var errNotOpen = errors.New("not open")
 type destination struct {
 	name    string
 	plan    plan
+	shape   shape
 	cfg     consume.Config
 	loop    *consume.Loop
 	log     *slog.Logger
@@ -54,6 +55,9 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 	}
 	var err error
 	if d.plan, err = newPlan(setup{dest, name, cfg, d.log}); err != nil {
+		return nil, err
+	}
+	if d.shape, err = newShape(dest); err != nil {
 		return nil, err
 	}
 	if d.plan.loop != nil {
@@ -145,13 +149,24 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 		}
 		return errs
 	}
+	filtered := 0
 	items, places := make([]delivery.Item, 0, len(msgs)), make([]int, 0, len(msgs))
 	for i, m := range msgs {
-		var it delivery.Item
-		if it, errs[i] = delivery.Decode(m); errs[i] == nil {
+		it, err := delivery.Decode(m)
+		wanted := false
+		if err == nil {
+			wanted, err = d.shape.apply(ctx, &it)
+		}
+		switch {
+		case err != nil:
+			errs[i] = err
+		case wanted:
 			items, places = append(items, it), append(places, i)
+		default:
+			filtered++
 		}
 	}
+	d.metrics.filter(ctx, filtered)
 	if len(items) == 0 {
 		return errs
 	}
