@@ -72,9 +72,20 @@ type Window struct {
 	// Position is the next page to compare in the API's own terms; "" is the
 	// first.
 	Position string `json:"position,omitzero"`
-	// Tail are hashes of the last records in front of Position, where that is a
-	// number of records: it counts for nothing in a list that has moved.
-	Tail []uint64 `json:"tail,omitempty"`
+	// State and Slice are the part of the window that Position belongs to: the
+	// index of the state that is listed, where there are several, and the time.
+	State int   `json:"state,omitzero"`
+	Slice *Span `json:"slice,omitempty"`
+	// Tail are hashes of the last records in front of Position, where that counts
+	// for nothing in a list that has moved. Before is the page that has them.
+	Tail   []uint64 `json:"tail,omitempty"`
+	Before string   `json:"before,omitzero"`
+	// Full is the most records that a page of the part had.
+	Full int `json:"full,omitzero"`
+	// Steps counts the pages from the part's beginning to Position, and Met is
+	// the hash of a position on that way: one that comes back runs in a circle.
+	Steps int    `json:"steps,omitzero"`
+	Met   uint64 `json:"met,omitzero"`
 	// Done says that the last page has been compared.
 	Done bool `json:"done,omitzero"`
 	// Behind says that some run compared before everything stored had been
@@ -84,6 +95,12 @@ type Window struct {
 	Pages   int             `json:"pages"`
 	Counts  report.Counts   `json:"counts"`
 	Records []report.Record `json:"records,omitempty"`
+}
+
+// Span is a part of a window's time.
+type Span struct {
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to"`
 }
 
 // Entry is a cursor as it is stored.

@@ -118,11 +118,12 @@ resources:
 	for answer, want := range map[string]string{
 		`{"meta":{"next":"c2"}}`: "c2", `{"meta":{"next":17}}`: "17", `{"meta":{"next":null}}`: "", `{"meta":{"next":""}}`: "", `{}`: "",
 	} {
-		if got, err := r.Next.CursorIn([]byte(answer)); err != nil || got != want {
-			t.Errorf("CursorIn(%s) = %q, %v, want %q", answer, got, err, want)
+		answer = `{"data":{"items":[]},` + answer[1:]
+		if got, err := r.Page(provider.PageRequest{}, "", nil, []byte(strings.Replace(answer, ",}", "}", 1))); err != nil || got.Next != want {
+			t.Errorf("after %s comes %q, %v, want %q", answer, got.Next, err, want)
 		}
 	}
-	if _, err := r.Next.CursorIn([]byte(`{"meta":{"next":{"a":1}}}`)); err == nil {
+	if _, err := r.Page(provider.PageRequest{}, "", nil, []byte(`{"data":{"items":[]},"meta":{"next":{"a":1}}}`)); err == nil {
 		t.Error("an object was taken for a cursor: a list would end early")
 	}
 	records, err := r.Records([]byte(`{"data":{"items":[{"id":1},{"id":2}]}}`))

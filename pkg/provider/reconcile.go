@@ -1,8 +1,12 @@
 package provider
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/field"
@@ -14,14 +18,32 @@ type Reconcile struct {
 	Every time.Duration `yaml:"every"`
 	// List is the path that lists records. Required.
 	List Path `yaml:"list"`
+	// Body is the JSON object that is sent to List in a POST, for APIs that
+	// search. Parameters then are paths of its members, such as
+	// filters.0.value; what has no value yet (a cursor on the first page, a time
+	// where the first run begins at the beginning) keeps what stands there.
+	// Defaults to none: List is got.
+	Body string `yaml:"body"`
+	// GraphQL is the query that is sent to List in a POST. Parameters then are
+	// its variables, and those without a value yet are left out. Excludes Body.
+	GraphQL string `yaml:"graphql"`
 	// Query are fixed query parameters, such as state: all.
 	Query map[string]string `yaml:"query"`
 	// Items is the path of the array of records in an answer. Defaults to the
-	// whole answer.
+	// nodes of next.connection, or to the whole answer.
 	Items string `yaml:"items"`
 	// Since asks for records changed at or after a time. Without it every run
 	// lists everything.
-	Since Since `yaml:"since"`
+	Since Bound `yaml:"since"`
+	// Until asks for records changed up to a time, for APIs that want both ends.
+	// Defaults to no end.
+	Until Bound `yaml:"until"`
+	// Slice cuts a window into parts that are listed one after the other. Needs
+	// both ends, and Start. Defaults to the whole window.
+	Slice Slice `yaml:"slice"`
+	// States are the states in which records are listed separately. A record
+	// that goes from one to another counts as changed. Defaults to one list.
+	States States `yaml:"states"`
 	// Order is how the API sorts by the time of change. Defaults to unordered.
 	Order Order `yaml:"order"`
 	// Next says how to get the next page. Without it there is one page.
@@ -92,6 +114,9 @@ func (r *Reconcile) Validate(c *config.Check) {
 	if r.MaxPages < 1 {
 		c.Fault("max_pages", "", "at least 1")
 	}
+	if r.Items == "" && r.Next.Connection != "" {
+		r.Items = r.Next.Connection + ".nodes"
+	}
 	var err error
 	if r.items, err = field.ParsePath(r.Items); err != nil {
 		c.Fault("items", "", "a path such as data.orders")
@@ -99,6 +124,92 @@ func (r *Reconcile) Validate(c *config.Check) {
 	for _, a := range r.Against {
 		if a != AgainstLedger {
 			c.OneOf("against", a, []string{AgainstLedger})
+		}
+	}
+	r.validateShape(c)
+	r.validateBounds(c)
+	r.validateParams(c)
+}
+
+// validateShape reports settings that contradict how pages follow each other.
+func (r *Reconcile) validateShape(c *config.Check) {
+	if r.Next.Page != "" && (r.Limit.Param == "" || r.Limit.Size < minNumbered) {
+		c.Fault("next.page", "", fmt.Sprintf("limit: {param: NAME, size: %d or more} beside next, so that pages can overlap", minNumbered))
+	}
+	if r.Next.Connection != "" && r.GraphQL == "" {
+		c.Fault("next.connection", "", "graphql beside next")
+	}
+	if r.Next.Link != "" && r.posts() {
+		c.Fault("next.link", "", "no body and no graphql: a link is followed with a GET")
+	}
+	if r.Next.Of == First && r.Order == Descending {
+		c.Fault("next.of", "", "last, or order: ascending: pages that lead on by their first record go up")
+	}
+}
+
+// validateBounds reports settings that contradict how a window is asked for.
+func (r *Reconcile) validateBounds(c *config.Check) {
+	granule := max(r.Since.granule(), r.Until.granule())
+	if r.Overlap < granule {
+		c.Fault("overlap", r.Overlap.String(), fmt.Sprintf("at least %s, which is how exactly the API tells times apart", granule))
+	}
+	if r.Settle < 0 {
+		c.Fault("settle", "", "0s or more")
+	}
+	if r.Start < 0 {
+		c.Fault("start", "", "0s or more")
+	}
+	if r.Until.Text != "" {
+		c.Fault("until.text", "", "{until} in since.text")
+	}
+	inText := strings.Contains(r.Since.Text, "{until}")
+	if inText && r.Until.Param != "" {
+		c.Fault("until", "", "nothing here, since since.text has it")
+	}
+	if r.Slice.Every == 0 {
+		return
+	}
+	if r.Since.Param == "" || r.Until.Param == "" && !inText {
+		c.Fault("slice", "", "since and until beside it")
+	}
+	if r.Start == 0 {
+		c.Fault("slice", "", "start beside it: how far back the first run looks")
+	}
+	if r.Slice.Every < granule {
+		c.Fault("slice", r.Slice.Every.String(), fmt.Sprintf("at least %s, which is how exactly the API tells times apart", granule))
+	}
+}
+
+// validateParams reports parameters that have no place, or that of another.
+func (r *Reconcile) validateParams(c *config.Check) {
+	if r.Body != "" && r.GraphQL != "" {
+		c.Fault("body", "", "either body or graphql")
+		return
+	}
+	var body any
+	if r.Body != "" {
+		if field.Valid([]byte(r.Body)) != nil || json.Unmarshal([]byte(r.Body), &body) != nil || !isObject(body) {
+			c.Fault("body", "", "the text of a JSON object")
+			return
+		}
+	}
+	taken := map[string]string{}
+	for _, p := range []struct{ key, name string }{
+		{"since.param", r.Since.Param}, {"until.param", r.Until.Param}, {"states.param", r.States.Param}, {"limit.param", r.Limit.Param},
+		{"next", r.Next.param()},
+	} {
+		if p.name == "" {
+			continue
+		}
+		if other, twice := taken[p.name]; twice {
+			c.Fault(p.key, strconv.Quote(p.name), "a parameter of its own: "+other+" has it")
+		}
+		taken[p.name] = p.key
+		if _, fixed := r.Query[p.name]; fixed && !r.posts() {
+			c.Fault("query."+p.name, "", "nothing here: "+p.key+" sets it")
+		}
+		if r.posts() && !placeable(body, r.member(p.name)) {
+			c.Fault(p.key, strconv.Quote(p.name), "the path of a member of the body")
 		}
 	}
 }
@@ -123,113 +234,4 @@ const (
 // Values lists the orders, for configuration errors.
 func (Order) Values() []string {
 	return []string{string(Ascending), string(Descending), string(Unordered)}
-}
-
-// TimeFormat is how an API writes times in a query.
-type TimeFormat string
-
-// The time formats.
-const (
-	RFC3339     TimeFormat = "rfc3339"
-	UnixSeconds TimeFormat = "unix"
-	UnixMillis  TimeFormat = "unix_ms"
-)
-
-// Values lists the formats, for configuration errors.
-func (TimeFormat) Values() []string {
-	return []string{string(RFC3339), string(UnixSeconds), string(UnixMillis)}
-}
-
-// Since is the filter by time of change.
-type Since struct {
-	// Param is the query parameter. Required in the long form.
-	Param string `yaml:"param"`
-	// Format is how it writes a time. Defaults to rfc3339.
-	Format TimeFormat `yaml:"format"`
-}
-
-// Forms lists what DecodeNode takes, for the schema of files.
-func (Since) Forms() []any { return []any{"", Since{}} }
-
-// DecodeNode reads the short form, a parameter's name, and the long one.
-func (s *Since) DecodeNode(n config.Node) {
-	s.Format = RFC3339
-	if n.Kind() == config.Scalar {
-		s.Param = n.Text()
-		return
-	}
-	n.Decode(s)
-}
-
-// Next is how to get the next page: by a cursor that the answer holds, or by
-// an offset that grows by the number of records seen.
-type Next struct {
-	// Cursor is the path of the next page's cursor in an answer. Its absence,
-	// null or "" ends the list.
-	Cursor string `yaml:"cursor"`
-	// Param is the query parameter that takes the cursor. Defaults to the last
-	// part of Cursor.
-	Param string `yaml:"param"`
-	// Offset is the query parameter that takes an offset. Excludes Cursor. An
-	// empty page ends the list.
-	Offset string `yaml:"offset"`
-
-	cursor field.Path
-}
-
-// Forms lists what DecodeNode takes, for the schema of files.
-func (Next) Forms() []any { return []any{"", Next{}} }
-
-// DecodeNode reads the short form, a cursor, and the long one.
-func (x *Next) DecodeNode(n config.Node) {
-	if n.Kind() == config.Scalar {
-		x.Cursor = n.Text()
-	} else {
-		n.Decode(x)
-	}
-	if x.Cursor != "" && x.Offset != "" {
-		n.Fault("either cursor or offset")
-	}
-	var err error
-	if x.cursor, err = field.ParsePath(x.Cursor); err != nil {
-		n.Fault("a path such as meta.next_cursor")
-	}
-	if x.Param == "" && x.Cursor != "" {
-		x.Param = x.Cursor[strings.LastIndexByte(x.Cursor, '.')+1:]
-	}
-}
-
-// CursorIn returns the next page's cursor in an answer, or "" at the end.
-func (x Next) CursorIn(answer []byte) (string, error) {
-	v, err := x.cursor.One(answer)
-	if err == nil {
-		var text string
-		if text, err = field.Text(v); err == nil {
-			return text, nil
-		}
-	}
-	if isMissing(err) {
-		return "", nil
-	}
-	return "", err
-}
-
-// PageSize asks an API for pages of a size.
-type PageSize struct {
-	// Param is the query parameter. Required.
-	Param string `yaml:"param"`
-	// Size is the number of records. Defaults to 100.
-	Size int `yaml:"size"`
-}
-
-// Forms lists what DecodeNode takes, for the schema of files.
-func (PageSize) Forms() []any { return []any{PageSize{}} }
-
-// DecodeNode sets the default, then reads the mapping over it.
-func (p *PageSize) DecodeNode(n config.Node) {
-	p.Size = 100
-	n.Decode(p)
-	if p.Param == "" || p.Size < 1 || p.Size > 10_000 {
-		n.Fault("{param: NAME, size: 1 to 10000}")
-	}
 }

@@ -107,7 +107,8 @@ type List struct {
 	// Items is the path of the array of records in an answer. Defaults to the
 	// whole answer.
 	Items string `yaml:"items"`
-	// Next says how to get the next page. Without it there is one page.
+	// Next says how to get the next page, by a cursor or an offset. Without it
+	// there is one page.
 	Next Next `yaml:"next"`
 	// Limit asks for a page size.
 	Limit PageSize `yaml:"limit"`
@@ -135,6 +136,9 @@ func (l *List) Validate(c *config.Check) {
 	if l.Max < 1 || l.Max > 10_000 {
 		c.Fault("max", "", "1 to 10000")
 	}
+	if s := l.Next.Shape(); s != OnePage && s != ByCursor && s != ByOffset {
+		c.Fault("next", string(s), "cursor or offset")
+	}
 	var err error
 	if l.items, err = field.ParsePath(l.Items); err != nil {
 		c.Fault("items", "", "a path such as data.lines")
@@ -161,7 +165,7 @@ func (l *List) First() url.Values {
 func (l *List) Following(answer []byte, had, seen int) (param, value string, err error) {
 	switch {
 	case l.Next.Cursor != "":
-		value, err = l.Next.CursorIn(answer)
+		value, err = l.Next.cursorIn(answer)
 		return l.Next.Param, value, err
 	case l.Next.Offset != "" && had > 0:
 		return l.Next.Offset, strconv.Itoa(seen), nil

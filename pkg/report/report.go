@@ -52,15 +52,23 @@ type Counts struct {
 	Repaired int `json:"repaired"`
 	// SkippedYoung changed after the window's end and belong to the next.
 	SkippedYoung int `json:"skipped_young"`
+	// Unreadable had no id, version or time that could be read. They were not
+	// compared, and are not until they are listed again.
+	Unreadable int `json:"unreadable"`
 }
 
 // Record is one record that was not as it should be.
 type Record struct {
+	// ID is its id, or for one that has none the place where it was listed.
 	ID      string `json:"id"`
 	Version string `json:"version"`
-	// Verdict is missed or stale.
+	// Verdict is missed, stale or unreadable.
 	Verdict string `json:"verdict"`
 }
+
+// Unreadable is the verdict on a record without an id, version or time that can
+// be read.
+const Unreadable = "unreadable"
 
 // MaxRecords is how many records a report names; it counts all.
 const MaxRecords = 100
@@ -85,15 +93,16 @@ type Report struct {
 	// Pages is how many pages of the window have been compared.
 	Pages int `json:"pages"`
 	Counts
-	// Complete says that every page of the window was compared and, unless it
-	// was a dry run, every gap sent again (promise 6).
+	// Complete says that every record on every page of the window was compared
+	// and, unless it was a dry run, every gap sent again (promise 6). A window
+	// with unreadable records is finished, but not complete.
 	Complete bool `json:"complete"`
 	// CaughtUp says that every trigger stored before the run had been enriched
 	// when it compared. Otherwise some of what it calls missed was on its way.
 	CaughtUp bool `json:"caught_up"`
 	// Error is why the run failed, or "".
 	Error string `json:"error,omitzero"`
-	// Records are the first [MaxRecords] that were missed or stale.
+	// Records are the first [MaxRecords] that were missed, stale or unreadable.
 	Records []Record `json:"records,omitempty"`
 }
 

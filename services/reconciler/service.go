@@ -165,7 +165,8 @@ func (s *Service) tasks(source, account string, listed map[string]provider.Resou
 	for resource, res := range listed {
 		key := cursor.Key{Source: source, Account: account, Resource: resource}
 		r, err := run.New(run.Config{
-			Key: key, Resource: res, Drop: s.cfg.Sources[source].Drop, LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
+			Key: key, Resource: res, Drop: s.cfg.Sources[source].Drop, Base: s.cfg.Sources[source].API.Base,
+			LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
 		}, deps)
 		if err != nil {
 			return nil, err

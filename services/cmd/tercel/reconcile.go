@@ -29,7 +29,7 @@ type reconcileRunCmd struct {
 
 // Help is shown by --help.
 func (reconcileRunCmd) Help() string {
-	return `Asks a running reconciler. Exits 1 when the run did not compare every page.
+	return `Asks a running reconciler. Exits 1 when the run did not compare every record.
 
 Example:
   tercel reconcile run orders order --dry-run`
@@ -94,7 +94,8 @@ func printReport(w io.Writer, r report.Report) error {
 		t.row("dropped by the source's drop", r.Dropped)
 	}
 	t.row("younger than the window", r.SkippedYoung)
-	t.row("every page compared", r.Complete)
+	t.row("unreadable", r.Unreadable)
+	t.row("every record compared", r.Complete)
 	if !r.CaughtUp {
 		t.row("note", "not all triggers had been enriched: some of what is called missed was on its way")
 	}

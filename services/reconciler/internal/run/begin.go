@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nuid"
@@ -88,6 +89,28 @@ func (r *Run) window(through time.Time) cursor.Window {
 		w.From = w.To
 	}
 	return w
+}
+
+// bounded keeps the window's end behind the source's clock: with one that runs
+// behind this one, records that change after they were listed would have times
+// from before the end, and no window would ever list them. Its clock is ahead of
+// what it says by less than a second.
+func (r *Run) bounded(p page) time.Time {
+	date, err := http.ParseTime(p.date)
+	if err != nil {
+		return r.w.To
+	}
+	to := date.Add(time.Second - r.list.Settle)
+	if to.Before(r.entry.Through) {
+		to = r.entry.Through
+	}
+	if to.Before(r.w.From) {
+		to = r.w.From
+	}
+	if to.Before(r.w.To) {
+		return to
+	}
+	return r.w.To
 }
 
 // ID identifies the run in its report.

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
@@ -23,6 +24,11 @@ import (
 
 // maxPublishing bounds the repairs of one page that are on their way at once.
 const maxPublishing = 64
+
+// maxUnread is how many runs in a row fail at a page of which no record can be
+// read, which rather speaks of a wrong configuration, before it is passed over
+// like single records that can't.
+const maxUnread = 3
 
 // record is one listed record.
 type record struct {
@@ -39,89 +45,161 @@ type comparison struct {
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
-	// full is the most records that a page had.
-	full int
+	first      bool // nothing was in front of the last page
+	lost, same int  // see turn and stands
+}
+
+// found is what a page holds.
+type found struct {
+	gaps  []record
+	tally map[ledger.Verdict]int64
+	fresh int  // records that were not on the last page
+	ended bool // what follows is outside of the window
 }
 
 // page compares one page, has its gaps stored, and moves the window's position
 // behind it.
 func (c *comparison) page(ctx context.Context, p page) error {
-	c.last, c.this = c.this, make(map[string]struct{}, len(p.records))
+	c.last, c.this = c.this, make(map[string]struct{}, len(p.Records))
 	next := c.w
-	next.Position, next.Pages, next.Done = p.next, next.Pages+1, p.next == ""
+	next.Pages++
 	next.Records = next.Records[:len(next.Records):len(next.Records)]
-	next.Tail, c.full = nil, max(c.full, len(p.records))
-	var gaps []record
-	fresh := 0
-	tally := map[ledger.Verdict]int64{}
-	for i, body := range p.records {
+	records, unread, err := c.readAll(p, &next)
+	if err != nil {
+		return err
+	}
+	f := c.sort(ctx, records, p.requestedAt, &next)
+	if !c.opts.DryRun {
+		if err := c.repair(ctx, f.gaps, p.requestedAt); err != nil {
+			return err
+		}
+		next.Counts.Repaired += len(f.gaps)
+	}
+	if unread > 0 {
+		f.tally[report.Unreadable] = int64(unread)
+	}
+	c.deps.Metrics.comparedAll(c.cfg.Key, f.tally)
+	if err := c.advance(p, f, &next); err != nil {
+		return err
+	}
+	c.first = p.ask.Front == 0
+	c.w = next
+	return nil
+}
+
+// readAll reads a page's records, and counts and names those that can't be.
+func (c *comparison) readAll(p page, next *cursor.Window) ([]record, int, error) {
+	records, unread := make([]record, 0, len(p.Records)), 0
+	for i, body := range p.Records {
 		rec, err := c.read(body, p.requestedAt)
-		if err != nil {
-			return fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
+		if err == nil {
+			records = append(records, rec)
+			continue
 		}
-		if c.list.Next.Offset != "" && len(p.records)-i <= maxTail && overlap(len(p.records)) > 0 {
-			next.Tail = append(next.Tail, rec.mark())
+		if c.moves() && slices.Contains(c.w.Tail, rec.mark()) {
+			continue // counted with the last page
 		}
-		if slices.Contains(c.w.Tail, rec.mark()) {
+		if unread++; i == len(p.Records)-1 && len(records) == 0 && c.entry.Failures < maxUnread {
+			return nil, 0, fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
+		}
+		id := rec.id
+		if id == "" || len(id) > maxShownID {
+			id = fmt.Sprintf("(page %d, record %d)", next.Pages, i+1)
+		}
+		if len(next.Records) < report.MaxRecords {
+			next.Records = append(next.Records, report.Record{ID: id, Verdict: report.Unreadable})
+		}
+	}
+	next.Counts.Listed += unread
+	next.Counts.Unreadable += unread
+	return records, unread, nil
+}
+
+// maxShownID bounds the id of an unreadable record in a report, in bytes.
+const maxShownID = 256
+
+// sort compares a page's records with the ledger and counts them.
+func (c *comparison) sort(ctx context.Context, records []record, at time.Time, next *cursor.Window) found {
+	f := found{tally: map[ledger.Verdict]int64{}}
+	for _, rec := range records {
+		overlapped := c.moves() && (slices.Contains(c.w.Tail, rec.mark()) || c.onLast(rec))
+		twice := c.repeated(rec)
+		if overlapped {
 			continue // compared with the last page
 		}
-		fresh++
+		f.fresh++
 		if c.older(rec) {
-			next.Done = true
+			f.ended = true
 			break
 		}
 		next.Counts.Listed++
 		if c.young(rec) {
 			next.Counts.SkippedYoung++
 			if c.list.Order == provider.Ascending {
-				next.Done = true // all that follow are younger
+				f.ended = true // all that follow are younger
 				break
 			}
 			continue
 		}
-		if c.repeated(rec) {
+		if twice {
 			next.Counts.Duplicates++
 			continue
 		}
 		verdict := c.book.Lookup(rec.id, rec.version)
-		if (verdict == ledger.Missed || verdict == ledger.Stale) && c.dropped(ctx, rec, p.requestedAt) {
+		if (verdict == ledger.Missed || verdict == ledger.Stale) && c.dropped(ctx, rec, at) {
 			next.Counts.Dropped++
 			continue
 		}
-		tally[verdict]++
+		f.tally[verdict]++
 		if verdict == ledger.Missed || verdict == ledger.Stale {
-			gaps = append(gaps, rec)
+			f.gaps = append(f.gaps, rec)
 			if len(next.Records) < report.MaxRecords {
 				next.Records = append(next.Records, report.Record{ID: rec.id, Version: string(rec.version), Verdict: string(verdict)})
 			}
 		}
 	}
-	if c.list.Next.Offset != "" && fresh == 0 && len(p.records) < c.full {
-		next.Done = true // nothing follows what was there already
-	}
-	next.Counts.Matched += int(tally[ledger.Matched])
-	next.Counts.Missed += int(tally[ledger.Missed])
-	next.Counts.Stale += int(tally[ledger.Stale])
-	next.Counts.Ahead += int(tally[ledger.Ahead])
-	if !c.opts.DryRun {
-		if err := c.repair(ctx, gaps, p.requestedAt); err != nil {
+	next.Counts.Matched += int(f.tally[ledger.Matched])
+	next.Counts.Missed += int(f.tally[ledger.Missed])
+	next.Counts.Stale += int(f.tally[ledger.Stale])
+	next.Counts.Ahead += int(f.tally[ledger.Ahead])
+	return f
+}
+
+// advance moves the window's position behind a page that was compared.
+func (c *comparison) advance(p page, f found, next *cursor.Window) error {
+	next.Full = max(next.Full, len(p.Records))
+	if c.list.Next.Counted() {
+		if err := c.stands(p, f.fresh); err != nil {
 			return err
 		}
-		next.Counts.Repaired += len(gaps)
+		// Nothing follows what was there already, if the list doesn't reach as far
+		// as the page would.
+		f.ended = f.ended || f.fresh == 0 && len(p.Records) < max(p.ask.Want, next.Full)
 	}
-	c.deps.Metrics.comparedAll(c.cfg.Key, tally)
-	c.w = next
+	if f.ended || p.Next == "" {
+		c.nextPart(next)
+		return nil
+	}
+	last := next.Position
+	next.Position, next.Before, next.Tail = p.Next, last, c.tail(p)
+	if next.Tail == nil {
+		next.Before = ""
+	}
+	if !c.list.Next.Counted() && circles(next, last) {
+		return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle; does next name the right parameter?", c.cfg.Key, next.Pages))
+	}
 	return nil
 }
 
+// read reads a record. With an error it has what came before the fault.
 func (c *comparison) read(body []byte, at time.Time) (record, error) {
 	rec := record{body: body}
 	var err error
 	if rec.id, err = c.cfg.Resource.RecordID.In(body); err != nil {
-		return record{}, err
+		return rec, err
 	}
 	if rec.version, err = c.cfg.Resource.VersionOf(provider.Sight{Record: body, At: at}); err != nil {
-		return record{}, fmt.Errorf("%s: %w", rec.id, err)
+		return rec, fmt.Errorf("%s: %w", rec.id, err)
 	}
 	if c.list.Time.IsZero() {
 		rec.changed, _ = rec.version.Time()
@@ -135,7 +213,7 @@ func (c *comparison) read(body []byte, at time.Time) (record, error) {
 		rec.changed, err = parseTime(text)
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("%s: time: %w", rec.id, err)
+		return rec, fmt.Errorf("%s: time: %w", rec.id, err)
 	}
 	return rec, nil
 }
@@ -166,13 +244,19 @@ func (c *comparison) older(rec record) bool {
 	return c.list.Order == provider.Descending && !rec.changed.IsZero() && rec.changed.Before(c.w.From)
 }
 
-func (c *comparison) repeated(rec record) bool {
-	key := rec.id + "\x00" + rec.version.Mark()
-	_, onLast := c.last[key]
-	_, onThis := c.this[key]
-	c.this[key] = struct{}{}
-	return onLast || onThis
+func (c *comparison) onLast(rec record) bool {
+	_, there := c.last[rec.key()]
+	return there
 }
+
+// repeated reports whether a record was listed before, and keeps that it is now.
+func (c *comparison) repeated(rec record) bool {
+	_, onThis := c.this[rec.key()]
+	c.this[rec.key()] = struct{}{}
+	return onThis || c.onLast(rec)
+}
+
+func (r record) key() string { return r.id + "\x00" + r.version.Mark() }
 
 // repair stores gaps in TERCEL_RAW and returns once all of them are
 // acknowledged. Within a run, a record that is sent again has no effect.

@@ -46,6 +46,8 @@ type order struct {
 // shop is a source's API: it lists orders that changed at or after a time, in
 // the order of change, in pages of two.
 type shop struct {
+	now func() time.Time
+
 	mu      sync.Mutex
 	orders  map[string]order
 	asked   []string // the query of each request
@@ -82,6 +84,7 @@ func (s *shop) requests() []string {
 }
 
 func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	s.mu.Lock()
 	if n, change := len(s.asked), s.change; change != nil {
 		s.mu.Unlock()
@@ -141,6 +144,7 @@ type fixture struct {
 func setup(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, nc: natstest.Start(t, false).Connect(), shop: &shop{orders: map[string]order{}}, now: noon, catchUp: 200 * time.Millisecond}
+	f.shop.now = f.clock
 	srv := httptest.NewServer(f.shop)
 	t.Cleanup(srv.Close)
 	f.base = srv.URL

@@ -39,6 +39,8 @@ type Config struct {
 	Resource provider.Resource
 	// Drop says which records nobody wants: they are never sent again.
 	Drop mapping.Expr
+	// Base is the URL of the source's API.
+	Base string
 	// LeaseTTL is how long a runner that has gone keeps others out.
 	LeaseTTL time.Duration
 	// CatchUp bounds waiting until what was stored before the run is enriched.

@@ -16,6 +16,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/ledger"
 	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/sourceapi"
 )
 
 // retryMin is the wait after a failure that may pass. It doubles with each
@@ -74,28 +75,8 @@ func (r *Run) work(ctx context.Context) error {
 		return err
 	}
 	c := comparison{Run: r, book: book}
-	visited := map[string]struct{}{}
 	for range r.list.MaxPages {
-		if _, again := visited[r.w.Position]; again && r.list.Next.Offset == "" {
-			return fault.Permanent(fmt.Errorf("list %s: the page after page %d was listed before: its cursor runs in a circle; does next.param name the right parameter?", r.cfg.Key, r.w.Pages))
-		}
-		visited[r.w.Position] = struct{}{}
-		p, err := r.fetch(ctx, r.w)
-		if err != nil {
-			return fmt.Errorf("list %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
-		}
-		if follows, err := c.follows(p); err != nil {
-			return fmt.Errorf("compare %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
-		} else if !follows {
-			r.w.Position = c.back(p)
-			continue
-		}
-		if err := c.page(ctx, p); err != nil {
-			return fmt.Errorf("compare %s: page %d: %w", r.cfg.Key, r.w.Pages+1, err)
-		}
-		// Every gap of the page is stored: only now may it count as compared
-		// (promise 6).
-		if err := r.save(ctx, func(*cursor.Cursor) {}); err != nil {
+		if err := c.step(ctx); err != nil {
 			return err
 		}
 		if r.w.Done {
@@ -103,6 +84,32 @@ func (r *Run) work(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// step compares the page at the window's position, or finds that another must
+// be first.
+func (c *comparison) step(ctx context.Context) error {
+	p, err := c.fetch(ctx, c.w, c.w.Position)
+	if err != nil {
+		return fmt.Errorf("list %s: page %d: %w", c.cfg.Key, c.w.Pages+1, err)
+	}
+	c.w.To = c.bounded(p)
+	if p.TooMany {
+		if err := c.halve(&c.w); err != nil {
+			return fmt.Errorf("list %s: %w", c.cfg.Key, err)
+		}
+		return c.save(ctx, func(*cursor.Cursor) {})
+	}
+	p, ok, err := c.turn(ctx, p)
+	if err != nil || !ok {
+		return err
+	}
+	if err := c.page(ctx, p); err != nil {
+		return fmt.Errorf("compare %s: page %d: %w", c.cfg.Key, c.w.Pages+1, err)
+	}
+	// Every gap of the page is stored: only now may it count as compared
+	// (promise 6).
+	return c.save(ctx, func(*cursor.Cursor) {})
 }
 
 // finish publishes the report, then advances the cursor: in this order a crash
@@ -123,7 +130,8 @@ func (r *Run) finish(ctx context.Context) error {
 func (r *Run) leave(ctx context.Context, cause error) error {
 	rep := r.report(cause)
 	r.w.Continues, r.w.Run = r.id, ""
-	if fault.IsPermanent(cause) && r.w.Position != "" && !r.w.Done {
+	gone := fault.IsPermanent(cause) || errors.Is(cause, sourceapi.ErrNotFound)
+	if gone && !r.w.Done {
 		// Perhaps the source no longer knows the page: begin the window again.
 		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
 	}
@@ -162,7 +170,7 @@ func (r *Run) report(cause error) report.Report {
 		Run: r.id, Continues: r.w.Continues, Source: r.cfg.Key.Source, Account: r.cfg.Key.Account, Resource: r.cfg.Key.Resource,
 		Trigger: r.opts.Trigger, DryRun: r.opts.DryRun, From: r.w.From, To: r.w.To,
 		StartedAt: r.started, EndedAt: r.deps.Now(), Pages: r.w.Pages, Counts: r.w.Counts,
-		Complete: r.w.Done && cause == nil, CaughtUp: !r.w.Behind, Records: r.w.Records,
+		Complete: r.w.Done && cause == nil && r.w.Counts.Unreadable == 0, CaughtUp: !r.w.Behind, Records: r.w.Records,
 	}
 	if cause != nil {
 		rep.Error = cause.Error()
