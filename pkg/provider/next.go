@@ -128,7 +128,7 @@ func (x *Next) DecodeNode(n config.Node) {
 		}
 	case ByLastID:
 		if x.Value.IsZero() {
-			x.Value = defaultRecordID
+			x.Value = defaultRecordID()
 		}
 		if x.Of == "" {
 			x.Of = Last
