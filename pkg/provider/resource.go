@@ -35,9 +35,9 @@ type Resource struct {
 	RecordID RecordExpr `yaml:"record_id"`
 	// Related are further records that complete this one, by name.
 	Related map[string]Related `yaml:"related"`
-	// Select are the parts of a record that events have, such as [id, customer.email,
-	// lines[].sku]. Everything else, such as ID, Version and paths, looks into the
-	// whole record. Defaults to all of it.
+	// Select are the parts of a record that events have, such as [id,
+	// customer.email, "lines[].sku"]. Everything else, such as ID, Version and
+	// paths, looks into the whole record. Defaults to all of it.
 	Select Selection `yaml:"select"`
 	// Version says what orders a record's versions, such as record.updated_at.
 	// Required.

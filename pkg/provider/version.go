@@ -132,7 +132,7 @@ func (s *Selection) DecodeNode(n config.Node) {
 	}
 	var err error
 	if s.kept, err = field.ParseTree(paths); err != nil {
-		n.Fault("paths such as [id, customer.email, lines[].sku] (" + err.Error() + ")")
+		n.Fault("paths such as [id, customer.email, \"lines[].sku\"] (" + err.Error() + ")")
 	}
 }
 
