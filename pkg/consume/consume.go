@@ -27,6 +27,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -36,6 +37,12 @@ type Config struct {
 	Workers int `yaml:"workers"`
 	// Batch is the most messages that one handler call gets. Defaults to 1.
 	Batch int `yaml:"batch"`
+	// MaxBytes bounds what is in hand at once, of messages with their headers:
+	// half of it with handlers, half waiting for them. A message that alone takes
+	// more than half is taken when nothing else is in hand. A batch is handed over
+	// before it is full when it takes its worker's part of that half. Defaults to
+	// 8MiB.
+	MaxBytes config.Bytes `yaml:"max_bytes"`
 	// Linger is how long a batch waits to become full, from its first message
 	// on. Defaults to not at all: messages that come together are together.
 	Linger time.Duration `yaml:"-"`
@@ -60,12 +67,15 @@ type Config struct {
 	RetryMax time.Duration `yaml:"retry_max"`
 }
 
-const defaultGiveUp = 24 * time.Hour
+const (
+	defaultGiveUp   = 24 * time.Hour
+	defaultMaxBytes = 8 << 20
+)
 
 // DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
 	return Config{
-		Workers: 16, Batch: 1, AckWait: 30 * time.Second, Timeout: time.Minute,
+		Workers: 16, Batch: 1, MaxBytes: defaultMaxBytes, AckWait: 30 * time.Second, Timeout: time.Minute,
 		MaxAttempts: 12, GiveUpAfter: defaultGiveUp, RetryMin: time.Second, RetryMax: 5 * time.Minute,
 	}
 }
@@ -80,6 +90,7 @@ func (c Config) Problems() map[string]string {
 	}
 	atLeast("workers", c.Workers >= 1 && c.Workers <= 4096, "1 to 4096")
 	atLeast("batch", c.Batch >= 1 && c.Batch <= 1000, "1 to 1000")
+	atLeast("max_bytes", c.MaxBytes == 0 || c.MaxBytes >= 64<<10 && c.MaxBytes <= 1<<30, "64KiB to 1GiB")
 	atLeast("ack_wait", c.AckWait >= time.Second, "at least 1s")
 	atLeast("timeout", c.Timeout > 0, "more than 0s")
 	atLeast("max_attempts", c.MaxAttempts >= 1 && c.MaxAttempts <= 1000, "1 to 1000")
@@ -166,6 +177,9 @@ func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Ha
 	if cfg.GiveUpAfter == 0 {
 		cfg.GiveUpAfter = defaultGiveUp
 	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = defaultMaxBytes
+	}
 	return &Loop{
 		cfg: cfg, deps: deps, stream: stream, consumer: consumer, stage: stage, name: name, handle: handle, metrics: m,
 		waits: waits{js: deps.JetStream, stream: stream, consumer: consumer.Durable},
@@ -210,7 +224,8 @@ func (l *Loop) session(ctx context.Context) error {
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler.
-	h := newHand(2*l.cfg.Workers*l.cfg.Batch, 2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
+	h := newHand(room{2 * l.cfg.Workers * l.cfg.Batch, int(l.cfg.MaxBytes)},
+		2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
 	var workers sync.WaitGroup
@@ -218,9 +233,9 @@ func (l *Loop) session(ctx context.Context) error {
 		// Stopping ends the intake; it must not cancel the work in hand.
 		workers.Go(func() { l.work(context.WithoutCancel(ctx), h) })
 	}
-	for err == nil && ctx.Err() == nil {
-		if n := h.awaitRoom(ctx); n > 0 {
-			err = l.pull(cons, h, n)
+	for large := false; err == nil && ctx.Err() == nil; {
+		if r := h.awaitRoom(ctx, large); r.messages > 0 {
+			large, err = l.pull(cons, h, r)
 		}
 	}
 	close(h.feed)
@@ -232,21 +247,30 @@ func (l *Loop) session(ctx context.Context) error {
 // may take when there is nothing to do.
 const pullWait = time.Second
 
-// pull takes up to n messages in hand. It asks for no more than there is room
-// for: a message that waits in the client's own buffer gets no heartbeat, and
-// the server would deliver it to somebody else. It is not broken off when the
-// loop is told to stop: what the server is handing out at that moment would be
-// lost on the way and come back only after its ack wait.
-func (l *Loop) pull(cons jetstream.Consumer, h *hand, n int) error {
-	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(pullWait))
+// pull takes as many messages in hand as there is room for. It asks for no more:
+// a message that waits in the client's own buffer gets no heartbeat, and the
+// server would deliver it to somebody else. It is not broken off when the loop
+// is told to stop: what the server is handing out at that moment would be lost
+// on the way and come back only after its ack wait. Large says that the next
+// message doesn't fit into the room that there was.
+func (l *Loop) pull(cons jetstream.Consumer, h *hand, r room) (large bool, err error) {
+	options := []jetstream.FetchOpt{jetstream.FetchMaxWait(pullWait)}
+	if r.bytes > 0 {
+		options = append(options, jetstream.FetchMaxBytes(r.bytes))
+	}
+	began, came := time.Now(), 0
+	batch, err := cons.Fetch(r.messages, options...)
 	if err != nil {
-		return fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
+		return false, fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
 	}
 	for m := range batch.Messages() {
 		h.take(m)
+		came++
 	}
 	if err := batch.Error(); err != nil {
-		return fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
+		return false, fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
 	}
-	return nil
+	// The server answers at once when the next message is too large, which the
+	// client keeps to itself, and after the wait when there is none.
+	return came == 0 && time.Since(began) < pullWait, nil
 }

@@ -27,47 +27,78 @@ type hand struct {
 	// changed is told how many messages came, or went if it is negative.
 	changed func(n int)
 
-	mu   sync.Mutex                  // guards msgs
-	msgs map[jetstream.Msg]time.Time // when each was taken
+	// most is what may be in hand.
+	most room
+
+	mu    sync.Mutex // guards those below
+	msgs  map[jetstream.Msg]taken
+	bytes int // of msgs
 }
 
-func newHand(room int, patience time.Duration, stopped <-chan struct{}, changed func(n int)) *hand {
+// room is a number of messages and of bytes.
+type room struct{ messages, bytes int }
+
+// taken is when a message came into the hand, and what it takes there.
+type taken struct {
+	at    time.Time
+	bytes int
+}
+
+func newHand(most room, patience time.Duration, stopped <-chan struct{}, changed func(n int)) *hand {
 	return &hand{
-		feed: make(chan jetstream.Msg, room), freed: make(chan struct{}, 1), patience: patience, stopped: stopped, changed: changed,
-		msgs: make(map[jetstream.Msg]time.Time, room),
+		feed: make(chan jetstream.Msg, most.messages), freed: make(chan struct{}, 1), patience: patience, stopped: stopped, changed: changed,
+		most: most, msgs: make(map[jetstream.Msg]taken, most.messages),
 	}
 }
 
-// awaitRoom waits until at least half of the room is free and returns how many
-// messages may be taken, or 0 when ctx has ended.
-func (h *hand) awaitRoom(ctx context.Context) int {
+// awaitRoom waits until at least half of the room is free and returns what may
+// be taken, or nothing when ctx has ended. With large it waits until nothing is
+// in hand, and returns one message of any size: no other way could it ever come.
+func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 	for {
 		h.mu.Lock()
-		n := cap(h.feed) - len(h.msgs)
+		free := room{h.most.messages - len(h.msgs), h.most.bytes - h.bytes}
 		h.mu.Unlock()
-		if 2*n >= cap(h.feed) {
-			return n
+		if large && free == h.most {
+			return room{messages: 1}
+		}
+		if !large && 2*free.messages >= h.most.messages && 2*free.bytes >= h.most.bytes {
+			return free
 		}
 		select {
 		case <-h.freed:
 		case <-ctx.Done():
-			return 0
+			return room{}
 		}
 	}
 }
 
 func (h *hand) take(m jetstream.Msg) {
+	t := taken{time.Now(), size(m)}
 	h.mu.Lock()
-	h.msgs[m] = time.Now()
+	h.msgs[m] = t
+	h.bytes += t.bytes
 	h.mu.Unlock()
 	h.changed(1)
 	h.feed <- m
+}
+
+// size is what a message takes, near to how the server counts it.
+func size(m jetstream.Msg) int {
+	n := len(m.Subject()) + len(m.Reply()) + len(m.Data())
+	for name, values := range m.Headers() {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
 }
 
 // drop lets answered messages go.
 func (h *hand) drop(batch []jetstream.Msg) {
 	h.mu.Lock()
 	for _, m := range batch {
+		h.bytes -= h.msgs[m].bytes
 		delete(h.msgs, m)
 	}
 	h.mu.Unlock()
@@ -116,8 +147,8 @@ func (h *hand) alive() []jetstream.Msg {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	alive := make([]jetstream.Msg, 0, len(h.msgs))
-	for m, taken := range h.msgs {
-		if time.Since(taken) < h.patience {
+	for m, t := range h.msgs {
+		if time.Since(t.at) < h.patience {
 			alive = append(alive, m)
 		}
 	}

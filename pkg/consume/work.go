@@ -18,17 +18,20 @@ import (
 // work takes from the hand until its feed is closed: one message, and whatever
 // else is there without waiting, up to a batch.
 func (l *Loop) work(ctx context.Context, h *hand) {
+	// More would leave nothing to be pulled while the handlers work, and a batch
+	// that lingers would wait for what there is no room for.
+	part := int(l.cfg.MaxBytes) / 2 / l.cfg.Workers
 	for first := range h.feed {
-		batch := []jetstream.Msg{first}
+		batch, bytes := []jetstream.Msg{first}, size(first)
 		full := time.Now().Add(l.cfg.Linger)
 	gather:
-		for len(batch) < l.cfg.Batch {
+		for len(batch) < l.cfg.Batch && bytes < part {
 			select {
 			case m, ok := <-h.feed:
 				if !ok {
 					break gather
 				}
-				batch = append(batch, m)
+				batch, bytes = append(batch, m), bytes+size(m)
 			case <-time.After(max(gatherWait, time.Until(full))):
 				break gather
 			}
