@@ -11,6 +11,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/seal"
 )
 
 // How a bucket is followed.
@@ -30,6 +32,33 @@ type bucket struct {
 	conn  *nats.Conn
 	js    jetstream.JetStream
 	cfg   jetstream.KeyValueConfig
+}
+
+// ReadBucket reads the accounts of one source that are in its bucket, as they are
+// now, and changes nothing there. An error means that the bucket can't be read or
+// doesn't exist, or that a seal key is none.
+func ReadBucket(ctx context.Context, js jetstream.JetStream, name string, cfg Config) (*Table, error) {
+	box, err := seal.New(cfg.SealKeys)
+	if err != nil {
+		return nil, err
+	}
+	source := cfg.Sources[name]
+	b := bucket{table: newTable(name, source, box, slog.New(slog.DiscardHandler)), js: js}
+	b.cfg.Bucket = source.Accounts.Bucket
+	kv, err := js.KeyValue(ctx, b.cfg.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", b.cfg.Bucket, err)
+	}
+	w, err := b.watcher(ctx, kv)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = w.Stop() }()
+	if err := b.takeAll(ctx, w); err != nil {
+		return nil, err
+	}
+	b.table.ready()
+	return b.table, nil
 }
 
 // follow watches the bucket until ctx ends, from the beginning each time that
@@ -67,9 +96,9 @@ func (b *bucket) watch(ctx context.Context, read func()) error {
 	if err != nil {
 		return err
 	}
-	w, err := kv.Watch(ctx, b.table.name+".>")
+	w, err := b.watcher(ctx, kv)
 	if err != nil {
-		return fmt.Errorf("watch bucket %s: %w", b.cfg.Bucket, err)
+		return err
 	}
 	defer func() { _ = w.Stop() }()
 	if err := b.takeAll(ctx, w); err != nil {
@@ -94,6 +123,14 @@ func (b *bucket) watch(ctx context.Context, read func()) error {
 			return nil
 		}
 	}
+}
+
+func (b *bucket) watcher(ctx context.Context, kv jetstream.KeyValue) (jetstream.KeyWatcher, error) {
+	w, err := kv.Watch(ctx, b.table.name+".>")
+	if err != nil {
+		return nil, fmt.Errorf("watch bucket %s: %w", b.cfg.Bucket, err)
+	}
+	return w, nil
 }
 
 // open opens the bucket, and makes it if it doesn't exist.

@@ -81,15 +81,16 @@ type ExplainedMessage struct {
 // Unlike the service's answers it says why a signature failed: it is for the
 // operator. An error means that raw is no HTTP/1.1 request at all, or that src
 // has not been validated and has no keys, or that its accounts can't be read:
-// they are in a bucket, or their file or folder isn't there.
+// their file or folder isn't there, or they are in a bucket, see [Outside].
 func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
 	return Outside{}.Explain(name, src, raw, at)
 }
 
 // Explain is [Explain] by way of o.
 func (o Outside) Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
-	var accounts *account.Table
+	accounts := o.Accounts
 	switch {
+	case accounts != nil:
 	case src.Accounts.Bucket != "":
 		return Explanation{}, fmt.Errorf("source %s: what its accounts are signed with is in bucket %s, which isn't read here", name, src.Accounts.Bucket)
 	case !src.Accounts.IsZero():

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
@@ -18,6 +19,9 @@ import (
 // and the addresses that they want visited. The zero Outside is the usual way:
 // the guarded one of package egress, with the system's roots.
 type Outside struct {
+	// Accounts are those of the source that [Outside.Explain] is asked about, where
+	// they are in a bucket. A [Service] has its own.
+	Accounts *account.Table
 	// Roots are what certificates are verified up to: those of the servers, and
 	// those that have a sender's key. Defaults to the system's.
 	Roots *x509.CertPool

@@ -44,7 +44,7 @@ func TestAccountsInABucket(t *testing.T) {
 	if out := ok(t, "check", "-c", p.config); !strings.Contains(out, "accounts of orders: in bucket tercel_accounts") {
 		t.Errorf("check: %s", out)
 	}
-	send := func(id string) int {
+	request := func(id string) *http.Request {
 		src := p.source.Sources["orders"]
 		key, err := signature.ParseKey(src.Verify, secret)
 		if err != nil {
@@ -56,7 +56,10 @@ func TestAccountsInABucket(t *testing.T) {
 		for name, values := range src.Verifier().Sign(key, []byte(body), "", time.Now()) {
 			req.Header[name] = values
 		}
-		resp, err := http.DefaultClient.Do(req)
+		return req
+	}
+	send := func(id string) int {
+		resp, err := http.DefaultClient.Do(request(id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,11 +67,28 @@ func TestAccountsInABucket(t *testing.T) {
 		return resp.StatusCode
 	}
 	until(t, "a webhook of the account is taken in", func() bool { return send("d-1") == http.StatusOK })
+	var captured strings.Builder
+	if err := request("d-3").Write(&captured); err != nil {
+		t.Fatal(err)
+	}
+	verify := func(more ...string) outcome {
+		return tercel(t, captured.String(), append([]string{"verify", "-c", p.config, "--source", "orders", "-"}, more...)...)
+	}
+	if o := verify("--data", p.data); o.code != boot.OK || !strings.Contains(o.out, "accepted as event") {
+		t.Errorf("verify with an account of the bucket: %+v", o)
+	}
+	if o := verify("--data", t.TempDir(), "--nats", "nats://127.0.0.1:1"); o.code != boot.Failed ||
+		!strings.Contains(o.err, "source orders: its accounts are in bucket tercel_accounts: connect to nats://127.0.0.1:1: ") {
+		t.Errorf("verify without the pipeline: %+v", o)
+	}
 	until(t, "the account is reconciled", func() bool {
 		return strings.Contains(ok(t, "reconcile", "status", "--data", p.data), "acct_1")
 	})
 	ok(t, append(append([]string{"accounts", "remove"}, at...), "acct_1")...)
 	until(t, "a webhook of the account is refused", func() bool { return send("d-2") == http.StatusNotFound })
+	if o := verify("--data", p.data); o.code != boot.Failed || !strings.Contains(o.out, "refused with 404") {
+		t.Errorf("verify with an account that was removed: %+v", o)
+	}
 	if o := tercel(t, "", append(append([]string{"accounts", "remove"}, at...), "acct_1")...); o.code != boot.Failed {
 		t.Errorf("removing it again: %+v", o)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -9,12 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/ingress"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type verifyCmd struct {
+	pipelineFlags
 	Config  string `short:"c" help:"The pipeline file." default:"tercel.yaml" env:"TERCEL_CONFIG"`
 	Source  string `required:"" help:"The source that the request is for." placeholder:"NAME"`
 	At      string `help:"Judge the request as if it came at this time (RFC 3339). Defaults to now." placeholder:"TIME"`
@@ -26,6 +29,7 @@ type verifyCmd struct {
 func (verifyCmd) Help() string {
 	return `Runs the checks of the ingress, one by one, and says which failed and why. Nothing is stored.
 A key that the request names is fetched, as the ingress would; an address that a handshake wants visited isn't called.
+Only where the source's accounts are in a bucket, the running pipeline is asked for them.
 Exits 1 when the request would be refused.
 
 Example:
@@ -57,7 +61,13 @@ func (c verifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ex, err := ingress.Explain(c.Source, src, raw, at)
+	var outside ingress.Outside
+	if src.Accounts.Bucket != "" {
+		if outside.Accounts, err = c.accounts(a, file); err != nil {
+			return fmt.Errorf("source %s: its accounts are in bucket %s: %w", c.Source, src.Accounts.Bucket, err)
+		}
+	}
+	ex, err := outside.Explain(c.Source, src, raw, at)
 	if err != nil {
 		return err
 	}
@@ -70,6 +80,18 @@ func (c verifyCmd) Run(a *app) error {
 		err = failed()
 	}
 	return err
+}
+
+// accounts reads the source's accounts out of its bucket.
+func (c verifyCmd) accounts(a *app, file *pipeline.File) (*account.Table, error) {
+	nc, err := c.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(a.ctx, accountsTimeout)
+	defer cancel()
+	return account.ReadBucket(ctx, nc.js, c.Source, account.Config{Sources: file.Sources, SealKeys: file.SealKeys})
 }
 
 func (c verifyCmd) read(a *app) ([]byte, error) {
