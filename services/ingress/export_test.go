@@ -1,0 +1,23 @@
+package ingress
+
+import (
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/provider"
+)
+
+// AccountLimits are the limits of a source's accounts.
+type AccountLimits struct{ of *limits }
+
+// NewAccountLimits returns those that a source with that rate has.
+func NewAccountLimits(r provider.Rate) AccountLimits { return AccountLimits{newLimits(r)} }
+
+// Take reports whether an account may send at that time.
+func (l AccountLimits) Take(now time.Time, name string) bool { return l.of.take(now, name) == nil }
+
+// Known is how many accounts have a limiter.
+func (l AccountLimits) Known() int {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	return len(l.of.each)
+}
