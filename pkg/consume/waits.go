@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -15,7 +16,8 @@ import (
 // waits counts, for each message, the deliveries that were no attempts: those
 // that ended postponed. The server counts deliveries alone, so what the loop
 // takes off is kept in a bucket, where other replicas and later processes find
-// it. A count that can't be kept or read makes an attempt of a delivery.
+// it. A count that can't be kept makes an attempt of a delivery. A message whose
+// count can't be read is given back unseen: it may have all its attempts left.
 type waits struct {
 	js       jetstream.JetStream
 	stream   string
@@ -27,6 +29,14 @@ type waits struct {
 
 // abreast is how many counts of a batch are read or written at once.
 const abreast = 16
+
+// readPatience is how long counts are asked for, readTimeout how long once and
+// readPause the time in between: a bucket has a new leader by then.
+const (
+	readPatience = 10 * time.Second
+	readTimeout  = 2 * time.Second
+	readPause    = 250 * time.Millisecond
+)
 
 func (w *waits) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	w.mu.Lock()
@@ -42,37 +52,62 @@ func (w *waits) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
+func (w *waits) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kv = nil
+}
+
 func (w *waits) key(sequence uint64) string {
 	return w.stream + "." + w.consumer + "." + strconv.FormatUint(sequence, 10)
 }
 
-// load sets what is kept for those messages that were delivered before.
-func (w *waits) load(ctx context.Context, held []*inHand) (err error) {
+// load sets what is kept for those messages that were delivered before, or
+// marks them as unread.
+func (w *waits) load(ctx context.Context, held []*inHand) error {
 	var again []*inHand
 	for _, h := range held {
 		if h.delivered > 1 {
 			again = append(again, h)
 		}
 	}
-	return w.each(ctx, again, func(kv jetstream.KeyValue, h *inHand) error {
-		e, err := kv.Get(ctx, w.key(h.message.Sequence))
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			return nil
+	for {
+		err := w.each(ctx, again, w.read)
+		if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) { // nothing is kept
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
+		select {
+		case <-time.After(readPause):
+		case <-ctx.Done():
+			for _, h := range again {
+				h.unread = true
+			}
+			w.forget() // perhaps there is another bucket by now, or none
+			return err
 		}
-		// More than there were deliveries before is not written by a loop.
-		if n, err := strconv.ParseUint(string(e.Value()), 10, 32); err == nil && n < h.delivered {
-			h.waits = n
-		}
+	}
+}
+
+func (w *waits) read(ctx context.Context, kv jetstream.KeyValue, h *inHand) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	e, err := kv.Get(ctx, w.key(h.message.Sequence))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
-	})
+	}
+	if err != nil {
+		return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
+	}
+	// More than there were deliveries before is not written by a loop.
+	if n, err := strconv.ParseUint(string(e.Value()), 10, 32); err == nil && n < h.delivered {
+		h.waits = n
+	}
+	return nil
 }
 
 // count keeps that this delivery of the messages was none of the attempts.
 func (w *waits) count(ctx context.Context, held []*inHand) error {
-	return w.each(ctx, held, func(kv jetstream.KeyValue, h *inHand) error {
+	return w.each(ctx, held, func(ctx context.Context, kv jetstream.KeyValue, h *inHand) error {
 		if _, err := kv.Put(ctx, w.key(h.message.Sequence), strconv.AppendUint(nil, h.waits+1, 10)); err != nil {
 			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
 		}
@@ -81,7 +116,7 @@ func (w *waits) count(ctx context.Context, held []*inHand) error {
 }
 
 // each calls f for all messages, some at once, and returns one of the errors.
-func (w *waits) each(ctx context.Context, held []*inHand, f func(jetstream.KeyValue, *inHand) error) error {
+func (w *waits) each(ctx context.Context, held []*inHand, f func(context.Context, jetstream.KeyValue, *inHand) error) error {
 	if len(held) == 0 {
 		return nil
 	}
@@ -98,17 +133,16 @@ func (w *waits) each(ctx context.Context, held []*inHand, f func(jetstream.KeyVa
 	for range min(abreast, len(held)) {
 		group.Go(func() {
 			for h := range next {
-				errs <- f(kv, h)
+				errs <- f(ctx, kv, h)
 			}
 		})
 	}
 	group.Wait()
 	close(errs)
-	for each := range errs {
-		err = errors.Join(err, each)
+	for err := range errs {
 		if err != nil {
-			break
+			return err
 		}
 	}
-	return err
+	return nil
 }

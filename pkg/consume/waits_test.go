@@ -118,3 +118,42 @@ func TestWaitsOfABatchAreCountedApart(t *testing.T) {
 		}
 	}
 }
+
+// While the counts can't be read, as when their bucket has no leader, nothing is
+// taken for a message that has used up its attempts.
+func TestPromise3WaitsThatCantBeReadCostNothing(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.start(noting(j, func(context.Context, consume.Message) error { return fault.Postpone(errTest, 10*time.Millisecond) }))
+	f.send("evt_1")
+	f.eventually("more waits than there are attempts", func() bool { return j.count() >= 10 })
+	s, err := f.js.Stream(t.Context(), "KV_"+topology.BucketWaits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readable := func(yes bool) {
+		cfg := s.CachedInfo().Config
+		cfg.AllowDirect = yes
+		if _, err := f.js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readable(false)
+	f.send("evt_2") // is handed out once: nothing has to be read for it
+	f.eventually("the second is handed out", func() bool { return len(j.of("evt_2")) == 1 })
+	f.eventually("both are in hand again and aren't handed out", func() bool {
+		c, err := f.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+		return err == nil && c.CachedInfo().NumRedelivered == 2 && len(j.of("evt_2")) == 1
+	})
+	readable(true)
+	waits := len(j.of("evt_1")) + 3
+	f.eventually("the first is handed out again", func() bool { return len(j.of("evt_1")) >= waits })
+	if n := f.terminated(); n > 0 {
+		t.Errorf("%d messages were given up", n)
+	}
+	for i, c := range j.of("evt_1") {
+		if c.attempt > f.cfg.MaxAttempts {
+			t.Errorf("call %d was attempt %d", i, c.attempt)
+		}
+	}
+}

@@ -51,6 +51,7 @@ type inHand struct {
 	message   Message
 	delivered uint64 // times, this one among them
 	waits     uint64 // of those, the ones that were no attempts
+	unread    bool   // waits is not known
 	span      trace.Span
 }
 
@@ -59,7 +60,10 @@ type inHand struct {
 // down, or hangs, each time.
 const crashes = 2
 
-var errUnanswered = errors.New("delivered again and again without an answer: its workers crashed or hung")
+var (
+	errUnanswered = errors.New("delivered again and again without an answer: its workers crashed or hung")
+	errUnread     = errors.New("not handed out: how many of its deliveries were attempts can't be read now")
+)
 
 // batch handles messages and answers each. Handlers get no more than Timeout.
 func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
@@ -94,7 +98,9 @@ func (l *Loop) hold(ctx context.Context, raw []jetstream.Msg) []*inHand {
 			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
 		}})
 	}
-	if err := l.waits.load(ctx, held); err != nil {
+	reading, cancel := context.WithTimeout(ctx, min(readPatience, l.cfg.Timeout/2))
+	defer cancel()
+	if err := l.waits.load(reading, held); err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "earlier waits not known", slog.String("stage", l.stage), slog.Any("err", err))
 	}
 	for _, h := range held {
@@ -132,6 +138,10 @@ func (l *Loop) call(ctx context.Context, held []*inHand) []error {
 		sctx, h.span = l.startSpan(ctx, h.message)
 		if l.cfg.Batch == 1 {
 			ctx = sctx // a handler's own spans belong below its message's
+		}
+		if h.unread {
+			errs[i] = errUnread
+			continue
 		}
 		if h.message.Attempt > l.cfg.MaxAttempts+crashes {
 			errs[i] = errUnanswered
@@ -175,6 +185,8 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	switch {
 	case err == nil:
 		ackErr = h.msg.Ack()
+	case h.unread: // which counts as an attempt after all, so there are not to be many
+		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(l.cfg.RetryMax, soonest))
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
 	case fault.IsPostponed(err) && !l.overdue(h): // no attempt was made
