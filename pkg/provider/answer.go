@@ -35,15 +35,18 @@ func (r *Reconcile) Page(a PageRequest, base string, h http.Header, body []byte)
 	if r.Next.Of == First {
 		slices.Reverse(p.Records)
 	}
+	if p.Next, err = r.next(a, base, h, body, p.Records); err != nil {
+		return Page{}, fault.Permanent(err)
+	}
 	if r.Slice.Most > 0 {
 		total, err := count(r.Slice.total, body)
 		if err != nil {
 			return Page{}, fault.Permanent(fmt.Errorf("slice.total: %w", err))
 		}
 		p.TooMany = total > r.Slice.Most
-	}
-	if p.Next, err = r.next(a, base, h, body, p.Records); err != nil {
-		return Page{}, fault.Permanent(err)
+		if r.Next.Counted() && a.Front+len(p.Records) >= total {
+			p.Next = ""
+		}
 	}
 	if len(p.Next) > maxPosition {
 		return Page{}, fault.Permanent(fmt.Errorf("next: over %d bytes", maxPosition))

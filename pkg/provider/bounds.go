@@ -126,7 +126,8 @@ type Slice struct {
 	// Every is the length of a slice. Required.
 	Every time.Duration `yaml:"every"`
 	// Most is how many records the API lists at most, whatever the number of
-	// pages. A slice with more is halved. Needs Total. Defaults to 0: no limit.
+	// pages; where next is an offset, less the size of a page. A slice with more
+	// is halved. Needs Total. Defaults to 0: no limit.
 	Most int `yaml:"most"`
 	// Total is the path of the number of all records in an answer, such as total.
 	Total string `yaml:"total"`

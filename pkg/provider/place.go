@@ -129,7 +129,7 @@ func (r *Reconcile) position(a *PageRequest, at Place, size *int) (string, error
 		return strconv.Itoa(a.Front), nil
 	case ByPage:
 		read := recordsIn(at.Position)
-		if read > 0 && at.Full > 0 {
+		if read > 0 && at.Full >= minNumbered { // less is rather the end of the list than all that the API gives
 			*size = min(*size, at.Full)
 		}
 		fits, number, ok := overlapping(read, *size)

@@ -209,7 +209,7 @@ sources:
 	}
 	f.t.Cleanup(api.Close)
 	r, err := run.New(run.Config{
-		Key: key, Resource: file.Sources["orders"].Resources["order"], Drop: file.Sources["orders"].Drop, LeaseTTL: time.Minute, CatchUp: f.catchUp,
+		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: time.Minute, CatchUp: f.catchUp,
 	}, run.Deps{
 		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock,
 	})
