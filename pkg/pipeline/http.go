@@ -22,7 +22,8 @@ import (
 // mode. A repeat of an event, whatever the reason, has the same webhook-id.
 //
 // 2xx means that the event was taken. 410 means that no more events are wanted:
-// none is sent until the sink is started anew, and those that wait are kept.
+// the destination is paused, as by tercel destination pause, until somebody
+// resumes it. Those that wait are kept.
 // 401, 429, 503, redirects and failing connections say nothing of an event: all
 // wait, and what came last is tried at growing intervals or when the server
 // said. So it is with other 5xx, with 403, 404, 408 and 425, and with answers

@@ -57,6 +57,29 @@ func DeliverConsumer(destination string, subjects []string, d Delivery) jetstrea
 // DeliverDurable is the durable name of a destination's consumer.
 func DeliverDurable(destination string) string { return StageDeliver + "_" + destination }
 
+// UntilResumed is how long a pause lasts that ends by hand: for longer than any
+// stream keeps messages.
+const UntilResumed = 100 * 365 * 24 * time.Hour
+
+// PauseDestination has the server hand out no more events for a destination, to
+// no sink, until [ResumeDestination]. Those in hand are worked on to their end.
+// The error wraps jetstream.ErrConsumerNotFound where no sink has served it yet.
+func PauseDestination(ctx context.Context, js jetstream.JetStream, destination string) error {
+	_, err := js.PauseConsumer(ctx, StreamEnriched, DeliverDurable(destination), time.Now().Add(UntilResumed))
+	if err != nil {
+		return fmt.Errorf("pause destination %s: %w", destination, err)
+	}
+	return nil
+}
+
+// ResumeDestination ends a pause. The error is as for [PauseDestination].
+func ResumeDestination(ctx context.Context, js jetstream.JetStream, destination string) error {
+	if _, err := js.ResumeConsumer(ctx, StreamEnriched, DeliverDurable(destination)); err != nil {
+		return fmt.Errorf("resume destination %s: %w", destination, err)
+	}
+	return nil
+}
+
 // CollectConsumer is the durable consumer of the advisories, from which dead
 // letters are made.
 func CollectConsumer(d Delivery) jetstream.ConsumerConfig {

@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
@@ -26,6 +26,7 @@ var errNotOpen = errors.New("not open")
 // destination is one destination with its loop.
 type destination struct {
 	name    string
+	js      jetstream.JetStream
 	plan    plan
 	shape   shape
 	cfg     consume.Config
@@ -50,7 +51,7 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 		return nil, err
 	}
 	d := &destination{
-		name: name, cfg: cfg, sick: errNotOpen,
+		name: name, js: deps.JetStream, cfg: cfg, sick: errNotOpen,
 		log: deps.Log.With(slog.String("destination", name)),
 	}
 	var err error
@@ -93,6 +94,9 @@ func (d *destination) run(ctx context.Context) {
 		if wrote {
 			wait.Reset()
 		}
+		if errors.Is(err, delivery.ErrUnwanted) {
+			d.pause(ctx)
+		}
 		delay := wait.NextBackOff()
 		if asked, ok := fault.Delay(err); ok {
 			delay = max(delay, asked)
@@ -104,6 +108,20 @@ func (d *destination) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// pause keeps events from a destination that wants none, in all sinks and also
+// after a restart, as the command for it does. If that fails, the next event
+// meets the same answer, and it is done then.
+func (d *destination) pause(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	if err := topology.PauseDestination(ctx, d.js, d.name); err != nil {
+		d.log.LogAttrs(ctx, slog.LevelError, "destination wants no more events and is not paused", slog.Any("err", err))
+		return
+	}
+	d.log.LogAttrs(ctx, slog.LevelError, "destination wants no more events and is paused: "+
+		"tercel destination resume sends to it again, or take it out of the pipeline file")
 }
 
 // session opens the destination and delivers until ctx ends or the destination
@@ -192,7 +210,9 @@ func (d *destination) judge(results []delivery.Result) {
 		case r.Err == nil:
 			wrote = true
 		case r.Outage:
-			outage = cmp.Or(outage, r.Err)
+			if outage == nil || errors.Is(r.Err, delivery.ErrUnwanted) {
+				outage = r.Err
+			}
 		case !fault.IsPermanent(r.Err):
 			failure = r.Err
 		}

@@ -39,10 +39,19 @@ type hooks struct {
 	got     []row
 	refused string        // an event's id
 	full    bool          // answers 507
+	gone    bool          // answers 410
+	asked   int           // how often it did
 	asleep  chan struct{} // closed to wake it up, or nil
 }
 
 func httpPlace(t *testing.T) *place {
+	t.Helper()
+	_, p := hookPlace(t)
+	return p
+}
+
+// hookPlace is a place with what receives there.
+func hookPlace(t *testing.T) (*hooks, *place) {
 	t.Helper()
 	lib, err := standardwebhooks.NewWebhook(hookSecret)
 	if err != nil {
@@ -51,7 +60,7 @@ func httpPlace(t *testing.T) *place {
 	h := &hooks{t: t, addr: "127.0.0.1:0", lib: lib}
 	h.listen()
 	t.Cleanup(h.close)
-	return &place{
+	return h, &place{
 		yaml:    fmt.Sprintf("http: {url: http://%s/hooks, secrets: [env:HOOK_SECRET], timeout: 5s, allow_private: true}", h.addr),
 		env:     map[string]string{"HOOK_SECRET": hookSecret},
 		rows:    h.rows,
@@ -120,6 +129,9 @@ func (h *hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
+	case h.gone:
+		h.asked++
+		w.WriteHeader(http.StatusGone)
 	case h.full:
 		w.WriteHeader(http.StatusInsufficientStorage)
 	case h.refused != "" && got.EventID == h.refused:

@@ -33,16 +33,9 @@ Example:
   tercel destination pause warehouse`
 }
 
-// untilResumed is a pause that ends by hand: longer than any stream keeps
-// messages.
-const untilResumed = 100 * 365 * 24 * time.Hour
-
 // Run runs the command.
 func (c destinationPauseCmd) Run(a *app) error {
-	return c.change(a, c.Name, "paused", func(ctx context.Context, js jetstream.JetStream, durable string) error {
-		_, err := js.PauseConsumer(ctx, topology.StreamEnriched, durable, time.Now().Add(untilResumed))
-		return err
-	})
+	return c.change(a, c.Name, "paused", topology.PauseDestination)
 }
 
 type destinationResumeCmd struct {
@@ -58,15 +51,12 @@ func (destinationResumeCmd) Help() string {
 
 // Run runs the command.
 func (c destinationResumeCmd) Run(a *app) error {
-	return c.change(a, c.Name, "resumed", func(ctx context.Context, js jetstream.JetStream, durable string) error {
-		_, err := js.ResumeConsumer(ctx, topology.StreamEnriched, durable)
-		return err
-	})
+	return c.change(a, c.Name, "resumed", topology.ResumeDestination)
 }
 
 // change does something to a destination's consumer and says so.
 func (p pipelineFlags) change(
-	a *app, name, done string, do func(ctx context.Context, js jetstream.JetStream, durable string) error,
+	a *app, name, done string, do func(ctx context.Context, js jetstream.JetStream, destination string) error,
 ) error {
 	nc, err := p.connect()
 	if err != nil {
@@ -75,12 +65,12 @@ func (p pipelineFlags) change(
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
 	defer cancel()
-	err = do(ctx, nc.js, topology.DeliverDurable(name))
+	err = do(ctx, nc.js, name)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
 		return fmt.Errorf("no sink has served a destination %s; there are: %s", name, destinationNames(ctx, nc.js))
 	case err != nil:
-		return fmt.Errorf("destination %s: %w", name, err)
+		return err
 	}
 	_, err = fmt.Fprintf(a.out, "%s is %s\n", name, done)
 	return err

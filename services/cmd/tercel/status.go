@@ -235,7 +235,7 @@ func printStatus(w io.Writer, s status) error {
 
 // untilWhen tells how long a pause has yet to last.
 func untilWhen(left time.Duration) string {
-	if left > untilResumed/2 {
+	if left > topology.UntilResumed/2 {
 		return "until it is resumed"
 	}
 	return "until " + stamp(time.Now().Add(left))

@@ -20,6 +20,10 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 )
 
+// ErrUnwanted means that a destination wants no more events, until somebody has
+// changed its mind.
+var ErrUnwanted = errors.New("the destination wants no more events")
+
 // Item is one enriched event on its way into a destination.
 type Item struct {
 	// Event is the event's attributes.

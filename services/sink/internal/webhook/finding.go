@@ -1,13 +1,13 @@
 package webhook
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // kind is what a request taught about the event and the server, a closed set.
@@ -25,9 +25,6 @@ const (
 // doubtfulInARow is how many different events have to fail in a row before it
 // is an outage.
 const doubtfulInARow = 3
-
-var errGone = errors.New("status 410: the receiver wants no more events: start the sink anew to send to it again, " +
-	"or take the destination out of the pipeline file")
 
 // finding is what came of one request.
 type finding struct {
@@ -50,7 +47,7 @@ func (r *Receiver) meaning(resp *http.Response, answer string) finding {
 	case f.status < 400:
 		f.kind, f.err = outage, fmt.Errorf("status %d: redirects are not followed: set the URL that it leads to", f.status)
 	case f.status == http.StatusGone:
-		f.kind, f.err = gone, errGone
+		f.kind, f.err = gone, fmt.Errorf("status %d: %w", f.status, delivery.ErrUnwanted)
 	case f.status == http.StatusUnauthorized:
 		f.kind, f.err = outage, fmt.Errorf("status %d: the receiver refuses the signature or a credential", f.status)
 	case f.status == http.StatusTooManyRequests, f.status == http.StatusServiceUnavailable:

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -133,28 +134,47 @@ func TestDoubtfulAnswersInARowAreAnOutage(t *testing.T) {
 	}
 }
 
-// A receiver that is gone gets nothing more, and nothing is lost.
+// A receiver that is gone gets nothing more, and nothing is lost. Whoever opens
+// it again wants to know whether it still is.
 func TestGoneReceiverGetsNothingMore(t *testing.T) {
 	t.Parallel()
 	s := serve(t, status(410))
 	cfg := settings(s)
 	cfg.Concurrency = 1
 	r := open(t, cfg)
-	for i, res := range write(t, r, item(1, "a"), item(2, "b")) {
-		if !fault.IsPostponed(res.Err) || !res.Outage {
-			t.Errorf("item %d: %v, want it postponed", i, res.Err)
+	for range 2 {
+		for i, res := range write(t, r, item(1, "a"), item(2, "b")) {
+			if !fault.IsPostponed(res.Err) || !res.Outage || !errors.Is(res.Err, delivery.ErrUnwanted) {
+				t.Errorf("item %d: %v, want it postponed", i, res.Err)
+			}
 		}
+		if err := r.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.got(); len(got) != 2 {
+		t.Errorf("sent %v, want the first alone, each time", got)
 	}
 	s.answers(status(200))
-	for range 10 {
-		if err := r.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "410") {
-			t.Fatalf("Open() = %v, want it to stay closed", err)
-		}
+	taken(t, write(t, r, item(1, "a"), item(2, "b")))
+}
+
+// So does one whose outage ends with that answer.
+func TestOutageEndsWithAGoneReceiver(t *testing.T) {
+	t.Parallel()
+	s := serve(t, status(503))
+	r := open(t, settings(s))
+	write(t, r, item(1, "a"))
+	s.answers(status(410))
+	if err := r.Open(t.Context()); !errors.Is(err, delivery.ErrUnwanted) {
+		t.Errorf("Open() = %v, want that no more events are wanted", err)
 	}
-	if got := s.got(); len(got) != 1 {
-		t.Errorf("sent %v, want the first alone", got)
+	if err := r.Open(t.Context()); err != nil {
+		t.Errorf("Open() = %v for somebody who knows", err)
 	}
-	taken(t, write(t, open(t, cfg), item(1, "a"))) // as by a sink that was started anew
+	if got := s.got(); len(got) != 2 {
+		t.Errorf("sent %v, want nothing after the 410", got)
+	}
 }
 
 // Events of one record follow each other, those of others don't wait.

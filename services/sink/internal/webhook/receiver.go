@@ -51,9 +51,8 @@ type Receiver struct {
 	mu sync.Mutex // guards what follows
 	// outage is why nothing is sent, or nil.
 	outage error
-	// gone says that the server answered 410.
-	gone bool
-	// probe is the event that met the outage, or nil.
+	// probe is the event that met the outage, or nil: for a server that wants no
+	// more events none is sent to find out.
 	probe *delivery.Item
 	// tries counts the answers to probe.
 	tries int
@@ -119,16 +118,20 @@ func (r *Receiver) Batch() int {
 
 // Open finds out whether events may be sent: the probe is taken, or, without
 // one, the server can be connected to. The error has the time that the server
-// asked for, see package fault.
+// asked for, see package fault. After [delivery.ErrUnwanted] events are sent
+// again: whoever opens it sees to it that none comes before it is wanted.
 func (r *Receiver) Open(ctx context.Context) error {
 	r.mu.Lock()
-	unwanted, probe := r.gone, r.probe
+	probe := r.probe
 	r.mu.Unlock()
-	if unwanted {
-		return errGone
-	}
 	if probe == nil {
-		return r.connect(ctx)
+		if err := r.connect(ctx); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.recovered()
+		return nil
 	}
 	f := r.send(ctx, *probe)
 	r.mu.Lock()
@@ -146,15 +149,20 @@ func (r *Receiver) Open(ctx context.Context) error {
 	case unsent:
 		return f.err
 	case gone:
-		r.gone = true
+		r.outage, r.probe = f.err, nil
 		return f.err
 	case taken:
 		r.done[probe.Sequence] = struct{}{}
 		_ = r.lineUp(*probe, nil)
 	}
+	r.recovered()
+	return nil
+}
+
+// recovered ends an outage. The caller holds mu.
+func (r *Receiver) recovered() {
 	r.outage, r.probe, r.tries = nil, nil, 0
 	clear(r.doubtful)
-	return nil
 }
 
 // connect tells whether the server is there. Nothing is sent: there is no
@@ -256,8 +264,8 @@ func (r *Receiver) note(it delivery.Item, f finding) error {
 	case unsent:
 		f.err = postponed(f.err, r.retry.RetryMin)
 	case gone:
-		r.gone = true
-		r.begin(it, &f)
+		f.err = postponed(f.err, r.retry.RetryMin)
+		r.outage, r.probe = f.err, nil
 	case doubtful:
 		if r.doubtful[id] = struct{}{}; len(r.doubtful) >= doubtfulInARow {
 			r.begin(it, &f)
