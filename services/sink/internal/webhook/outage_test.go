@@ -20,7 +20,7 @@ import (
 func reopen(t *testing.T, r *webhook.Receiver) (tries int) {
 	t.Helper()
 	for r.Open(t.Context()) != nil {
-		if tries++; tries > 20 {
+		if tries++; tries > 50 {
 			t.Fatal("it doesn't open")
 		}
 	}
@@ -62,40 +62,75 @@ func TestOutageIsProbedWithOneEvent(t *testing.T) {
 	}
 }
 
-// A throttled probe stays one however often it is tried: no event is refused
-// with 429 for what it is.
-func TestThrottlingIsWaitedForHoweverLong(t *testing.T) {
+// An event that a server always answers as if it were down, or never answers,
+// stops the others for some tries, not for ever, and uses up its own attempts
+// then.
+func TestPromise3OneEventIsNoOutageForEver(t *testing.T) {
 	t.Parallel()
-	s := serve(t, status(429))
-	r := open(t, settings(s))
-	write(t, r, item(1, "a"))
-	for range 20 {
-		if r.Open(t.Context()) == nil {
-			t.Fatal("it opened while it is throttled")
-		}
+	for name, tt := range map[string]struct {
+		poison func(http.ResponseWriter)
+		tries  int
+	}{
+		"out":       {func(w http.ResponseWriter) { w.WriteHeader(503) }, 4},
+		"elsewhere": {func(w http.ResponseWriter) { w.WriteHeader(302) }, 4},
+		"throttled": {func(w http.ResponseWriter) { w.WriteHeader(429) }, 29},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.Header.Get("Webhook-Id"), "evt-1") {
+					tt.poison(w)
+				}
+			})
+			cfg := settings(s)
+			cfg.Concurrency = 1
+			r := open(t, cfg)
+			write(t, r, item(1, "a"), item(2, "b"))
+			if tries := reopen(t, r); tries != tt.tries {
+				t.Errorf("it opened after %d tries in vain, want %d", tries, tt.tries)
+			}
+			results := write(t, r, item(1, "a"), item(2, "b"))
+			if fault.ClassOf(results[0].Err) != fault.Transient || results[0].Outage || results[1].Err != nil {
+				t.Errorf("Write() = %v and %v, want a transient error and nil", results[0].Err, results[1].Err)
+			}
+		})
 	}
 }
 
-// An event that a server always answers as if it were down stops the others for
-// some tries, not for ever, and uses up its own attempts then.
-func TestPromise3OneEventIsNoOutageForEver(t *testing.T) {
+// So does one that breaks every connection, when it was the last that failed in
+// an outage.
+func TestPromise3EventWithoutAnAnswerIsNoOutageForEver(t *testing.T) {
 	t.Parallel()
-	poison := func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.Header.Get("Webhook-Id"), "evt-1") {
-			w.WriteHeader(503)
-		}
-	}
-	s := serve(t, poison)
+	s := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	cfg := settings(s)
 	cfg.Concurrency = 1
 	r := open(t, cfg)
-	write(t, r, item(1, "a"), item(2, "b"))
-	if tries := reopen(t, r); tries != 4 {
-		t.Errorf("it opened after %d tries in vain, want 4", tries)
+	write(t, r, item(1, "a"), item(2, "b"), item(3, "c"))
+	s.answers(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("Webhook-Id"), "evt-3") {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	if tries := reopen(t, r); tries != 29 {
+		t.Errorf("it opened after %d tries in vain, want 29", tries)
 	}
-	results := write(t, r, item(1, "a"), item(2, "b"))
-	if fault.ClassOf(results[0].Err) != fault.Transient || results[0].Outage || results[1].Err != nil {
-		t.Errorf("Write() = %v and %v, want a transient error and nil", results[0].Err, results[1].Err)
+	results := write(t, r, item(1, "a"), item(2, "b"), item(3, "c"))
+	if results[0].Err != nil || results[1].Err != nil || fault.ClassOf(results[2].Err) != fault.Transient {
+		t.Errorf("Write() = %v, want an error of the third alone", results)
+	}
+}
+
+// A server that isn't there is waited for however long.
+func TestMissingServerIsWaitedForHoweverLong(t *testing.T) {
+	t.Parallel()
+	s := serve(t, status(503))
+	r := open(t, settings(s))
+	write(t, r, item(1, "a"))
+	s.Close()
+	for range 50 {
+		if r.Open(t.Context()) == nil {
+			t.Fatal("it opened without a server")
+		}
 	}
 }
 

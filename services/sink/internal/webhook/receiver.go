@@ -6,8 +6,8 @@
 // and events are postponed, until the event that met it, the probe, is taken.
 //
 // An event can look like an outage to a server that always answers so to that
-// event alone. So that it can't stop the others for ever, a probe that was
-// answered several times in vain is an event like the others again.
+// event alone, or breaks off each time. So that it can't stop the others for ever,
+// a probe that was sent several times in vain is an event like the others again.
 package webhook
 
 import (
@@ -31,8 +31,12 @@ import (
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
-// probeTries is after how many answered tries a probe is no longer one.
-const probeTries = 5
+// probeTries is after how many tries a probe is no longer one, and quietTries
+// where it was throttled or had no answer, which is seldom an event's fault.
+const (
+	probeTries = 5
+	quietTries = 30
+)
 
 // Receiver is a server that takes webhooks. It is opened and closed many times,
 // and remembers in between what it found. It is safe for concurrent use.
@@ -54,7 +58,7 @@ type Receiver struct {
 	// probe is the event that met the outage, or nil: for a server that wants no
 	// more events none is sent to find out.
 	probe *delivery.Item
-	// tries counts the answers to probe.
+	// tries counts the requests with probe that came to the server.
 	tries int
 	// suspect is the webhook-id of an event whose answers are its own.
 	suspect string
@@ -137,10 +141,14 @@ func (r *Receiver) Open(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if f.kind == outage || f.kind == doubtful {
-		if f.status > 0 && f.status != http.StatusTooManyRequests {
+		if f.kind == doubtful || f.status > 0 { // else it never came to the server
 			r.tries++
 		}
-		if r.tries < probeTries {
+		enough := probeTries
+		if f.status == 0 || f.status == http.StatusTooManyRequests {
+			enough = quietTries
+		}
+		if r.tries < enough {
 			return f.err
 		}
 		r.suspect = webhookID(*probe)
