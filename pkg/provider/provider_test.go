@@ -15,6 +15,10 @@ import (
 // source decodes one source as a pipeline file would.
 func source(t *testing.T, text string) (*provider.Source, error) {
 	t.Helper()
+	return decode(text)
+}
+
+func decode(text string) (*provider.Source, error) {
 	s := &provider.Source{}
 	err := config.Decode("source.yaml", []byte(text), s, config.WithLookupEnv(func(string) (string, bool) {
 		return "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=", true

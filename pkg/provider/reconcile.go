@@ -153,12 +153,6 @@ func (r *Reconcile) validateBounds(c *config.Check) {
 	if r.Overlap < granule {
 		c.Fault("overlap", r.Overlap.String(), fmt.Sprintf("at least %s, which is how exactly the API tells times apart", granule))
 	}
-	if r.Settle < 0 {
-		c.Fault("settle", "", "0s or more")
-	}
-	if r.Start < 0 {
-		c.Fault("start", "", "0s or more")
-	}
 	if r.Until.Text != "" {
 		c.Fault("until.text", "", "{until} in since.text")
 	}

@@ -325,9 +325,11 @@ const searchMost = 20
 // text, and what lies behind the first records of all is refused.
 func bySearch(_ *table, q query, rows []row, _ http.Header) (any, error) {
 	var ask struct {
-		Groups []struct{ Filters []struct{ Operator, Value string } } `json:"filterGroups"`
-		Limit  int
-		After  int
+		Groups []struct {
+			Filters []struct{ Operator, Value string }
+		} `json:"filterGroups"`
+		Limit int
+		After int
 	}
 	data, err := json.Marshal(q.body)
 	if err == nil {

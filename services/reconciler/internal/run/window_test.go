@@ -228,27 +228,32 @@ func TestFaultyAnswersEndTheRunAndSayWhy(t *testing.T) {
 // of failing for ever.
 func TestForgottenPositionBeginsTheWindowAgain(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	f.enrich()
-	for i := range 5 {
-		f.shop.put(fmt.Sprint("o", i), noon.Add(-time.Hour+time.Duration(i)*time.Minute))
-	}
-	f.shop.troubled(func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		if r.FormValue("cursor") != "at 2" {
-			return false
-		}
-		w.WriteHeader(http.StatusBadRequest)
-		return true
-	})
-	r := f.runner(ascending)
-	failing := f.begin(r)
-	if err := failing.Do(); !fault.IsPermanent(err) {
-		t.Fatalf("Do() = %v, want a permanent error", err)
-	}
-	f.shop.troubled(nil)
-	rep := f.do(r)
-	if want := (report.Counts{Listed: 5, Matched: 2, Missed: 3, Repaired: 3}); rep.Counts != want || rep.Continues != failing.ID() || !rep.Complete {
-		t.Errorf("report %+v, want counts %+v", rep, want)
+	for _, status := range []int{http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.enrich()
+			for i := range 5 {
+				f.shop.put(fmt.Sprint("o", i), noon.Add(-time.Hour+time.Duration(i)*time.Minute))
+			}
+			f.shop.troubled(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if r.FormValue("cursor") != "at 2" {
+					return false
+				}
+				w.WriteHeader(status)
+				return true
+			})
+			r := f.runner(ascending)
+			failing := f.begin(r)
+			if err := failing.Do(); err == nil {
+				t.Fatal("Do() = nil, want the source's error")
+			}
+			f.shop.troubled(nil)
+			rep := f.do(r)
+			if want := (report.Counts{Listed: 5, Matched: 2, Missed: 3, Repaired: 3}); rep.Counts != want || rep.Continues != failing.ID() || !rep.Complete {
+				t.Errorf("report %+v, want counts %+v", rep, want)
+			}
+		})
 	}
 }
 
