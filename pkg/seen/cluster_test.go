@@ -38,9 +38,15 @@ func TestMarksOutliveTheirLeader(t *testing.T) {
 		}
 		return all
 	}
-	mark := func(phase string) {
+	store := func(phase string) (sequences []uint64) {
+		for _, id := range ids(phase) {
+			sequences = append(sequences, f.stored(id))
+		}
+		return sequences
+	}
+	mark := func(phase string, sequences []uint64) {
 		for i, id := range ids(phase) {
-			replicas[i%2].Mark(id, f.stored(id))
+			replicas[i%2].Mark(id, sequences[i])
 		}
 	}
 	known := func(x *seen.Index, phase string) func() bool {
@@ -53,18 +59,18 @@ func TestMarksOutliveTheirLeader(t *testing.T) {
 			return true
 		}
 	}
-	mark("before")
+	mark("before", store("before"))
 	for i, x := range replicas {
 		eventually(t, fmt.Sprint("replica ", i, " knows all from before"), known(x, "before"))
 	}
-	leader := f.leader(servers)
+	leader, sequences := f.leader(servers), store("while")
 	leader.Stop()
-	mark("while")
+	mark("while", sequences) // at once: nobody takes them yet
 	for i, x := range replicas {
 		eventually(t, fmt.Sprint("replica ", i, " knows all from while a node is away"), known(x, "while"))
 	}
 	leader.Resume()
-	mark("after")
+	mark("after", store("after"))
 	later := f.index()
 	for _, phase := range []string{"before", "while", "after"} {
 		eventually(t, "a later replica knows all from "+phase, known(later, phase))
