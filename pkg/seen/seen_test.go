@@ -199,10 +199,21 @@ func TestExchangeRecovers(t *testing.T) {
 	if err := f.js.DeleteStream(t.Context(), topology.StreamSeen); err != nil {
 		t.Fatal(err)
 	}
-	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
+	nc := f.server.Connect()
+	heard, err := nc.SubscribeSync(topology.SubjectSeen)
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	b.Mark("orders:_:2", f.store("orders:_:2"))
+	if _, err := heard.NextMsg(time.Minute); err != nil { // which no stream takes
+		t.Fatalf("the mark was not written: %v", err)
+	}
+	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
 	c := f.index()
 	eventually(t, "the new stream has the new mark", func() bool { return f.has(c, "orders:_:2") })
 }
