@@ -269,6 +269,10 @@ func TestBodySplicesWithoutTouching(t *testing.T) {
 	if err != nil || string(back.Record) != `{"a":1.10}` || !back.Deleted || string(back.Related["z"]) != "null" {
 		t.Errorf("DecodeBody() = %+v, %v", back, err)
 	}
+	b = event.Body{Record: []byte(`1`), Truncated: []string{"a", `b"`}, Stale: true}
+	if got := string(b.Encode()); got != `{"trigger":null,"record":1,"truncated":["a","b\""],"stale":true}` {
+		t.Errorf("Encode() = %s", got)
+	}
 	if got := string((event.Body{}).Encode()); got != `{"trigger":null,"record":null}` {
 		t.Errorf("empty body = %s", got)
 	}
@@ -366,6 +370,7 @@ func TestEnrichedEventsFollowTheContract(t *testing.T) {
 	e := sample()
 	body := event.Body{
 		Trigger: []byte(`{"id":"evt_1"}`), Record: []byte(`{"id":"7","total":1.5}`), Related: map[string]jsontext.Value{"customer": nil},
+		Truncated: []string{"lines"}, Stale: true,
 	}
 	p, err := e.Proto(body.Encode())
 	if err != nil {
@@ -378,6 +383,9 @@ func TestEnrichedEventsFollowTheContract(t *testing.T) {
 	}
 	if got := p.GetBody().GetRecord().GetStructValue().GetFields()["total"].GetNumberValue(); got != 1.5 {
 		t.Errorf("record.total = %v, want 1.5", got)
+	}
+	if b := p.GetBody(); len(b.GetTruncated()) != 1 || b.GetTruncated()[0] != "lines" || !b.GetStale() {
+		t.Errorf("truncated %v, stale %t, want what the body says", b.GetTruncated(), b.GetStale())
 	}
 	if _, err := e.Proto([]byte(`[]`)); err == nil {
 		t.Error("a body that is no event was taken")

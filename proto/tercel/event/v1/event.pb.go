@@ -324,6 +324,8 @@ func (x *Attributes) GetTriggerSequence() uint64 {
 //
 //	{"trigger": …, "record": {…}, "related": {"customer": {…}}, "deleted": true}
 //
+// Members that would be false or empty are left out, except trigger and record.
+//
 // A Value holds numbers as IEEE 754 doubles: an integer beyond 2^53 loses its
 // last digits. Who needs them exactly reads the JSON by other means.
 type Body struct {
@@ -337,9 +339,14 @@ type Body struct {
 	// Related are the records that the resource wants beside its own, by the name
 	// that the configuration gives them; null where the source has none.
 	Related map[string]*structpb.Value `protobuf:"bytes,3,rep,name=related,proto3" json:"related,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Deleted says that the record no longer exists at the source. The JSON
-	// leaves it out when false.
-	Deleted       bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Deleted says that the record no longer exists at the source.
+	Deleted bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Truncated names the related lists that go on behind what is here: they have
+	// as many records as the resource wants at most.
+	Truncated []string `protobuf:"bytes,5,rep,name=truncated,proto3" json:"truncated,omitempty"`
+	// Stale says that the trigger speaks of a newer record than the source has
+	// shown since. What it shows later comes with another event.
+	Stale         bool `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +409,20 @@ func (x *Body) GetDeleted() bool {
 	return false
 }
 
+func (x *Body) GetTruncated() []string {
+	if x != nil {
+		return x.Truncated
+	}
+	return nil
+}
+
+func (x *Body) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 var File_tercel_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_tercel_event_v1_event_proto_rawDesc = "" +
@@ -430,12 +451,14 @@ const file_tercel_event_v1_event_proto_rawDesc = "" +
 	"observedAt\x12\x1f\n" +
 	"\vdelivery_id\x18\f \x01(\tR\n" +
 	"deliveryId\x12)\n" +
-	"\x10trigger_sequence\x18\r \x01(\x04R\x0ftriggerSequence\"\x94\x02\n" +
+	"\x10trigger_sequence\x18\r \x01(\x04R\x0ftriggerSequence\"\xc8\x02\n" +
 	"\x04Body\x120\n" +
 	"\atrigger\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\atrigger\x12.\n" +
 	"\x06record\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06record\x12<\n" +
 	"\arelated\x18\x03 \x03(\v2\".tercel.event.v1.Body.RelatedEntryR\arelated\x12\x18\n" +
-	"\adeleted\x18\x04 \x01(\bR\adeleted\x1aR\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\x12\x1c\n" +
+	"\ttruncated\x18\x05 \x03(\tR\ttruncated\x12\x14\n" +
+	"\x05stale\x18\x06 \x01(\bR\x05stale\x1aR\n" +
 	"\fRelatedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01*r\n" +

@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -135,6 +136,7 @@ type fixture struct {
 	pub  run.Publisher
 	met  *run.Metrics
 
+	version string        // of the resource; "" is the time of change
 	catchUp time.Duration // that runners wait for the enricher
 
 	mu  sync.Mutex
@@ -197,7 +199,7 @@ sources:
         triggers: [order.*]
         id: body.id
         get: /orders/{id}
-        version: record.updated_at
+        version: `+cmp.Or(f.version, "record.updated_at")+`
         reconcile: {list: /orders, `+reconcile+`}
 `), config.WithLookupEnv(func(string) (string, bool) { return "a secret, long enough", true }))
 	if err != nil {
