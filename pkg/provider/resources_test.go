@@ -158,6 +158,9 @@ func checkList(t *testing.T, res provider.Resource, rec record) {
 	if a, b := mark(t, res, records[0], seenAt), mark(t, res, got, seenAt.Add(time.Hour)); a != b {
 		t.Errorf("version in the list %s, in an answer %s: each run would send the record again", a, b)
 	}
+	if q := res.Reconcile.GraphQL; q != "" {
+		checkQuery(t, q, string(rec.List))
+	}
 	if !res.Reconcile.Next.Counted() && page.Next != rec.Next {
 		t.Errorf("next page %q, want %q", page.Next, rec.Next)
 	}
