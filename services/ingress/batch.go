@@ -32,8 +32,7 @@ func (s *Service) storeAll(ctx context.Context, in *inspection) (result, *refusa
 	if !s.fits(whole) || !s.fitItems(ctx, in.items) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
-	// As in store, but for all batches together.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StoreTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout) // for all batches together
 	defer cancel()
 	res := result{outcome: duplicate, events: len(in.items)}
 	if len(in.items) == 0 {

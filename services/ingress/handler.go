@@ -41,7 +41,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	id := nuid.Next()
 	res := s.handle(in, id)
 	res.write(w, id)
-	s.meter.answered(r.Context(), in, res, time.Since(began))
+	s.meter.answered(in, res, time.Since(began))
 	if in.route != nil {
 		s.intake.Count(in.route.name, string(res.outcome))
 	}
@@ -70,12 +70,12 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 	if no := in.route.take(time.Now(), in.account); no != nil {
 		return refuse(no)
 	}
-	return s.receive(ctx, in, requestID)
+	return s.receive(in, requestID)
 }
 
 // receive reads, checks and stores what handle has let in.
-func (s *Service) receive(ctx context.Context, in *inspection, requestID string) result {
-	ctx, span := s.meter.startSpan(ctx, in, requestID)
+func (s *Service) receive(in *inspection, requestID string) result {
+	ctx, span := s.meter.startSpan(in, requestID)
 	res := internalError() // unless the end is reached
 	defer func() { endSpan(span, res) }()
 	no := in.inspect(in.checksInside(), nil)
@@ -142,10 +142,6 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	if !s.fits(msg) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
-	// A sender that goes away meanwhile changes nothing: the outcome is waited
-	// for, so that a stored event isn't counted as one that was not.
-	// StoreTimeout bounds it.
-	ctx = context.WithoutCancel(ctx)
 	if res, ok := s.late(ctx, in, it); ok {
 		return res, nil
 	}

@@ -99,7 +99,8 @@ func (m *meter) storedTriggers(ctx context.Context, source string, n int) {
 	m.stored.Add(ctx, int64(n), m.sets[labels{source: source}].add...)
 }
 
-func (m *meter) answered(ctx context.Context, in *inspection, res result, took time.Duration) {
+func (m *meter) answered(in *inspection, res result, took time.Duration) {
+	ctx := context.Background()
 	l := labels{outcome: res.outcome}
 	if in.route != nil {
 		l.source = in.route.name
@@ -123,13 +124,18 @@ func (l labels) options() options {
 	return optionsOf(kvs...)
 }
 
-var spanOptions = []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer)}
+var spanOptions = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 
 // startSpan begins a trace. One that the request claims to be part of is
 // anybody's invention, and isn't continued. Only a trace that somebody takes is
 // given attributes.
-func (m *meter) startSpan(ctx context.Context, in *inspection, requestID string) (context.Context, trace.Span) {
-	ctx, span := m.tracer.Start(ctx, in.route.span, spanOptions...)
+//
+// The context isn't the request's, so it outlives that: when the sender goes
+// away, the outcome is waited for all the same, and a stored event isn't counted
+// as one that was not. And what looks for the trace, as each measurement does,
+// needn't search through the values of the server and the connection first.
+func (m *meter) startSpan(in *inspection, requestID string) (context.Context, trace.Span) {
+	ctx, span := m.tracer.Start(context.Background(), in.route.span, spanOptions...)
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("tercel.source", in.route.name), attribute.String("tercel.request_id", requestID))
 	}
