@@ -21,7 +21,12 @@ func Identity(deliveryID string, signed bool, body []byte) string {
 	if deliveryID != "" && signed {
 		return deliveryID
 	}
-	sum := sha256.Sum256(body)
+	return Unsigned(deliveryID, sha256.Sum256(body))
+}
+
+// Unsigned is [Identity] for a delivery id that the signature doesn't cover, or
+// none, where the body's SHA-256 is known already.
+func Unsigned(deliveryID string, sum [sha256.Size]byte) string {
 	if deliveryID == "" {
 		return "sha256:" + hex.EncodeToString(sum[:])
 	}

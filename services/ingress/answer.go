@@ -89,7 +89,7 @@ func okStatus(reply provider.Answer) int {
 var (
 	noStore  = []string{"no-store"}
 	noSniff  = []string{"nosniff"}
-	jsonType = []string{"application/json"}
+	jsonType = []string{mediaTypeJSON}
 )
 
 func (r result) write(w http.ResponseWriter, requestID string) {

@@ -23,6 +23,9 @@ const firstBuffer = 64 << 10
 // maxMediaType bounds a Content-Type, which becomes a header of the message.
 const maxMediaType = 256
 
+// mediaTypeJSON is that of nearly all events.
+const mediaTypeJSON = "application/json"
+
 // inspection is one request on its way through the checks, and what they have
 // found so far.
 type inspection struct {
@@ -38,11 +41,12 @@ type inspection struct {
 	contentType string
 	mediaType   string
 	encoding    provider.Encoding
-	received    []byte      // the body as it came
-	body        []byte      // what it says
-	scan        *field.Scan // of the body; nil before its structure was checked, and where nothing looks into it
-	requestID   string      // of the request's own message, where its bytes are no event's; else ""
-	items       []item      // the events; none before the request was split
+	received    []byte            // the body as it came
+	body        []byte            // what it says
+	scan        *field.Scan       // of the body; nil before its structure was checked, and where nothing looks into it
+	docs        map[string][]byte // what expressions look into; see scope
+	requestID   string            // of the request's own message, where its bytes are no event's; else ""
+	items       []item            // the events; none before the request was split
 	single      [1]item
 	strays      strays
 	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
@@ -169,7 +173,9 @@ func (in *inspection) checkMediaType() *refusal {
 	}
 	var params map[string]string
 	var err error
-	if in.mediaType, params, err = mime.ParseMediaType(in.contentType); err != nil {
+	if in.contentType == mediaTypeJSON {
+		in.mediaType = mediaTypeJSON // needn't be parsed
+	} else if in.mediaType, params, err = mime.ParseMediaType(in.contentType); err != nil {
 		return typeRefused("malformed content type")
 	}
 	if set := params["charset"]; set != "" && !strings.EqualFold(set, "utf-8") && !strings.EqualFold(set, "us-ascii") {

@@ -51,11 +51,13 @@ func (in *inspection) readID() *refusal {
 				return err
 			}
 			it.event.DeliveryID = id
-			it.event.ID = event.Identity(id, in.route.idSigned, it.body)
+			if it.event.ID = id; id == "" || !in.route.idSigned {
+				it.event.ID = event.Unsigned(id, it.hash())
+			}
 		default:
 			// Of two events in one request that are the same to the byte, neither is
 			// a repeat. Counted so, they have the same ids when the request comes again.
-			it.event.ID = event.Identity("", false, it.body)
+			it.event.ID = event.Unsigned("", it.hash())
 			if same == nil {
 				break
 			}
@@ -146,11 +148,16 @@ func (in *inspection) scope(expr provider.TriggerExpr) (field.Scope, error) {
 			}
 		}
 	}
-	docs := map[string][]byte{"body": in.body}
-	if expr.Uses("form") {
-		docs["form"] = in.form()
+	if in.docs == nil {
+		in.docs = map[string][]byte{}
 	}
-	return field.Scope{Header: in.request.Header.Get, Docs: docs, Scan: in.scan}, nil
+	if len(in.docs) == 0 {
+		in.docs["body"] = in.body
+	}
+	if _, read := in.docs["form"]; !read && expr.Uses("form") {
+		in.docs["form"] = in.form()
+	}
+	return field.Scope{Header: in.request.Header.Get, Docs: in.docs, Scan: in.scan}, nil
 }
 
 // form returns the fields of a form as a JSON document. Those that are there

@@ -32,7 +32,7 @@ var lines = []line{lineWindow, lineHorizon, lineBody, lineRequest}
 func (in *inspection) messageID(it *item) string {
 	keyed := it.event
 	if in.route.bodyIsKey && it.event.DeliveryID != "" {
-		keyed.ID = event.Identity("", false, it.body)
+		keyed.ID = event.Unsigned("", it.hash())
 	}
 	return keyed.MsgID()
 }

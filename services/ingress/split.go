@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,6 +24,17 @@ type item struct {
 	body  []byte
 	event event.Event
 	msgID string // the Nats-Msg-Id, see messageID
+
+	sum    [sha256.Size]byte // of the body; see hash
+	hashed bool
+}
+
+// hash is the body's SHA-256, which is made once.
+func (it *item) hash() [sha256.Size]byte {
+	if !it.hashed {
+		it.sum, it.hashed = sha256.Sum256(it.body), true
+	}
+	return it.sum
 }
 
 // isWhole reports whether the request is one event.
@@ -54,7 +66,7 @@ func (in *inspection) split() *refusal {
 	in.items = make([]item, len(bodies))
 	for i, body := range bodies {
 		in.items[i] = item{body: body, event: event.Event{
-			ContentType: "application/json", Part: strconv.Itoa(i+1) + "/" + strconv.Itoa(len(bodies)),
+			ContentType: mediaTypeJSON, Part: strconv.Itoa(i+1) + "/" + strconv.Itoa(len(bodies)),
 		}}
 	}
 	return in.bind()
