@@ -98,6 +98,12 @@ const headers = 14
 // NATS binding says, so none can break out of its header.
 func (e Event) Header() nats.Header {
 	h := make(nats.Header, headers)
+	e.SetHeader(h)
+	return h
+}
+
+// SetHeader adds what [Event.Header] returns to h, which has none of it.
+func (e Event) SetHeader(h nats.Header) {
 	values := make([]string, 0, headers) // of all, so that they are one allocation
 	set := func(name, value string) {
 		if value != "" {
@@ -127,7 +133,6 @@ func (e Event) Header() nats.Header {
 	if e.TriggerSequence > 0 {
 		set(HeaderTriggerSequence, strconv.FormatUint(e.TriggerSequence, 10))
 	}
-	return h
 }
 
 // FromHeader reads the attributes of a message that Tercel published. The

@@ -146,7 +146,9 @@ func (p *Publisher) Close() {
 // Publish stores msg and returns once the server has acknowledged it (promise
 // 1), or with [ErrUnavailable], [ErrBusy], [ErrClosed], ctx's error, or the
 // server's own refusal. msg must come from nats.NewMsg and carry a
-// Nats-Msg-Id; it belongs to the publisher from here on.
+// Nats-Msg-Id. It belongs to the publisher from here on, and is only given
+// back, with its body and more headers than it had, when there is no error:
+// otherwise it may still be on its way.
 func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	id := msg.Header.Get(jetstream.MsgIDHeader)
 	if id == "" {

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -53,6 +55,10 @@ type inspection struct {
 
 	// How the events' attributes are found.
 	typ, id, time provider.TriggerExpr
+
+	buffer  bytes.Buffer // has received
+	msg     *nats.Msg    // the trigger, where there is one event; nil before the first one
+	settled bool         // the message and the body are nobody else's any more; see reuse
 
 	onlyHandshake bool                     // events have another content type
 	handshake     *provider.NamedHandshake // that was answered, with what follows; nil for an event
@@ -202,10 +208,9 @@ func typeRefused(reason string) *refusal {
 
 // readBody reads the body, the only time.
 func (in *inspection) readBody() *refusal {
-	var buf bytes.Buffer
-	buf.Grow(int(min(max(in.request.ContentLength, 0), firstBuffer)) + bytes.MinRead)
-	_, err := buf.ReadFrom(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
-	in.received = buf.Bytes()
+	in.buffer.Grow(int(min(max(in.request.ContentLength, 0), firstBuffer)) + bytes.MinRead)
+	_, err := in.buffer.ReadFrom(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
+	in.received = in.buffer.Bytes()
 	in.body = in.received
 	var large *http.MaxBytesError
 	switch {

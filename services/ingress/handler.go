@@ -37,13 +37,17 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		// request may be hidden (RFC 9112, section 6.1). It must not be read.
 		w.Header().Set("Connection", "close")
 	}
-	in := &inspection{request: r, writer: w, routes: s.routes, proxies: s.cfg.TrustedProxies, now: s.deps.Now()}
+	in := inspections.Get().(*inspection) //nolint:forcetypeassert // the pool's New makes nothing else
+	in.request, in.writer, in.routes, in.proxies, in.now = r, w, s.routes, s.cfg.TrustedProxies, s.deps.Now()
 	id := nuid.Next()
 	res := s.handle(in, id)
 	res.write(w, id)
 	s.meter.answered(in, res, time.Since(began))
 	if in.route != nil {
 		s.intake.Count(in.route.name, string(res.outcome))
+	}
+	if in.settled {
+		in.reuse()
 	}
 }
 
@@ -138,17 +142,23 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 		return s.storeAll(ctx, in)
 	}
 	it := &in.items[0]
-	msg := it.message(ctx)
+	if in.msg == nil {
+		in.msg = nats.NewMsg("")
+	}
+	msg := in.msg
+	it.fill(ctx, msg)
 	if !s.fits(msg) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
 	if res, ok := s.late(ctx, in, it); ok {
+		in.settled = true
 		return res, nil
 	}
 	ack, err := s.pub.Publish(ctx, msg)
 	if err != nil {
 		return result{}, storeRefusal(err)
 	}
+	in.settled = true
 	s.mark(in, it, ack)
 	if ack.Duplicate {
 		return s.repeated(ctx, in, it, ack.Sequence), nil
@@ -159,12 +169,17 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 
 // message is the event's trigger.
 func (it *item) message(ctx context.Context) *nats.Msg {
-	msg := nats.NewMsg(it.event.RawSubject())
-	msg.Header = it.event.Header()
+	msg := nats.NewMsg("")
+	it.fill(ctx, msg)
+	return msg
+}
+
+// fill makes msg, which has nothing in it, the event's trigger.
+func (it *item) fill(ctx context.Context, msg *nats.Msg) {
+	msg.Subject, msg.Data = it.event.RawSubject(), it.body
+	it.event.SetHeader(msg.Header)
 	msg.Header.Set(jetstream.MsgIDHeader, it.msgID)
 	event.InjectTrace(ctx, msg.Header)
-	msg.Data = it.body
-	return msg
 }
 
 // mostHeaders is more than the subject and the headers of a message can be:

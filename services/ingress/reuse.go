@@ -1,0 +1,34 @@
+package ingress
+
+import (
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// inspections are those whose requests are over, to be used again: with their
+// memory for the body, the message and its headers, which is half of all that
+// is allocated for an event.
+var inspections = sync.Pool{New: func() any { return new(inspection) }}
+
+// maxReused bounds the body's memory that is kept.
+const maxReused = 16 << 10
+
+// reuse gives the inspection back. It must be settled: while nobody knows what
+// became of a message, the publisher may still send it, and another event's
+// bytes would be stored under its id.
+func (in *inspection) reuse() {
+	if in.buffer.Cap() > maxReused {
+		return
+	}
+	buffer, docs, msg := in.buffer, in.docs, in.msg
+	buffer.Reset()
+	clear(docs)
+	if msg != nil {
+		header := msg.Header
+		clear(header) // a batch has left its own there
+		*msg = nats.Msg{Header: header}
+	}
+	*in = inspection{buffer: buffer, docs: docs, msg: msg}
+	inspections.Put(in)
+}

@@ -1,0 +1,117 @@
+package ingress_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/ingress"
+)
+
+// Promise 8: the memory of one event is used for others, and yet each is stored
+// with its own bytes and headers, also when the server goes away while senders
+// give up on what is still on its way.
+func TestEachEventKeepsItsOwnBytes(t *testing.T) {
+	t.Parallel()
+	for name, level := range map[string]topology.Durability{"grouped": topology.Synced, "one by one": topology.Relaxed} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, func(c *ingress.Config) { c.Streams.Durability, c.StoreTimeout = level, 200*time.Millisecond })
+			const n, senders = 1500, 64
+			var next, done atomic.Int64
+			var wg sync.WaitGroup
+			half := make(chan struct{})
+			for range senders {
+				wg.Go(func() {
+					for i := next.Add(1); i <= n; i = next.Add(1) {
+						d := f.delivery("hub", fmt.Sprint("d-", i), fmt.Sprintf(`{"action":"a%d","n":%q}`, i, strings.Repeat("x", int(i%500))))
+						for r := f.send(d); r.code != http.StatusOK; r = f.send(d) {
+							if r.code != http.StatusServiceUnavailable {
+								t.Errorf("answered %+v, want 200 or 503", r)
+								break
+							}
+						}
+						if done.Add(1) == n/3 {
+							close(half)
+						}
+					}
+				})
+			}
+			<-half
+			f.server.Stop()
+			f.server.Resume()
+			wg.Wait()
+			f.checkOwnBytes(n)
+		})
+	}
+}
+
+// checkOwnBytes holds the messages of source hub against their ids, which have
+// their bodies' hashes.
+func (f *fixture) checkOwnBytes(n int) {
+	f.t.Helper()
+	count := 0
+	for m, err := range consume.Scan(f.t.Context(), f.jetstream(), consume.ScanOptions{Stream: topology.StreamRaw}) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		count++
+		sum := sha256.Sum256(m.Data)
+		if id, want := m.Header.Get(jetstream.MsgIDHeader), "hub:_:sha256:"+hex.EncodeToString(sum[:]); id != want {
+			f.t.Errorf("message %d has the id %s and the body of %s", m.Sequence, id, want)
+		}
+		e, err := event.FromHeader(m.Header)
+		if want := e.DeliveryID + "~" + hex.EncodeToString(sum[:8]); err != nil || e.ID != want || e.Type != "issues.a"+strings.TrimPrefix(e.DeliveryID, "d-") {
+			f.t.Errorf("message %d: %+v, %v, want the id %s", m.Sequence, e, err, want)
+		}
+	}
+	if count != n {
+		f.t.Errorf("%d messages stored, want %d", count, n)
+	}
+}
+
+// Nothing of an event is left for the next: no header, and no field of its form.
+func TestEventLeavesNothingToTheNext(t *testing.T) {
+	t.Parallel()
+	f := setup(t, reading(t, `
+sources:
+  orders:
+    verify: {scheme: hmac-sha256, header: X-Signature}
+    secrets: [env:PLAIN]
+    event: {id: header.X-Delivery, type: body.kind, time: body.at}
+  forms:
+    verify: {scheme: hmac-sha256, header: X-Signature}
+    secrets: [env:PLAIN]
+    event: {type: form.kind}
+    request: {content_types: [application/x-www-form-urlencoded]}
+`))
+	for i := range 20 { // memory isn't always used again
+		body := fmt.Sprintf(`{"kind":"order.paid","at":"2026-03-01T12:00:00Z","n":%d}`, i)
+		if r := f.send(f.delivery("orders", fmt.Sprint("d-", i), body)); r.Status != "accepted" {
+			t.Fatalf("answered %+v, want accepted", r)
+		}
+		for j := range 2 {
+			d := f.delivery("forms", "", fmt.Sprintf("kind=form.%d.%d", i, j))
+			d.header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if r := f.send(d); r.Status != "accepted" {
+				t.Fatalf("answered %+v, want accepted", r)
+			}
+			m := f.last()
+			e, err := event.FromHeader(m.Header)
+			if err != nil || e.Type != fmt.Sprintf("form.%d.%d", i, j) || e.DeliveryID != "" || !e.Time.IsZero() || string(m.Data) != d.body {
+				t.Fatalf("stored %+v, %v, with the body %s", e, err, m.Data)
+			}
+		}
+	}
+}
