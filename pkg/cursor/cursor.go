@@ -91,10 +91,12 @@ type Window struct {
 	// Behind says that some run compared before everything stored had been
 	// enriched.
 	Behind bool `json:"behind,omitzero"`
-	// Pages, Counts and Records are what was found up to Position.
-	Pages   int             `json:"pages"`
-	Counts  report.Counts   `json:"counts"`
-	Records []report.Record `json:"records,omitempty"`
+	// The rest is what was found up to Position.
+	Pages        int                           `json:"pages"`
+	Counts       report.Counts                 `json:"counts"`
+	Sets         report.Sets                   `json:"sets"`
+	Destinations map[string]report.Destination `json:"destinations,omitempty"`
+	Records      []report.Record               `json:"records,omitempty"`
 }
 
 // Span is a part of a window's time.

@@ -163,3 +163,21 @@ func (h History) Counts(source string, from, to time.Time) Counts {
 	}
 	return sum
 }
+
+// taken are the outcomes of requests that were not refused.
+var taken = map[string]bool{"accepted": true, "duplicate": true, "handshake": true, "empty": true}
+
+// Refused returns the counts of requests that were refused, or could not be
+// stored.
+func (c Counts) Refused() Counts {
+	refused := Counts{}
+	for outcome, n := range c {
+		if !taken[outcome] {
+			refused[outcome] = n
+		}
+	}
+	return refused
+}
+
+// Accepted is the number of requests that held events, new or known.
+func (c Counts) Accepted() int64 { return c["accepted"] + c["duplicate"] }

@@ -294,6 +294,14 @@ func (l *Ledger) Lookup(id string, v event.Version) Verdict {
 	}
 }
 
+// Held returns the low 63 bits of the ordinal of the version in which a record was seen
+// alive, as [event.Version.Ordinal] gives it, and whether it was and has not
+// been deleted since.
+func (l *Ledger) Held(id string) (version uint64, held bool) {
+	s := l.index[hash(id)]
+	return s.version &^ unorderedBit, s.observed > 0 && s.deleted <= s.observed
+}
+
 // Len is the number of records that the ledger knows of.
 func (l *Ledger) Len() int { return len(l.index) }
 

@@ -173,6 +173,7 @@ func (f *File) Validate(c *config.Check) {
 	}
 	f.validateStreams(c)
 	f.validateServices(c)
+	f.validateAgainst(c)
 }
 
 func (f *File) validateStreams(c *config.Check) {

@@ -62,7 +62,8 @@ type Reconcile struct {
 	// Start is how far back the first run looks. 0 means to the beginning.
 	// Defaults to 0.
 	Start time.Duration `yaml:"start"`
-	// Against is what records are compared with: ledger. Defaults to [ledger].
+	// Against is what records are compared with: ledger, and the databases among
+	// the destinations, as destination:NAME. Defaults to [ledger].
 	Against []string `yaml:"against"`
 	// MaxPages bounds one run; it goes on where it was at the next. Defaults
 	// to 10000.
@@ -100,9 +101,6 @@ func (r *Reconcile) setDefaults() {
 	}
 }
 
-// AgainstLedger compares listed records with the pipeline's own ledger.
-const AgainstLedger = "ledger"
-
 // Validate reports every fault of the reconciliation.
 func (r *Reconcile) Validate(c *config.Check) {
 	if r.List.IsZero() {
@@ -121,11 +119,7 @@ func (r *Reconcile) Validate(c *config.Check) {
 	if r.items, err = field.ParsePath(r.Items); err != nil {
 		c.Fault("items", "", "a path such as data.orders")
 	}
-	for _, a := range r.Against {
-		if a != AgainstLedger {
-			c.OneOf("against", a, []string{AgainstLedger})
-		}
-	}
+	r.validateAgainst(c)
 	r.validateShape(c)
 	r.validateBounds(c)
 	r.validateParams(c)

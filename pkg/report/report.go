@@ -48,6 +48,9 @@ type Counts struct {
 	// Dropped were not seen in that version, and the source's drop says that
 	// nobody wants them.
 	Dropped int `json:"dropped,omitzero"`
+	// Orphaned were held and are gone at the source. Only a run that looks for
+	// them tells, see the resource's deletes.
+	Orphaned int `json:"orphaned,omitzero"`
 	// Repaired were sent into the pipeline again.
 	Repaired int `json:"repaired"`
 	// SkippedYoung changed after the window's end and belong to the next.
@@ -64,6 +67,16 @@ type Record struct {
 	Version string `json:"version"`
 	// Verdict is missed, stale or unreadable.
 	Verdict string `json:"verdict"`
+	// Destination is where it was so, or "" for the pipeline itself.
+	Destination string `json:"destination,omitzero"`
+	// FirstSeen is when the run came upon it.
+	FirstSeen time.Time `json:"first_seen,omitzero"`
+	// ChangedAt is when it changed, by the provider's word, or zero.
+	ChangedAt time.Time `json:"changed_at,omitzero"`
+	// Repaired says that it was stored in TERCEL_RAW again.
+	Repaired bool `json:"repaired,omitzero"`
+	// Cause is why it was missed or stale in the pipeline.
+	Cause Cause `json:"cause,omitzero"`
 }
 
 // Unreadable is the verdict on a record without an id, version or time that can
@@ -93,6 +106,10 @@ type Report struct {
 	// Pages is how many pages of the window have been compared.
 	Pages int `json:"pages"`
 	Counts
+	// Sets are the window's records on both sides, as they were compared.
+	Sets Sets `json:"sets"`
+	// Destinations are those that were compared too, by name.
+	Destinations map[string]Destination `json:"destinations,omitempty"`
 	// Complete says that every record on every page of the window was compared
 	// and, unless it was a dry run, every gap sent again (promise 6). A window
 	// with unreadable records is finished, but not complete.
@@ -104,6 +121,27 @@ type Report struct {
 	Error string `json:"error,omitzero"`
 	// Records are the first [MaxRecords] that were missed, stale or unreadable.
 	Records []Record `json:"records,omitempty"`
+	// Evidence is why, as far as that is known.
+	Evidence Evidence `json:"evidence,omitzero"`
+}
+
+// Destination is what was found at one destination.
+type Destination struct {
+	// Matched were there in the listed version, Ahead in a newer one.
+	Matched int `json:"matched"`
+	Ahead   int `json:"ahead"`
+	// Missed were not there, Stale in an older version or as deleted.
+	Missed int `json:"missed"`
+	Stale  int `json:"stale"`
+	// Orphaned were there and are gone at the source.
+	Orphaned int `json:"orphaned,omitzero"`
+	// Repaired were sent again for its sake alone.
+	Repaired int `json:"repaired"`
+	// Held is what it held of the listed records.
+	Held Set `json:"held"`
+	// Behind says that it had not taken all events when some of it was compared:
+	// some of what is called missed was on its way.
+	Behind bool `json:"behind,omitzero"`
 }
 
 // Publish stores r. Publishing the report of one run again inside the dedup

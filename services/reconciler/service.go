@@ -32,6 +32,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
+	"github.com/tercelhq/tercel/services/internal/destination"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
 	"github.com/tercelhq/tercel/services/reconciler/internal/collector"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
@@ -46,6 +47,8 @@ type Config struct {
 	Streams topology.Config
 	// SealKeys seal the refresh tokens that issuers replace.
 	SealKeys []config.Secret
+	// Destinations are those that records are compared with, by name.
+	Destinations map[string]pipeline.Destination
 }
 
 // Deps are what a [Service] borrows.
@@ -70,6 +73,7 @@ type Service struct {
 	metrics   *run.Metrics
 	publisher *publish.Publisher
 	clients   []*sourceapi.Client
+	readers   map[string]*destination.Reader
 	runs      sync.WaitGroup // those that were asked for
 }
 
@@ -104,6 +108,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	if s.metrics, err = run.NewMetrics(deps.Now); err == nil {
+		err = s.openDestinations()
+	}
+	if err == nil {
 		err = s.addPlans()
 	}
 	if err != nil {
@@ -113,12 +120,30 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
+// openDestinations prepares to read the destinations, none of which needs to be
+// there yet.
+func (s *Service) openDestinations() error {
+	s.readers = map[string]*destination.Reader{}
+	for name, d := range s.cfg.Destinations {
+		r, err := destination.Open(context.Background(), name, d)
+		if err != nil {
+			return err
+		}
+		s.readers[name] = r
+	}
+	return nil
+}
+
 // addPlans makes one plan for each source that has something to list. All
 // accounts of a source share one client, whose limits they share too.
 func (s *Service) addPlans() error {
 	box, err := seal.New(s.cfg.SealKeys)
 	if err != nil {
 		return fmt.Errorf("reconciler: %w", err)
+	}
+	destinations := map[string]run.Destination{}
+	for name, r := range s.readers {
+		destinations[name] = r
 	}
 	repairs := rate.NewLimiter(rate.Limit(s.cfg.RepairRate), max(1, s.cfg.RepairRate/10))
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Sources)) {
@@ -139,7 +164,7 @@ func (s *Service) addPlans() error {
 			return err
 		}
 		s.clients = append(s.clients, client)
-		deps := run.Deps{JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now}
+		deps := run.Deps{JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now, Destinations: destinations}
 		p := &plan{
 			accounts: s.deps.Accounts.Of(name), turn: s.turn, forget: s.metrics.Forget, log: s.deps.Log,
 			slots: source.API.Concurrency, back: make(chan struct{}, 1), tasks: map[cursor.Key]*task{},
@@ -202,6 +227,9 @@ func (s *Service) close() {
 	for _, c := range s.clients {
 		c.Close()
 	}
+	for _, r := range s.readers {
+		_ = r.Close()
+	}
 }
 
 // Healthy says why the service can't do its work, or nil. A source that can't
@@ -218,6 +246,10 @@ func (s *Service) Healthy(ctx context.Context) error {
 
 // log tells how a run ended.
 func (s *Service) log(ctx context.Context, key cursor.Key, r *run.Run, err error) {
+	if n := r.LostInside(); n > 0 {
+		s.deps.Log.LogAttrs(ctx, slog.LevelError, "triggers were accepted but lost inside: their records were found by reconciliation",
+			slog.String("resource", key.String()), slog.String("run", r.ID()), slog.Int("records", n))
+	}
 	switch {
 	case ctx.Err() != nil: // it was stopped
 	case errors.Is(err, cursor.ErrLost), errors.Is(err, cursor.ErrConflict):

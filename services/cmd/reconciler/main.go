@@ -16,6 +16,7 @@ func main() {
 		}
 		return reconciler.New(reconciler.Config{
 			Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams, SealKeys: env.File.SealKeys,
+			Destinations: env.File.Compared(),
 		}, reconciler.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

@@ -81,7 +81,7 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
 		"demo", "up", "init", "check", "verify", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
-		"reconcile run", "reconcile status", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
+		"reconcile run", "reconcile status", "reconcile report", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
 		"accounts remove",
 	} {
 		t.Run(args, func(t *testing.T) {
@@ -356,7 +356,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Errorf("listen:\n%s", out)
 	}
 	st := decode[status](t, with("status")...)
-	if len(st.Streams) != 6 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
+	if len(st.Streams) != 7 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
 		t.Errorf("status is %+v", st)
 	}
 	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {

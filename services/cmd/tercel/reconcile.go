@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
@@ -15,6 +18,7 @@ import (
 type reconcileCmd struct {
 	Run    reconcileRunCmd    `cmd:"" help:"Reconcile a resource now and show what was found."`
 	Status reconcileStatusCmd `cmd:"" help:"Show how far each resource is complete, and the last reports."`
+	Report reconcileReportCmd `cmd:"" help:"Export what was found, why, and how complete the records are."`
 }
 
 type reconcileRunCmd struct {
@@ -102,9 +106,16 @@ func printReport(w io.Writer, r report.Report) error {
 	if r.Error != "" {
 		t.row("error", r.Error)
 	}
-	for _, rec := range r.Records {
-		t.row(rec.Verdict, rec.ID+" "+rec.Version)
+	for _, name := range slices.Sorted(maps.Keys(r.Destinations)) {
+		t.row("", destinationLine(name, r.Destinations[name]))
 	}
+	for _, line := range evidenceLines(r.Evidence) {
+		t.row("", line)
+	}
+	for _, rec := range r.Records {
+		t.row(rec.Verdict, strings.TrimSpace(rec.ID+" "+rec.Version+" "+rec.Destination+" "+rec.Cause.Text()))
+	}
+	t.row("statement", r.Statement())
 	return t.flush()
 }
 

@@ -144,7 +144,9 @@ func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts 
 		enricher.Deps{Conn: nc, Log: named("enricher"), Accounts: accounts})
 	si, errSi := sink.New(sink.Config{Config: f.Sink, Destinations: f.Destinations},
 		sink.Deps{JetStream: js, Log: named("sink")})
-	re, errRe := reconciler.New(reconciler.Config{Reconciler: f.Reconciler, Sources: f.Sources, Streams: f.Streams, SealKeys: f.SealKeys},
+	re, errRe := reconciler.New(reconciler.Config{
+		Reconciler: f.Reconciler, Sources: f.Sources, Streams: f.Streams, SealKeys: f.SealKeys, Destinations: f.Compared(),
+	},
 		reconciler.Deps{Conn: nc, Log: named("reconciler"), Accounts: accounts})
 	if err := errors.Join(errIn, errEn, errSi, errRe); err != nil {
 		return nil, nil, err

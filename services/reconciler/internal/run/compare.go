@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -38,10 +39,13 @@ type record struct {
 	changed time.Time // zero if the record doesn't say
 }
 
-// comparison compares the pages of one run with the ledger.
+// comparison compares the pages of one run with the ledger and with
+// destinations.
 type comparison struct {
 	*Run
 	book *ledger.Ledger
+	// behind are the destinations that haven't taken all events yet.
+	behind map[string]bool
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
@@ -51,10 +55,12 @@ type comparison struct {
 
 // found is what a page holds.
 type found struct {
-	gaps  []record
-	tally map[ledger.Verdict]int64
-	fresh int  // records that were not on the last page
-	ended bool // what follows is outside of the window
+	at     time.Time // when it was asked for
+	listed []record  // those of the window
+	gaps   []record
+	tally  map[ledger.Verdict]int64
+	fresh  int  // records that were not on the last page
+	ended  bool // what follows is outside of the window
 }
 
 // page compares one page, has its gaps stored, and moves the window's position
@@ -64,11 +70,16 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	next := c.w
 	next.Pages++
 	next.Records = next.Records[:len(next.Records):len(next.Records)]
+	next.Destinations = maps.Clone(next.Destinations)
 	records, unread, err := c.readAll(p, &next)
 	if err != nil {
 		return err
 	}
-	f := c.sort(ctx, records, p.requestedAt, &next)
+	f := c.sort(records, p.requestedAt, &next)
+	c.withLedger(ctx, &f, &next)
+	if err := c.withDestinations(ctx, &f, &next); err != nil {
+		return err
+	}
 	if !c.opts.DryRun {
 		if err := c.repair(ctx, f.gaps, p.requestedAt); err != nil {
 			return err
@@ -106,9 +117,7 @@ func (c *comparison) readAll(p page, next *cursor.Window) ([]record, int, error)
 		if id == "" || len(id) > maxShownID {
 			id = fmt.Sprintf("(page %d, record %d)", next.Pages, i+1)
 		}
-		if len(next.Records) < report.MaxRecords {
-			next.Records = append(next.Records, report.Record{ID: id, Verdict: report.Unreadable})
-		}
+		note(next, report.Record{ID: id, Verdict: report.Unreadable, FirstSeen: p.requestedAt})
 	}
 	next.Counts.Listed += unread
 	next.Counts.Unreadable += unread
@@ -118,9 +127,10 @@ func (c *comparison) readAll(p page, next *cursor.Window) ([]record, int, error)
 // maxShownID bounds the id of an unreadable record in a report, in bytes.
 const maxShownID = 256
 
-// sort compares a page's records with the ledger and counts them.
-func (c *comparison) sort(ctx context.Context, records []record, at time.Time, next *cursor.Window) found {
-	f := found{tally: map[ledger.Verdict]int64{}}
+// sort finds the records of a page that are to be compared, and counts the
+// others.
+func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) found {
+	f := found{at: at, tally: map[ledger.Verdict]int64{}}
 	for _, rec := range records {
 		overlapped := c.moves() && (slices.Contains(c.w.Tail, rec.mark()) || c.onLast(rec))
 		twice := c.repeated(rec)
@@ -145,24 +155,60 @@ func (c *comparison) sort(ctx context.Context, records []record, at time.Time, n
 			next.Counts.Duplicates++
 			continue
 		}
+		f.listed = append(f.listed, rec)
+	}
+	return f
+}
+
+// withLedger compares a page's records with the ledger, and leaves those out
+// that the pipeline doesn't want.
+func (c *comparison) withLedger(ctx context.Context, f *found, next *cursor.Window) {
+	wanted := f.listed[:0]
+	for _, rec := range f.listed {
 		verdict := c.book.Lookup(rec.id, rec.version)
-		if (verdict == ledger.Missed || verdict == ledger.Stale) && c.dropped(ctx, rec, at) {
+		if isGap(verdict) && c.dropped(ctx, rec, f.at) {
 			next.Counts.Dropped++
 			continue
 		}
+		wanted = append(wanted, rec)
 		f.tally[verdict]++
-		if verdict == ledger.Missed || verdict == ledger.Stale {
-			f.gaps = append(f.gaps, rec)
-			if len(next.Records) < report.MaxRecords {
-				next.Records = append(next.Records, report.Record{ID: rec.id, Version: string(rec.version), Verdict: string(verdict)})
-			}
+		next.Sets.Listed.Add(rec.id, ordinal(rec.version))
+		if version, held := c.book.Held(rec.id); held {
+			next.Sets.Held.Add(rec.id, version)
+		}
+		if isGap(verdict) {
+			c.gap(rec, verdict, "", f, next)
 		}
 	}
+	f.listed = wanted
 	next.Counts.Matched += int(f.tally[ledger.Matched])
 	next.Counts.Missed += int(f.tally[ledger.Missed])
 	next.Counts.Stale += int(f.tally[ledger.Stale])
 	next.Counts.Ahead += int(f.tally[ledger.Ahead])
-	return f
+}
+
+func isGap(v ledger.Verdict) bool { return v == ledger.Missed || v == ledger.Stale }
+
+// ordinal is a version as the sets of a report take it.
+func ordinal(v event.Version) uint64 {
+	n, _ := v.Ordinal()
+	return n &^ (1 << 63) // as the ledger has it
+}
+
+// gap has a record sent again, and names it in the report.
+func (c *comparison) gap(rec record, verdict ledger.Verdict, destination string, f *found, next *cursor.Window) {
+	f.gaps = append(f.gaps, rec)
+	note(next, report.Record{
+		ID: rec.id, Version: string(rec.version), Verdict: string(verdict), Destination: destination,
+		FirstSeen: f.at, ChangedAt: rec.changed, Repaired: !c.opts.DryRun,
+	})
+}
+
+// note names a record in the report, as far as there is room.
+func note(w *cursor.Window, r report.Record) {
+	if len(w.Records) < report.MaxRecords {
+		w.Records = append(w.Records, r)
+	}
 }
 
 // advance moves the window's position behind a page that was compared.

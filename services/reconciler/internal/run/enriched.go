@@ -12,7 +12,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
-// enrichedPoll is the time between two looks at the enricher's consumer.
+// enrichedPoll is the time between two looks at a stage's consumer.
 const enrichedPoll = 100 * time.Millisecond
 
 // awaitEnriched waits until every trigger of the account that is stored now
@@ -31,17 +31,24 @@ func (r *Runner) awaitEnriched(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("last trigger of %s: %w", r.cfg.Key, err)
 	}
+	return r.poll(ctx, func() (bool, error) {
+		return r.passed(ctx, topology.StreamRaw, topology.EnrichDurable(r.cfg.Key.Source), last.Sequence)
+	})
+}
+
+// poll asks until done says yes, for at most the configured time.
+func (r *Runner) poll(ctx context.Context, done func() (bool, error)) (bool, error) {
 	bound := time.NewTimer(r.cfg.CatchUp)
 	defer bound.Stop()
-	poll := time.NewTicker(enrichedPoll)
-	defer poll.Stop()
+	again := time.NewTicker(enrichedPoll)
+	defer again.Stop()
 	for {
-		done, err := r.enriched(ctx, stream, last.Sequence)
-		if err != nil || done {
-			return done, err
+		ok, err := done()
+		if err != nil || ok {
+			return ok, err
 		}
 		select {
-		case <-poll.C:
+		case <-again.C:
 		case <-bound.C:
 			return false, nil
 		case <-ctx.Done():
@@ -50,16 +57,16 @@ func (r *Runner) awaitEnriched(ctx context.Context) (bool, error) {
 	}
 }
 
-// enriched reports whether the consumer is through with the trigger at
+// passed reports whether a stage's consumer is through with the message at
 // sequence. That nothing is pending is no proof by itself: a consumer that has
 // lost its place says so too, while it stands far behind the stream.
-func (r *Runner) enriched(ctx context.Context, stream jetstream.Stream, sequence uint64) (bool, error) {
-	cons, err := stream.Consumer(ctx, topology.EnrichDurable(r.cfg.Key.Source))
+func (r *Runner) passed(ctx context.Context, stream, durable string, sequence uint64) (bool, error) {
+	cons, err := r.deps.JetStream.Consumer(ctx, stream, durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return false, nil // no enricher has run yet
+		return false, nil // its stage has never run
 	}
 	if err != nil {
-		return false, fmt.Errorf("consumer %s: %w", topology.EnrichDurable(r.cfg.Key.Source), err)
+		return false, fmt.Errorf("consumer %s: %w", durable, err)
 	}
 	i := cons.CachedInfo()
 	idle := i.NumPending == 0 && i.NumAckPending == 0 && i.Delivered.Stream >= sequence

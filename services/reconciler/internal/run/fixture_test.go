@@ -138,6 +138,7 @@ type fixture struct {
 
 	version string        // of the resource; "" is the time of change
 	catchUp time.Duration // that runners wait for the enricher
+	shelves map[string]shelf
 
 	mu  sync.Mutex
 	now time.Time
@@ -201,6 +202,9 @@ sources:
         get: /orders/{id}
         version: `+cmp.Or(f.version, "record.updated_at")+`
         reconcile: {list: /orders, `+reconcile+`}
+destinations:
+  warehouse: {sqlite: {path: warehouse.db}}
+  empty: {sqlite: {path: empty.db}}
 `), config.WithLookupEnv(func(string) (string, bool) { return "a secret, long enough", true }))
 	if err != nil {
 		f.t.Fatal(err)
@@ -210,10 +214,14 @@ sources:
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(api.Close)
+	destinations := map[string]run.Destination{}
+	for name, s := range f.shelves {
+		destinations[name] = s
+	}
 	r, err := run.New(run.Config{
 		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: time.Minute, CatchUp: f.catchUp,
 	}, run.Deps{
-		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock,
+		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
 	})
 	if err != nil {
 		f.t.Fatal(err)

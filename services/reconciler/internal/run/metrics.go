@@ -12,6 +12,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/report"
 )
 
 const scopeName = "github.com/tercelhq/tercel/services/reconciler"
@@ -31,6 +32,7 @@ type Metrics struct {
 	now      func() time.Time
 	compared metric.Int64Counter
 	runs     metric.Int64Counter
+	causes   metric.Int64Counter
 	gauges   metric.Registration
 
 	mu   sync.Mutex
@@ -48,6 +50,10 @@ func NewMetrics(now func() time.Time) (*Metrics, error) {
 	}
 	if m.runs, err = meter.Int64Counter("tercel.reconciliations.ended", metric.WithUnit("{run}"),
 		metric.WithDescription("Reconciliation runs ended, by source, resource and outcome.")); err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	if m.causes, err = meter.Int64Counter("tercel.records.explained", metric.WithUnit("{record}"),
+		metric.WithDescription("Records that were missed or stale and are named in a report, by source, resource and cause.")); err != nil {
 		return nil, fmt.Errorf("instrument: %w", err)
 	}
 	lag, err := meter.Float64ObservableGauge("tercel.reconciliations.lagged", metric.WithUnit("s"),
@@ -114,6 +120,13 @@ func (m *Metrics) comparedAll(k cursor.Key, tally map[ledger.Verdict]int64) {
 	for verdict, n := range tally {
 		m.compared.Add(context.Background(), n, metric.WithAttributes(attribute.String("source", k.Source),
 			attribute.String("resource", k.Resource), attribute.String("verdict", string(verdict))))
+	}
+}
+
+func (m *Metrics) explained(k cursor.Key, causes map[report.Cause]int) {
+	for cause, n := range causes {
+		m.causes.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("source", k.Source),
+			attribute.String("resource", k.Resource), attribute.String("cause", string(cause))))
 	}
 }
 

@@ -65,7 +65,8 @@ func TestMetricsTellVerdictsAndLag(t *testing.T) {
 tercel.reconciliations.lagged resource=order,source=orders 300
 tercel.reconciliations.succeeded resource=order,source=orders %d
 tercel.records.compared resource=order,source=orders,verdict=matched 1
-tercel.records.compared resource=order,source=orders,verdict=missed 1`, noon.Unix())
+tercel.records.compared resource=order,source=orders,verdict=missed 1
+tercel.records.explained cause=unknown,resource=order,source=orders 1`, noon.Unix())
 	points = slices.DeleteFunc(points, func(p string) bool { return !strings.Contains(p, "tercel.rec") })
 	if got := strings.Join(points, "\n"); got != want {
 		t.Errorf("metrics\n%s\nwant\n%s", got, want)

@@ -26,6 +26,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
+	"github.com/tercelhq/tercel/services/internal/destination"
 )
 
 // ErrNotDue is returned by [Runner.Begin] when a scheduled run was made by
@@ -57,6 +58,11 @@ type Publisher interface {
 	Publish(ctx context.Context, m *nats.Msg) (publish.Ack, error)
 }
 
+// Destination holds records; a [destination.Reader] does.
+type Destination interface {
+	Versions(ctx context.Context, k destination.Key, ids []string) (map[string]destination.Held, error)
+}
+
 // Deps are what a [Runner] borrows.
 type Deps struct {
 	JetStream jetstream.JetStream
@@ -65,7 +71,9 @@ type Deps struct {
 	// Repairs bounds the records sent in again, over all runners.
 	Repairs *rate.Limiter
 	Metrics *Metrics
-	Now     func() time.Time
+	// Destinations are at least those that the resource is compared with.
+	Destinations map[string]Destination
+	Now          func() time.Time
 }
 
 // Runner makes the runs of one resource in one account. It is safe for
@@ -88,6 +96,11 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		return nil, fmt.Errorf("reconcile %s: the resource says nothing of listing", cfg.Key)
 	}
 	r := &Runner{cfg: cfg, deps: deps, list: *cfg.Resource.Reconcile}
+	for _, name := range r.list.Destinations() {
+		if deps.Destinations[name] == nil {
+			return nil, fmt.Errorf("reconcile %s: against %s: no such destination that can be read", cfg.Key, name)
+		}
+	}
 	var err error
 	if r.path, err = r.list.List.Fill(scope(cfg.Key.Account)); err != nil {
 		return nil, fmt.Errorf("reconcile %s: list: %w", cfg.Key, err)

@@ -44,8 +44,12 @@ func TestGapsAreSentInAgainOnce(t *testing.T) {
 		!first.From.IsZero() || !first.To.Equal(noon.Add(-2*time.Minute)) || first.Trigger != report.Demand {
 		t.Errorf("first report %+v, want counts %+v", first, want)
 	}
-	if got := fmt.Sprint(first.Records); got != "[{missed "+string(event.TimeVersion(hour))+" missed} {stale "+
-		string(event.TimeVersion(hour.Add(time.Minute)))+" stale} {back "+string(event.TimeVersion(hour.Add(4*time.Minute)))+" stale}]" {
+	var named []string
+	for _, rec := range first.Records {
+		named = append(named, rec.ID+" "+rec.Version+" "+rec.Verdict)
+	}
+	if got := strings.Join(named, ", "); got != "missed "+string(event.TimeVersion(hour))+" missed, stale "+
+		string(event.TimeVersion(hour.Add(time.Minute)))+" stale, back "+string(event.TimeVersion(hour.Add(4*time.Minute)))+" stale" {
 		t.Errorf("records %s", got)
 	}
 	if got := f.sentIDs(); got != "back missed stale" {

@@ -75,6 +75,9 @@ func (r *Run) work(ctx context.Context) error {
 		return err
 	}
 	c := comparison{Run: r, book: book}
+	if c.behind, err = r.awaitDelivered(ctx); err != nil {
+		return err
+	}
 	for range r.list.MaxPages {
 		if err := c.step(ctx); err != nil {
 			return err
@@ -115,7 +118,7 @@ func (c *comparison) step(ctx context.Context) error {
 // finish publishes the report, then advances the cursor: in this order a crash
 // between the two repeats the report, which its message id absorbs.
 func (r *Run) finish(ctx context.Context) error {
-	if err := report.Publish(ctx, r.deps.JetStream, r.report(nil)); err != nil {
+	if err := report.Publish(ctx, r.deps.JetStream, r.explained(ctx, r.report(nil))); err != nil {
 		return err
 	}
 	r.deps.Metrics.ended(r.cfg.Key, complete)
@@ -128,7 +131,7 @@ func (r *Run) finish(ctx context.Context) error {
 // leave ends a run whose window is not done. The window is kept for the next,
 // which gets an id of its own, since this one's report is published here.
 func (r *Run) leave(ctx context.Context, cause error) error {
-	rep := r.report(cause)
+	rep := r.explained(ctx, r.report(cause))
 	r.w.Continues, r.w.Run = r.id, ""
 	gone := fault.IsPermanent(cause) || errors.Is(cause, sourceapi.ErrNotFound)
 	if gone && !r.w.Done {
@@ -171,6 +174,7 @@ func (r *Run) report(cause error) report.Report {
 		Trigger: r.opts.Trigger, DryRun: r.opts.DryRun, From: r.w.From, To: r.w.To,
 		StartedAt: r.started, EndedAt: r.deps.Now(), Pages: r.w.Pages, Counts: r.w.Counts,
 		Complete: r.w.Done && cause == nil && r.w.Counts.Unreadable == 0, CaughtUp: !r.w.Behind, Records: r.w.Records,
+		Sets: r.w.Sets, Destinations: r.w.Destinations,
 	}
 	if cause != nil {
 		rep.Error = cause.Error()

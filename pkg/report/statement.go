@@ -1,0 +1,79 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Statement says in one sentence how complete the pipeline's records are, and
+// what that rests on.
+func (r Report) Statement() string {
+	window := "from the beginning"
+	if !r.From.IsZero() {
+		window = "from " + utc(r.From)
+	}
+	what := fmt.Sprintf("%s of %s, account %s, %s to %s", r.Resource, r.Source, r.Account, window, utc(r.To))
+	switch {
+	case !r.Complete && r.Error != "":
+		return what + ": not complete, the run failed"
+	case !r.Complete:
+		return what + ": not complete, some records were not compared"
+	}
+	return what + ": " + r.sides()
+}
+
+// sides says how the two sides of a window that was compared differ.
+func (r Report) sides() string {
+	gaps := r.Missed + r.Stale
+	for _, d := range r.Destinations {
+		gaps += d.Missed + d.Stale
+	}
+	switch {
+	case gaps > 0 && r.DryRun:
+		return fmt.Sprintf("not complete, %d of %d listed records were missed or stale and left so by a dry run", gaps, r.Sets.Listed.Records)
+	case gaps > 0:
+		return fmt.Sprintf("complete up to %s once the %d records that were sent again are delivered, of %d listed (digest %s)",
+			utc(r.To), r.Repaired, r.Sets.Listed.Records, r.Sets.Listed.Digest)
+	case r.Sets.Listed == r.Sets.Held && r.sameAtDestinations():
+		return fmt.Sprintf("complete up to %s, both sides have the same %d records (digest %s)", utc(r.To), r.Sets.Listed.Records, r.Sets.Listed.Digest)
+	default:
+		return fmt.Sprintf("complete up to %s, the source listed %d records (digest %s), of which some are held in newer versions (digest %s)",
+			utc(r.To), r.Sets.Listed.Records, r.Sets.Listed.Digest, r.Sets.Held.Digest)
+	}
+}
+
+func (r Report) sameAtDestinations() bool {
+	for _, d := range r.Destinations {
+		if d.Held != r.Sets.Listed {
+			return false
+		}
+	}
+	return true
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Text says what a cause means.
+func (c Cause) Text() string {
+	switch c {
+	case NeverSent:
+		return "never sent"
+	case Refused:
+		return "refused by the ingress"
+	case Down:
+		return "no ingress was there"
+	case Silent:
+		return "nothing came from the source"
+	case Late:
+		return "its trigger came late"
+	case Pending:
+		return "its trigger was in work"
+	case GivenUp:
+		return "its trigger is a dead letter"
+	case LostInside:
+		return "accepted but lost inside"
+	default:
+		return strings.ReplaceAll(string(c), "_", " ")
+	}
+}
