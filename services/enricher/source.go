@@ -30,7 +30,7 @@ const (
 type source struct {
 	name     string
 	cfg      provider.Source
-	api      caller // nil when the source has no resources
+	api      Caller // nil when the source has no resources
 	outage   outage
 	attempts int // after how many a trigger is given up
 	// store and note take what a trigger leads to: its events, and that it was
@@ -39,8 +39,8 @@ type source struct {
 	dropped     metric.Int64Counter
 }
 
-// caller is the source's API.
-type caller interface {
+// Caller asks a source's API; a [sourceapi.Client] does.
+type Caller interface {
 	Do(context.Context, sourceapi.Request) (sourceapi.Answer, error)
 }
 

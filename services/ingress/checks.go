@@ -81,6 +81,7 @@ const (
 	checkNameDecode      = "decompression of what is verified"
 	checkNameUnsigned    = "unsigned handshake"
 	checkNameSignature   = "signature"
+	checkNameSkipped     = "signature, skipped"
 	checkNameSigned      = "handshake"
 	checkNameAccount     = "account"
 	checkNameSchema      = "schema"

@@ -3,9 +3,13 @@ package ingress
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -19,6 +23,7 @@ const (
 	Passed     Result = "ok"
 	Failed     Result = "failed"
 	NotReached Result = "not reached"
+	Skipped    Result = "skipped"
 )
 
 // Step is one check of an [Explanation].
@@ -56,6 +61,8 @@ type Explanation struct {
 	Events  []ExplainedMessage `json:"events,omitempty"`
 	// Steps are all checks, in their order.
 	Steps []Step `json:"steps"`
+	// Messages are the triggers as they would be stored, one for each event.
+	Messages []*nats.Msg `json:"-"`
 }
 
 // ExplainedMessage is one event of a request that holds several.
@@ -86,8 +93,32 @@ func Explain(name string, src provider.Source, raw []byte, at time.Time) (Explan
 	return Outside{}.Explain(name, src, raw, at)
 }
 
+// ExplainUnsigned is [Explain] without the check of the signature, for samples
+// that have none or whose time has passed. Its step says that it was skipped.
+func ExplainUnsigned(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
+	return Outside{}.explain(name, src, raw, at, withoutSignature)
+}
+
+// withoutSignature is checks without that of the signature. The service has no
+// such list (promise 2).
+func withoutSignature(checks []check) []check {
+	checks = slices.Clone(checks)
+	for i := range checks {
+		if checks[i].name == checkNameSignature {
+			checks[i].name, checks[i].run = checkNameSkipped, func(*inspection) *refusal { return nil }
+		}
+	}
+	return checks
+}
+
 // Explain is [Explain] by way of o.
 func (o Outside) Explain(name string, src provider.Source, raw []byte, at time.Time) (Explanation, error) {
+	return o.explain(name, src, raw, at, func(checks []check) []check { return checks })
+}
+
+func (o Outside) explain(
+	name string, src provider.Source, raw []byte, at time.Time, choose func([]check) []check,
+) (Explanation, error) {
 	accounts := o.Accounts
 	switch {
 	case accounts != nil:
@@ -114,10 +145,10 @@ func (o Outside) Explain(name string, src provider.Source, raw []byte, at time.T
 		return Explanation{}, fmt.Errorf("read request: not HTTP/1.1: %w", err)
 	}
 	in := &inspection{request: request, routes: map[string]*route{name: r}, now: at}
-	ex := explainer{Explanation: Explanation{Source: name, Status: okStatus(src.Reply.OK)}, in: in, route: r}
+	ex := explainer{Explanation: Explanation{Source: name, Status: okStatus(src.Reply.OK)}, in: in, route: r, inside: choose(in.checksInside())}
 	if no := in.inspect(doorChecks, ex.passed); no != nil {
 		ex.failed(no)
-	} else if no := in.inspect(in.checksInside(), ex.passed); no != nil {
+	} else if no := in.inspect(ex.inside, ex.passed); no != nil {
 		ex.failed(no)
 	} else if ex.Accepted = true; in.handshake != nil {
 		ex.Handshake, ex.Status = in.handshake.Name, in.response.Status
@@ -132,14 +163,17 @@ func (o Outside) Explain(name string, src provider.Source, raw []byte, at time.T
 // explainer turns checks into steps.
 type explainer struct {
 	Explanation
-	in    *inspection
-	route *route
+	in     *inspection
+	route  *route
+	inside []check // those behind the door
 }
 
 // names lists the steps that a check consists of.
 func (ex *explainer) names(c check) []string {
 	all := ex.route.handshakes[ex.in.request.Method]
 	switch {
+	case c.name == checkNameSkipped:
+		return []string{checkNameSignature}
 	case c.name == checkNameSignature:
 		return ex.route.source.Verifier().Steps()
 	case c.name == checkNameAccount && len(ex.route.source.Event.Account) == 0:
@@ -162,6 +196,7 @@ func (ex *explainer) accepted() {
 		ex.Request = ex.in.requestEvent().RequestSubject()
 	}
 	for _, it := range ex.in.items {
+		ex.Messages = append(ex.Messages, it.message(context.Background()))
 		m := ExplainedMessage{it.event.Part, it.event.ID, it.event.Type, it.event.RawSubject(), it.msgID}
 		if ex.in.isWhole() {
 			ex.EventID, ex.Type, ex.Subject, ex.MessageID = m.EventID, m.Type, m.Subject, m.MessageID
@@ -172,6 +207,10 @@ func (ex *explainer) accepted() {
 }
 
 func (ex *explainer) passed(c check) {
+	if c.name == checkNameSkipped {
+		ex.Steps = append(ex.Steps, Step{checkNameSignature, Skipped, "not looked at, as was asked"})
+		return
+	}
 	for _, name := range ex.names(c) {
 		ex.Steps = append(ex.Steps, Step{name, Passed, c.detail(ex.in)})
 	}
@@ -199,7 +238,7 @@ func (ex *explainer) failed(no *refusal) {
 // notReached adds the steps behind the last one.
 func (ex *explainer) notReached() {
 	var all []string
-	for _, checks := range [][]check{doorChecks, ex.in.checksInside()} {
+	for _, checks := range [][]check{doorChecks, ex.inside} {
 		for _, c := range checks {
 			all = append(all, ex.names(c)...)
 		}

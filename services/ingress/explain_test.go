@@ -204,3 +204,44 @@ Content-Length: 32
 	// event id: ok
 	// event time: ok
 }
+
+// A sample without a signature passes all other checks, and is said to have
+// passed no check of it. The service itself knows no such thing (promise 2).
+func TestExplainUnsignedChecksEverythingElse(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	src := f.sources["orders"]
+	d := delivery{method: "POST", path: "/v1/orders", body: goodBody, header: map[string][]string{
+		"Content-Type": {"application/json"}, "X-Delivery": {"d-1"},
+	}}
+	ex, err := ingress.ExplainUnsigned("orders", src, d.raw(), at)
+	if err != nil || !ex.Accepted || len(ex.Messages) != 1 || ex.Messages[0].Subject != ex.Subject || string(ex.Messages[0].Data) != goodBody {
+		t.Fatalf("ExplainUnsigned() = %+v, %v, want it accepted with its message", ex, err)
+	}
+	skipped := 0
+	for _, s := range ex.Steps {
+		if s.Result == ingress.Skipped && s.Name == "signature" {
+			skipped++
+		} else if s.Result != ingress.Passed {
+			t.Errorf("step %+v, want ok", s)
+		}
+	}
+	if skipped != 1 {
+		t.Errorf("%d steps are skipped, want that of the signature", skipped)
+	}
+	// Signed, it is the same event.
+	signed, err := ingress.Explain("orders", src, f.delivery("orders", "d-1", goodBody).raw(), at)
+	if err != nil || signed.MessageID != ex.MessageID {
+		t.Errorf("signed %+v, %v, want the message id %s", signed, err, ex.MessageID)
+	}
+	if ex, err := ingress.Explain("orders", src, d.raw(), at); err != nil || ex.Accepted || len(ex.Messages) != 0 {
+		t.Errorf("Explain() = %+v, %v, want it refused", ex, err)
+	}
+	d.body = "{"
+	if ex, err := ingress.ExplainUnsigned("orders", src, d.raw(), at); err != nil || ex.Accepted || len(ex.Messages) != 0 {
+		t.Errorf("of no JSON: %+v, %v, want it refused", ex, err)
+	}
+	if r := f.send(d); r.code < 400 {
+		t.Errorf("the service answered an unsigned request with %d", r.code)
+	}
+}

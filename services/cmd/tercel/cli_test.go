@@ -80,7 +80,7 @@ func reconciled[T any](t *testing.T, args ...string) T {
 func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
-		"demo", "up", "init", "check", "verify", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
+		"demo", "up", "init", "check", "verify", "try", "test", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
 		"reconcile run", "reconcile status", "reconcile report", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
 		"accounts remove",
 	} {

@@ -27,6 +27,8 @@ type cli struct {
 	Init        initCmd        `cmd:"" help:"Write a commented tercel.yaml."`
 	Check       checkCmd       `cmd:"" help:"Check a pipeline file and list every fault."`
 	Verify      verifyCmd      `cmd:"" help:"Say whether a captured request would be accepted, and why not."`
+	Try         tryCmd         `cmd:"" help:"Show what a sample webhook becomes at each step."`
+	Test        testCmd        `cmd:"" help:"Run the tests beside a pipeline file."`
 	Listen      listenCmd      `cmd:"" help:"Print enriched events as they come."`
 	Event       eventCmd       `cmd:"" help:"Look at one event."`
 	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (c verifyCmd) Run(a *app) error {
 		return fmt.Errorf("--source %s: %s has no such source; want one of %s", c.Source, c.Config,
 			strings.Join(slices.Sorted(maps.Keys(file.Sources)), ", "))
 	}
-	raw, err := c.read(a)
+	raw, err := readSample(a.in, c.Request)
 	if err != nil {
 		return err
 	}
@@ -92,23 +91,6 @@ func (c verifyCmd) accounts(a *app, file *pipeline.File) (*account.Table, error)
 	ctx, cancel := context.WithTimeout(a.ctx, accountsTimeout)
 	defer cancel()
 	return account.ReadBucket(ctx, nc.js, c.Source, account.Config{Sources: file.Sources, SealKeys: file.SealKeys})
-}
-
-func (c verifyCmd) read(a *app) ([]byte, error) {
-	in := a.in
-	if c.Request != "-" {
-		f, err := os.Open(c.Request)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxCaptured+1))
-	if err == nil && len(raw) > maxCaptured {
-		err = fmt.Errorf("%s: larger than any request that is taken", c.Request)
-	}
-	return raw, err
 }
 
 func printExplanation(w io.Writer, ex ingress.Explanation) error {

@@ -65,6 +65,9 @@ func TestShippedFilesMatch(t *testing.T) {
 		}
 		schema := compiled(t, name)
 		for _, file := range files {
+			if strings.HasSuffix(file, ".test.yaml") {
+				continue // tests of a pipeline file
+			}
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
