@@ -145,14 +145,6 @@ func TestNumberedPagesOverlap(t *testing.T) {
 	}
 }
 
-func TestRelatedListsRefuseOtherShapes(t *testing.T) {
-	t.Parallel()
-	_, err := source(t, strings.Replace(listed("every: 1h"), "version: record.v", "version: record.v, related: {b: {list: {path: /b, next: {link: header}}}}", 1))
-	if err == nil || !strings.Contains(err.Error(), "want cursor or offset") {
-		t.Errorf("fault %v, want one of next", err)
-	}
-}
-
 // What an API answers leads to a page, to the end or to an error, never to another
 // host and never to a panic.
 func FuzzPage(f *testing.F) {

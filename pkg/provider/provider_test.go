@@ -70,6 +70,17 @@ func TestOverridingAPresetLeavesThePresetAlone(t *testing.T) {
 	if got := plain.Resources["entry"]; got.Reconcile.Every != time.Hour || got.Reconcile.Query["status"] != "" || len(got.Related) != 0 {
 		t.Errorf("another source's override reached the preset: %+v", got.Reconcile)
 	}
+	const stripe = "preset: stripe\nsecrets: [env:S]\n"
+	changed = mustSource(t, stripe+"resources:\n  invoice:\n    related: {plan: /v1/plans/x}\n    gone: {record.void: \"true\"}\n")
+	plain = mustSource(t, stripe+"resources: [invoice]\n")
+	if got := plain.Resources["invoice"]; len(got.Related) != 1 || len(got.Gone) != 1 || changed.Resources["invoice"].Related["plan"].Get.IsZero() {
+		t.Errorf("another source's override reached the preset: related %v, gone %v", got.Related, got.Gone)
+	}
+	const slack = "preset: slack\nsecrets: [env:S]\nresources: [user]\n"
+	_ = mustSource(t, slack+"api: {failures: {classes: {odd: gone}}}\n")
+	if got := mustSource(t, slack).API.Failures.Classes; got["odd"] != "" || got["user_not_found"] != provider.FailureGone {
+		t.Errorf("another source's override reached the preset: failures %v", got)
+	}
 }
 
 func TestTriggersNameTheirResource(t *testing.T) {

@@ -3,7 +3,7 @@ package provider
 import (
 	"fmt"
 	"maps"
-	"net/url"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,8 +136,8 @@ func (l *List) Validate(c *config.Check) {
 	if l.Max < 1 || l.Max > 10_000 {
 		c.Fault("max", "", "1 to 10000")
 	}
-	if s := l.Next.Shape(); s != OnePage && s != ByCursor && s != ByOffset {
-		c.Fault("next", string(s), "cursor or offset")
+	if s := l.Next.shape; s == ByPage || s == Connection {
+		c.Fault("next", string(s), "cursor, offset, link or after: related lists have no other pages")
 	}
 	var err error
 	if l.items, err = field.ParsePath(l.Items); err != nil {
@@ -145,32 +145,23 @@ func (l *List) Validate(c *config.Check) {
 	}
 }
 
-// Records returns the records in an API's answer, as [Reconcile.Records] does.
-func (l *List) Records(answer []byte) ([][]byte, error) { return recordsAt(l.items, answer) }
-
-// First are the query parameters of the first page.
-func (l *List) First() url.Values {
-	q := url.Values{}
-	for name, value := range l.Query {
-		q.Set(name, value)
-	}
-	if l.Limit.Param != "" {
-		q.Set(l.Limit.Param, strconv.Itoa(l.Limit.Size))
-	}
-	return q
+// Request returns the request for the page at position of the list at path, which
+// is Path with everything filled in. The first page's position is "".
+func (l *List) Request(path, position string) (PageRequest, error) {
+	return l.pages().Request(path, Place{Position: position})
 }
 
-// Following returns the query parameter that leads to the page behind an answer,
-// which had that many records of all that were seen so far. At the end value is "".
-func (l *List) Following(answer []byte, had, seen int) (param, value string, err error) {
-	switch {
-	case l.Next.Cursor != "":
-		value, err = l.Next.cursorIn(answer)
-		return l.Next.Param, value, err
-	case l.Next.Offset != "" && had > 0:
-		return l.Next.Offset, strconv.Itoa(seen), nil
+// Page reads the answer to a request, as [Reconcile.Page] does.
+func (l *List) Page(a PageRequest, base string, h http.Header, body []byte) (Page, error) {
+	p, err := l.pages().Page(a, base, h, body)
+	if err == nil && l.Next.shape == ByOffset && len(p.Records) > 0 {
+		p.Next = strconv.Itoa(a.Front + len(p.Records)) // a related list is short: it isn't looked at twice
 	}
-	return "", "", nil
+	return p, err
+}
+
+func (l *List) pages() *Reconcile {
+	return &Reconcile{Query: l.Query, Next: l.Next, Limit: l.Limit, items: l.items}
 }
 
 func (r *Resource) validateRelated(c *config.Check) {

@@ -152,18 +152,14 @@ const maxListPages = 200
 // list gets the pages of a related list, and returns the array of its records up
 // to the most that are to be taken.
 func (s *source) list(ctx context.Context, l provider.List, r sourceapi.Request) (all jsontext.Value, truncated bool, err error) {
-	all, r.Query = jsontext.Value{'['}, l.First()
-	seen, positions := 0, map[string]bool{}
-	for page := 1; ; page++ {
-		ans, err := s.api.Do(ctx, r)
+	all = jsontext.Value{'['}
+	seen, position, positions := 0, "", map[string]bool{}
+	for n := 1; ; n++ {
+		page, err := s.page(ctx, l, r, position)
 		if err != nil {
 			return nil, false, err
 		}
-		items, err := l.Records(ans.Body)
-		if err != nil {
-			return nil, false, fmt.Errorf("list in the answer: %w", err)
-		}
-		for _, item := range items {
+		for _, item := range page.Records {
 			if seen == l.Max {
 				return append(all, ']'), true, nil
 			}
@@ -172,19 +168,32 @@ func (s *source) list(ctx context.Context, l provider.List, r sourceapi.Request)
 			}
 			all = append(all, item...)
 		}
-		param, next, err := l.Following(ans.Body, len(items), seen)
-		switch {
-		case err != nil:
-			return nil, false, fmt.Errorf("next page: %w", err)
-		case next == "":
+		switch position = page.Next; {
+		case position == "":
 			return append(all, ']'), false, nil
-		case page == maxListPages:
+		case n == maxListPages:
 			return append(all, ']'), true, nil
-		case positions[next]:
+		case positions[position]:
 			return nil, false, errors.New("next page: one that was listed already")
 		}
-		positions[next] = true
-		r.Query = maps.Clone(r.Query) // the last one's is still read
-		r.Query.Set(param, next)
+		positions[position] = true
 	}
+}
+
+// page gets the page at position of a list whose first one r asks for.
+func (s *source) page(ctx context.Context, l provider.List, r sourceapi.Request, position string) (provider.Page, error) {
+	ask, err := l.Request(r.Path, position)
+	if err != nil {
+		return provider.Page{}, err
+	}
+	r.Path, r.Query = ask.Path, ask.Query
+	ans, err := s.api.Do(ctx, r)
+	if err != nil {
+		return provider.Page{}, err
+	}
+	page, err := l.Page(ask, s.cfg.API.Base, ans.Header, ans.Body)
+	if err != nil { // not wrapped: what one answer lacks the next may have
+		return provider.Page{}, fmt.Errorf("answer: %v", err)
+	}
+	return page, nil
 }

@@ -277,11 +277,12 @@ func TestRelatedListsArePagedUpToTheirCap(t *testing.T) {
 			fmt.Fprint(w, `{"id":7,"version":1}`)
 		case q.Get("state") != "all" || q.Get("size") != "2":
 			w.WriteHeader(422)
-		case q.Get("after") == "" && q.Get("skip") == "":
+		case q.Get("after") == "" && q.Get("skip") == "" && q.Get("last") == "":
+			w.Header().Set("Link", `</orders/7/lines?state=all&size=2&after=p3>; rel="next"`)
 			fmt.Fprint(w, `{"data":[1, 2],"next":"p2"}`)
-		case q.Get("after") == "p2" || q.Get("skip") == "2":
+		case q.Get("after") == "p2" || q.Get("skip") == "2" || q.Get("last") == "2":
 			fmt.Fprint(w, `{"data":[3,4],"next":"p3"}`)
-		case q.Get("after") == "p3" || q.Get("skip") == "4":
+		case q.Get("after") == "p3" || q.Get("skip") == "4" || q.Get("last") == "4":
 			fmt.Fprint(w, `{"data":[5]}`)
 		default:
 			fmt.Fprint(w, `{"data":null}`)
@@ -289,10 +290,12 @@ func TestRelatedListsArePagedUpToTheirCap(t *testing.T) {
 	}
 	const size = ", limit: {param: size, size: 2}"
 	tests := map[string]struct{ next, limit, want string }{
-		"by cursor":          {"{cursor: next, param: after}", size, `{"lines":[1,2,3,4,5]}}`},
-		"by offset":          {"{offset: skip}", size, `{"lines":[1,2,3,4,5]}}`},
-		"as many as the cap": {"{cursor: next, param: after}", size + ", max: 5", `{"lines":[1,2,3,4,5]}}`},
-		"more than the cap":  {"{cursor: next, param: after}", size + ", max: 3", `{"lines":[1,2,3]},"truncated":["lines"]}`},
+		"by cursor":            {"{cursor: next, param: after}", size, `{"lines":[1,2,3,4,5]}}`},
+		"by link":              {"{link: header}", size, `{"lines":[1,2,5]}}`},
+		"by the last one's id": {"{after: last, value: record}", size, `{"lines":[1,2,3,4,5]}}`},
+		"by offset":            {"{offset: skip}", size, `{"lines":[1,2,3,4,5]}}`},
+		"as many as the cap":   {"{cursor: next, param: after}", size + ", max: 5", `{"lines":[1,2,3,4,5]}}`},
+		"more than the cap":    {"{cursor: next, param: after}", size + ", max: 3", `{"lines":[1,2,3]},"truncated":["lines"]}`},
 		"a cap between two pages": {
 			"{cursor: next, param: after}", size + ", max: 4", `{"lines":[1,2,3,4]},"truncated":["lines"]}`,
 		},
