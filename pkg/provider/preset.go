@@ -78,14 +78,12 @@ func (p *Preset) fill(s *Source) {
 	}
 	s.Request.Encodings, s.Request.Signed = p.Request.Encodings, p.Request.Signed
 	s.API.Base, s.API.Limits, s.API.Failures = p.API.Base, p.API.Limits, p.API.Failures
-	s.API.Failures.Classes = maps.Clone(s.API.Failures.Classes)
 	s.Resources = Resources{}
 	for name, r := range p.Resources {
 		if r.Reconcile != nil { // what a source lays over it must not reach the preset
 			own := *r.Reconcile
 			r.Reconcile = &own
 		}
-		r.Related, r.Gone = maps.Clone(r.Related), maps.Clone(r.Gone)
 		s.Resources[name] = r
 	}
 }
