@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -237,4 +238,15 @@ func TestDocumentIsShared(t *testing.T) {
 	if want := `[7,"Ann",[1,2]]`; err != nil || string(got) != want {
 		t.Errorf("Value() = %s, %v, want %s", got, err, want)
 	}
+}
+
+// Where no time passes, steps end what never ends, always at the same place.
+func TestStepsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, err := parsed(t, `def f: f; f`).Value(t.Context(), document())
+		if want := "expression: not finished after 1000000 steps"; err == nil || err.Error() != want {
+			t.Errorf("Value() = %v, want %s", err, want)
+		}
+	})
 }
