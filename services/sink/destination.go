@@ -163,7 +163,7 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 		// Left over from before the destination failed. They are due again by
 		// the time that it is open again.
 		for i := range errs {
-			errs[i] = fault.RetryAfter(err, d.cfg.RetryMin)
+			errs[i] = fault.Postpone(err, d.cfg.RetryMin)
 		}
 		return errs
 	}

@@ -154,7 +154,7 @@ func planS3(s setup) (plan, error) {
 	return plan{
 		target: cfg.Endpoint + "/" + cfg.Bucket + "/" + cfg.Prefix,
 		open: func(ctx context.Context) (writer, error) {
-			return objects.Open(ctx, s.name, cfg, s.loop.RetryMin)
+			return objects.Open(ctx, s.name, cfg)
 		},
 		loop: &loop,
 	}, nil

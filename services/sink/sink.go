@@ -8,7 +8,8 @@
 // A loop runs only while its destination takes writes. When a whole batch
 // fails for a reason that may pass, such as a full disk, the loop stops, the
 // destination is opened anew with growing delays, and only then messages are
-// pulled again: an outage uses up no attempts but those that found it.
+// pulled again: an outage that a kind of destination can tell from an event's own
+// failure uses up no attempts.
 package sink
 
 import (

@@ -65,6 +65,16 @@ func Failed(n int, err error) []Result {
 	return results
 }
 
+// Out are the results of n items which failed with err since the destination is
+// out: nothing was wrong with them, and it was no attempt.
+func Out(n int, err error) []Result {
+	results := Failed(n, fault.Postpone(err, 0)) // the loop knows when it is due
+	for i := range results {
+		results[i].Outage = true
+	}
+	return results
+}
+
 // Time is t as destinations write it: UTC with nanoseconds in a fixed width,
 // so that the order of texts is the order of times; "" for the zero time.
 func Time(t time.Time) string {

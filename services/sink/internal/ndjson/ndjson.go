@@ -144,7 +144,8 @@ func (f *Folder) Write(ctx context.Context, items []delivery.Item) []delivery.Re
 	for i, k := range keys {
 		// A repeat within the batch shares the fate of the first.
 		if j, ok := first[k]; ok && j != i {
-			results[i] = delivery.Result{Duplicate: true, Err: results[j].Err}
+			results[i] = results[j]
+			results[i].Duplicate = true
 		}
 	}
 	return results
@@ -173,8 +174,8 @@ func (f *Folder) appendAll(ctx context.Context, b batch) {
 			err = f.appendChunk(chunk)
 		}
 		if err != nil {
-			for _, i := range b.fresh {
-				b.results[i].Err = fmt.Errorf("write to %s: %w", f.path(f.number), err)
+			for at, res := range delivery.Out(len(b.fresh), fmt.Errorf("write to %s: %w", f.path(f.number), err)) {
+				b.results[b.fresh[at]] = res
 			}
 			return
 		}

@@ -21,7 +21,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/tercelhq/tercel/pkg/egress"
-	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
@@ -33,7 +32,6 @@ const requestTimeout = 20 * time.Second
 // is written at a time.
 type Bucket struct {
 	cfg    pipeline.S3
-	again  time.Duration // after which a failed batch is due again
 	client *minio.Client
 
 	mu      sync.Mutex // guards what follows
@@ -43,9 +41,9 @@ type Bucket struct {
 	broken error
 }
 
-// Open finds out what is in the bucket. Again is when a batch that failed is due
-// again. The first batch of a new prefix tells whether it may be written.
-func Open(ctx context.Context, destination string, cfg pipeline.S3, again time.Duration) (*Bucket, error) {
+// Open finds out what is in the bucket. The first batch of a new prefix tells
+// whether it may be written.
+func Open(ctx context.Context, destination string, cfg pipeline.S3) (*Bucket, error) {
 	u, err := url.Parse(cfg.Endpoint)
 	if err != nil || u.Host == "" {
 		return nil, errors.New("s3.endpoint: want a URL")
@@ -58,7 +56,7 @@ func Open(ctx context.Context, destination string, cfg pipeline.S3, again time.D
 	if err != nil {
 		return nil, fmt.Errorf("s3: %w", err)
 	}
-	b := &Bucket{cfg: cfg, again: again, client: client}
+	b := &Bucket{cfg: cfg, client: client}
 	b.journal = journal{folder: cfg.Prefix + "_tercel/" + destination + "/", known: map[key]struct{}{}}
 	if err := b.load(ctx); err != nil {
 		return nil, err
@@ -92,10 +90,9 @@ func (b *Bucket) Write(ctx context.Context, items []delivery.Item) []delivery.Re
 		return results
 	}
 	if err := b.write(ctx, partitions(b.cfg, items, keys, fresh)); err != nil {
-		err = fault.Postpone(err, b.again) // no store refuses an event for what it is
-		for i, k := range keys {
-			if _, ours := first[k]; ours {
-				results[i] = delivery.Result{Outage: true, Err: err}
+		for i, out := range delivery.Out(len(items), err) { // no store refuses an event for what it is
+			if _, ours := first[keys[i]]; ours {
+				results[i] = out
 			}
 		}
 	}

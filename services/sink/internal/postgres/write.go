@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/services/internal/pg"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
@@ -24,6 +25,9 @@ func (d *DB) Write(ctx context.Context, items []delivery.Item) []delivery.Result
 		if r.Err != nil {
 			results[i].Err = fmt.Errorf("write to %s: %w", d.target, described(r.Err))
 		}
+		if r.Outage {
+			results[i].Err = fault.Postpone(results[i].Err, 0)
+		}
 	}
 	return results
 }
@@ -35,16 +39,17 @@ func (d *DB) write(ctx context.Context, items []delivery.Item, results []deliver
 	if err == nil {
 		return nil
 	}
-	if cause := causeOf(err); cause == outside || len(items) == 1 {
-		copy(results, delivery.Failed(len(items), err))
-		if cause == outside {
-			return err
-		}
+	switch cause := causeOf(err); {
+	case cause == outside:
+		copy(results, delivery.Out(len(items), err))
+		return err
+	case len(items) == 1:
+		results[0] = delivery.Result{Err: err}
 		return nil
 	}
 	half := len(items) / 2
 	if err := d.write(ctx, items[:half], results[:half]); err != nil {
-		copy(results[half:], delivery.Failed(len(items)-half, err))
+		copy(results[half:], delivery.Out(len(items)-half, err))
 		return err
 	}
 	return d.write(ctx, items[half:], results[half:])

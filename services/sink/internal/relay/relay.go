@@ -83,13 +83,14 @@ func (s *Stream) Close() error {
 // the stream has answered for it or ctx has ended.
 func (s *Stream) Write(ctx context.Context, items []delivery.Item) []delivery.Result {
 	if !s.nc.IsConnected() { // messages would wait in the client
-		return delivery.Failed(len(items), s.meaning(nats.ErrDisconnected))
+		return delivery.Out(len(items), s.described(nats.ErrDisconnected))
 	}
 	results := make([]delivery.Result, len(items))
 	acks := make([]jetstream.PubAckFuture, len(items))
 	for i, it := range items {
-		if acks[i], results[i].Err = s.publish(it); results[i].Err != nil {
-			results[i].Err = s.meaning(results[i].Err)
+		var err error
+		if acks[i], err = s.publish(it); err != nil {
+			results[i] = s.meaning(err)
 		}
 	}
 	for i, ack := range acks {
@@ -100,9 +101,9 @@ func (s *Stream) Write(ctx context.Context, items []delivery.Item) []delivery.Re
 		case a := <-ack.Ok():
 			results[i].Duplicate = a.Duplicate
 		case err := <-ack.Err():
-			results[i].Err = s.meaning(err)
+			results[i] = s.meaning(err)
 		case <-ctx.Done():
-			results[i].Err = s.meaning(fmt.Errorf("no acknowledgement: %w", ctx.Err()))
+			results[i] = s.meaning(fmt.Errorf("no acknowledgement: %w", ctx.Err()))
 		}
 	}
 	return results
@@ -123,15 +124,19 @@ func (s *Stream) publish(it delivery.Item) (jetstream.PubAckFuture, error) {
 	return s.js.PublishMsgAsync(m, jetstream.WithMsgID(id), jetstream.WithExpectStream(s.name))
 }
 
-// tooBig is the server's code for a message that passes the stream's max_msg_size.
-const tooBig = 10054
+// The server's codes for a message that passes the stream's max_msg_size, and for
+// headers that no stream takes.
+const tooBig, headerTooBig = 10054, 10097
 
-// meaning says whether err is the event's fault.
-func (s *Stream) meaning(err error) error {
-	err = fmt.Errorf("publish to stream %s: %w", s.name, err)
+// meaning says whether err is the event's fault. All else is met by any event.
+func (s *Stream) meaning(err error) delivery.Result {
 	var api *jetstream.APIError
-	if errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == tooBig {
-		return fault.Permanent(err)
+	if errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && (api.ErrorCode == tooBig || api.ErrorCode == headerTooBig) {
+		return delivery.Result{Err: fault.Permanent(s.described(err))}
 	}
-	return err
+	return delivery.Out(1, s.described(err))[0]
+}
+
+func (s *Stream) described(err error) error {
+	return fmt.Errorf("publish to stream %s: %w", s.name, err)
 }

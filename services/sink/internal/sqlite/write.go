@@ -23,14 +23,17 @@ func (d *DB) Write(ctx context.Context, items []delivery.Item) []delivery.Result
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.inPlace(); err != nil {
-		return delivery.Failed(len(items), err)
+		return delivery.Out(len(items), err)
 	}
 	results, err := d.transaction(ctx, items)
 	if err == nil {
 		return results
 	}
-	if len(items) == 1 || !itemsOwn(err) {
-		return delivery.Failed(len(items), d.describe(err))
+	switch {
+	case !itemsOwn(err):
+		return delivery.Out(len(items), d.describe(err))
+	case len(items) == 1:
+		return delivery.Failed(1, d.describe(err))
 	}
 	results = results[:0]
 	for i := range items {
@@ -41,7 +44,7 @@ func (d *DB) Write(ctx context.Context, items []delivery.Item) []delivery.Result
 		case itemsOwn(err):
 			results = append(results, delivery.Result{Err: d.describe(err)})
 		default: // nothing after it would fare better
-			return append(results, delivery.Failed(len(items)-i, d.describe(err))...)
+			return append(results, delivery.Out(len(items)-i, d.describe(err))...)
 		}
 	}
 	return results
