@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -190,4 +191,35 @@ func TestWrongBucketCannotBeOpened(t *testing.T) {
 			t.Errorf("%s: Open() = %v", name, err)
 		}
 	}
+}
+
+// A long journal is read in the time of a batch from a store that is far away:
+// many entries at once.
+func TestPromise10LongJournalIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	w := open(t, b.place("ndjson"))
+	for i := range 12 {
+		write(t, kind{}, w, items(update(fmt.Sprint("evt-", i), "1", 1, 1)), 0)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var reading atomic.Int64
+	together := make(chan struct{})
+	b.set(func() {
+		b.cut = func(r *http.Request) bool {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "_tercel/") {
+				if reading.Add(1) == 8 {
+					close(together)
+				}
+				select {
+				case <-together:
+				case <-r.Context().Done():
+				}
+			}
+			return false
+		}
+	})
+	write(t, kind{}, open(t, b.place("ndjson")), items(update("evt-3", "1", 1, 1), update("evt-new", "1", 1, 1)), 1)
 }

@@ -51,7 +51,7 @@ func Open(ctx context.Context, destination string, cfg pipeline.S3) (*Bucket, er
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(cfg.AccessKey.Reveal(), cfg.SecretKey.Reveal(), ""),
 		Secure: u.Scheme == "https", Region: cfg.Region, MaxRetries: 1, // the loop retries
-		Transport: egress.Transport(egress.Config{AllowPrivate: cfg.AllowPrivate, Connections: 4}),
+		Transport: egress.Transport(egress.Config{AllowPrivate: cfg.AllowPrivate, Connections: abreast}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("s3: %w", err)

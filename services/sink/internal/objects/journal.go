@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/event"
 )
@@ -118,23 +119,40 @@ func (b *Bucket) load(ctx context.Context) error {
 	if n := len(names); n > maxEntries {
 		names = names[n-maxEntries:]
 	}
-	for i, name := range names {
-		e, err := b.readEntry(ctx, name)
-		if err != nil {
-			return err
-		}
-		if i == len(names)-1 {
-			if err := b.settle(ctx, &e); err != nil {
-				return err
-			}
-		}
+	entries, err := b.readEntries(ctx, names)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	if err := b.settle(ctx, &entries[len(entries)-1]); err != nil {
+		return err
+	}
+	for _, e := range entries {
 		b.journal.add(e)
 	}
 	return nil
 }
 
+// abreast is how many entries are read at once: one after the other, a full
+// journal of a store that is far away would not be read in the time of a batch.
+const abreast = 16
+
+func (b *Bucket) readEntries(ctx context.Context, names []string) ([]entry, error) {
+	entries := make([]entry, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(abreast)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			entries[i], err = b.readEntry(ctx, name)
+			return err
+		})
+	}
+	return entries, group.Wait()
+}
+
 func (b *Bucket) readEntry(ctx context.Context, name string) (entry, error) {
 	e := entry{name: name}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	o, err := b.client.GetObject(ctx, b.cfg.Bucket, name, minio.GetObjectOptions{})
 	if err != nil {
 		return e, b.failure(ctx, "read journal "+name, err)
