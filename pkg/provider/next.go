@@ -162,8 +162,14 @@ func (x *Next) fits(n config.Node) bool {
 		key  string
 		with []Shape
 	}{
-		{"param", []Shape{ByCursor, Connection}}, {"more", []Shape{ByCursor, ByLastID}}, {"from", []Shape{ByPage}}, {"pages", []Shape{ByPage}},
-		{"stable", []Shape{ByLink}}, {"value", []Shape{ByLastID}}, {"of", []Shape{ByLastID}}, {"start", []Shape{ByLastID}},
+		{"param", []Shape{ByCursor, Connection}},
+		{"more", []Shape{ByCursor, ByLastID}},
+		{"from", []Shape{ByPage}},
+		{"pages", []Shape{ByPage}},
+		{"stable", []Shape{ByLink}},
+		{"value", []Shape{ByLastID}},
+		{"of", []Shape{ByLastID}},
+		{"start", []Shape{ByLastID}},
 	} {
 		child, there := n.Child(f.key)
 		if !there {

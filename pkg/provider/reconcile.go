@@ -183,7 +183,10 @@ func (r *Reconcile) validateParams(c *config.Check) {
 	}
 	taken := map[string]string{}
 	for _, p := range []struct{ key, name string }{
-		{"since.param", r.Since.Param}, {"until.param", r.Until.Param}, {"states.param", r.States.Param}, {"limit.param", r.Limit.Param},
+		{"since.param", r.Since.Param},
+		{"until.param", r.Until.Param},
+		{"states.param", r.States.Param},
+		{"limit.param", r.Limit.Param},
 		{"next", r.Next.param()},
 	} {
 		if p.name == "" {

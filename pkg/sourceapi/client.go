@@ -116,7 +116,8 @@ type Answer struct {
 	// that it has not changed.
 	Status int
 	// Header are the answer's headers. Of an answer from the cache only those are
-	// left that concern the record.
+	// left that concern the record, beside the Date at which the API said that it
+	// has not changed.
 	Header http.Header
 	// Body is one strict JSON value, decompressed.
 	Body []byte

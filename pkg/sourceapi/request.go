@@ -109,7 +109,8 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 	ans.Status, ans.Header = resp.StatusCode, resp.Header
 	switch {
 	case resp.StatusCode == http.StatusNotModified && known != nil:
-		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header
+		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header.Clone()
+		ans.Header["Date"] = resp.Header["Date"] // when it was still so, by the API's clock
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		v, err = c.refusal(ctx, call, resp)
 		return ans, used, v, err

@@ -151,6 +151,9 @@ func TestConditionalRequests(t *testing.T) {
 		if err != nil || len(ans.Body) != 3004 || ans.Status != 200 || !ans.RequestedAt.Equal(now.now()) {
 			t.Errorf("Do() of %s = %d bytes at %s, %v", path, len(ans.Body), ans.RequestedAt, err)
 		}
+		if ans.Header.Get("Date") == "" {
+			t.Errorf("Do() of %s has no date, by which the API's clock can be told", path)
+		}
 		if whole.Load() != wantWhole || unchanged.Load() != wantUnchanged {
 			t.Errorf("%s: %d whole answers and %d without change, want %d and %d", path, whole.Load(), unchanged.Load(), wantWhole, wantUnchanged)
 		}

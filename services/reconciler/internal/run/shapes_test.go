@@ -216,3 +216,26 @@ func happen(what int, rows map[string]row, o row, still bool) {
 		rows[o.ID] = o
 	}
 }
+
+// Promise 6: where more than a page moves up behind a link that counts pages, the
+// page in front of the border shows nothing of what it was.
+func TestPromise6MoreThanAPageMoves(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	s := shapes["numbered link"]
+	tab := newTable(t, f, "ascending", s.answer)
+	for i := range 40 {
+		id := fmt.Sprintf("o%02d", i)
+		tab.rows[id] = row{ID: id, Updated: noon.Add(-time.Hour + time.Duration(i)*time.Second)}
+	}
+	tab.change = func(n int, rows map[string]row) {
+		for i := 0; n == 3 && i < 14; i++ { // two pages have been compared
+			id := fmt.Sprintf("o%02d", i)
+			rows[id] = row{ID: id, Updated: noon}
+		}
+	}
+	f.finish(s.reconcileIn("ascending"))
+	if sent := strings.Fields(f.sentIDs()); len(sent) != 40 {
+		t.Errorf("sent %s, want all 40", sent)
+	}
+}
