@@ -216,6 +216,7 @@ func (in *inspection) readBody() *refusal {
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
+		_ = in.request.Body.Close() // else net/http looks for what is left of it
 		return nil
 	case errors.As(err, &large):
 		return tooLarge(fmt.Sprintf("the body is larger than max_body, %d bytes", in.maxBody()))
