@@ -47,6 +47,7 @@ type Receiver struct {
 	signer  *signature.Verifier
 	keys    []signature.Key
 	shown   *strings.Replacer // takes secrets out of what the server answers
+	longest int               // of those secrets, in bytes
 	http    *http.Client
 	turns   *rate.Limiter
 	slots   chan struct{} // as many as requests may be in flight
@@ -96,6 +97,12 @@ func New(name string, cfg pipeline.HTTP, retry consume.Config) (*Receiver, error
 	}
 	for _, s := range cfg.Headers {
 		secrets = append(secrets, s.Reveal(), "[redacted]")
+		if _, credential, ok := strings.Cut(s.Reveal(), " "); ok && credential != "" { // behind Bearer or Basic
+			secrets = append(secrets, credential, "[redacted]")
+		}
+	}
+	for _, s := range secrets {
+		r.longest = max(r.longest, len(s))
 	}
 	r.shown = strings.NewReplacer(secrets...)
 	if r.metrics, err = newInstruments(name); err != nil {

@@ -80,8 +80,13 @@ func (r *Receiver) exchange(ctx context.Context, it delivery.Item) (f finding, a
 	enough := time.AfterFunc(answerTime, cancel)
 	defer enough.Stop()
 	defer func() { _ = resp.Body.Close() }()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return r.meaning(resp, r.sanitize(answer)), false
+	most := maxAnswer + r.longest
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, int64(most)))
+	text := r.sanitize(answer)
+	if len(answer) == most { // a secret that is cut at the end is none to sanitize
+		text = text[:max(0, len(text)-r.longest)]
+	}
+	return r.meaning(resp, strings.ToValidUTF8(text[:min(len(text), maxAnswer)], "")), false
 }
 
 // header are the headers of one request.

@@ -244,11 +244,12 @@ func TestPromise9AnswersAreKeptWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(422)
-		_, _ = fmt.Fprintf(w, "no such customer\x1b[31m \xff of %s\n%s", r.Header.Get("Authorization"), strings.Repeat("x", 10<<10))
+		_, _ = fmt.Fprintf(w, "no such customer\x1b[31m \xff of %s%s\n%s", r.Header.Get("Authorization"),
+			strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), strings.Repeat("x", 10<<10))
 	})
 	err := write(t, open(t, settings(s)), item(1, "a"))[0].Err
 	detail := fault.Detail(err)
-	if !strings.HasPrefix(detail, "no such customer [31m \uFFFD of [redacted]\nxxx") || len(detail) > 4<<10 || strings.Contains(err.Error(), "customer") {
+	if !strings.HasPrefix(detail, "no such customer [31m \uFFFD of [redacted][redacted]\nxxx") || len(detail) > 4<<10 || strings.Contains(err.Error(), "customer") {
 		t.Errorf("detail %.80q of %d bytes in %q", detail, len(detail), err)
 	}
 }
@@ -346,5 +347,23 @@ func TestConcurrencyAndRateAreKept(t *testing.T) {
 		}
 	} else if !fault.IsPostponed(failed) || res[0].Outage || res[1].Err != nil {
 		t.Errorf("beyond the rate: %v and %v", failed, res[1].Err)
+	}
+}
+
+// A secret of ours in an answer is not shown in part either, where it is cut.
+func TestPromise9SecretIsNotShownWhereAnAnswerIsCut(t *testing.T) {
+	t.Parallel()
+	const secret = "b34r3r-of-quite-some-length"
+	for at := 4<<10 - len(secret) - 2; at <= 4<<10+2*len(secret); at += 3 {
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(422)
+			_, _ = io.WriteString(w, secret+strings.Repeat("x", at-len(secret))+secret+"and more")
+		})
+		cfg := settings(s)
+		cfg.Headers = map[string]config.Secret{"Authorization": config.NewSecret(secret)}
+		detail := fault.Detail(write(t, open(t, cfg), item(1, "a"))[0].Err)
+		if strings.Contains(detail, secret[:2]) || len(detail) < 3<<10 || len(detail) > 4<<10 {
+			t.Fatalf("with the secret at %d: %d bytes that end in %q", at, len(detail), detail[len(detail)-40:])
+		}
 	}
 }
