@@ -183,14 +183,14 @@ func (d *deliveries) turn(ctx context.Context, c contender) (turn, error) {
 		return turn{}, err
 	}
 	defer p.stop()
-	if err := d.await(ctx, func(i *jetstream.ConsumerInfo) bool { return i.NumWaiting > 0 }); err != nil {
+	if err := await(ctx, d.js, topology.StreamEnriched, topology.DeliverDurable("out"), func(i *jetstream.ConsumerInfo) bool { return i.NumWaiting > 0 }); err != nil {
 		return turn{}, err
 	}
 	app, server, began := p.cpu(), d.serverCPU(), time.Now()
 	if _, err := d.js.ResumeConsumer(ctx, topology.StreamEnriched, topology.DeliverDurable("out")); err != nil {
 		return turn{}, err
 	}
-	if err := d.await(ctx, func(i *jetstream.ConsumerInfo) bool { return int(i.AckFloor.Stream) >= n }); err != nil {
+	if err := await(ctx, d.js, topology.StreamEnriched, topology.DeliverDurable("out"), func(i *jetstream.ConsumerInfo) bool { return int(i.AckFloor.Stream) >= n }); err != nil {
 		return turn{}, err
 	}
 	took := time.Since(began)
@@ -214,20 +214,25 @@ func (d *deliveries) reset(ctx context.Context) error {
 	if _, err := d.pg.Exec(ctx, "CHECKPOINT"); err != nil { // or it is somebody else's turn that pays
 		return err
 	}
-	err := d.js.DeleteConsumer(ctx, topology.StreamEnriched, topology.DeliverDurable("out"))
+	return pausedAnew(ctx, d.js, topology.StreamEnriched, topology.DeliverConsumer("out", []string{event.PrefixEnriched + ".>"},
+		topology.Delivery{AckWait: 30 * time.Second, MaxAttempts: 12}))
+}
+
+// pausedAnew makes a consumer that has seen nothing and hands out nothing yet.
+func pausedAnew(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) error {
+	err := js.DeleteConsumer(ctx, stream, cfg.Durable)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return err
 	}
-	cfg := topology.DeliverConsumer("out", []string{event.PrefixEnriched + ".>"}, topology.Delivery{AckWait: 30 * time.Second, MaxAttempts: 12})
 	later := time.Now().Add(time.Hour)
 	cfg.PauseUntil = &later
-	_, err = d.js.CreateOrUpdateConsumer(ctx, topology.StreamEnriched, cfg)
+	_, err = js.CreateOrUpdateConsumer(ctx, stream, cfg)
 	return err
 }
 
-// await waits until the consumer is as wanted.
-func (d *deliveries) await(ctx context.Context, ok func(*jetstream.ConsumerInfo) bool) error {
-	c, err := d.js.Consumer(ctx, topology.StreamEnriched, topology.DeliverDurable("out"))
+// await waits until a consumer is as wanted.
+func await(ctx context.Context, js jetstream.JetStream, stream, durable string, ok func(*jetstream.ConsumerInfo) bool) error {
+	c, err := js.Consumer(ctx, stream, durable)
 	if err != nil {
 		return err
 	}

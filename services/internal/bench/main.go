@@ -16,13 +16,14 @@
 // answered so.
 //
 // With --sink it measures the sink with PostgreSQL in the same way, see
-// [deliveries].
+// [deliveries], and with --enricher the enricher, see [enrichments].
 //
 // Run it with scripts/bench, which builds both. It reads /proc and makes
 // the kernel hold syncs, so it needs Linux.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -48,13 +49,18 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("bench", flag.ExitOnError)
 	b := bench{}
-	role := set.String("role", "", "what a child process is: server, yardstick, batch or rows")
+	role := set.String("role", "", "what a child process is: server, yardstick, batch, rows, api, fetch, pipe or get")
 	dir := set.String("dir", "", "the server's folder")
 	url := set.String("nats", "", "the server's address")
 	listen := set.String("listen", "", "the yardstick's address")
 	dsn := set.String("dsn", "", "the yardstick's database")
+	bare := enricherBare{}
+	set.StringVar(&bare.source, "source", "", "the yardstick's source")
+	set.StringVar(&bare.api, "api", "", "the yardstick's API")
+	set.IntVar(&bare.workers, "workers", 64, "the yardstick's workers")
+	enricher := set.String("enricher", "", "path of the enricher program, to measure that")
 	sink := set.String("sink", "", "path of the sink program, to measure that")
-	events := set.Int("events", 6000, "how many events the sink delivers in a turn")
+	events := set.Int("events", 0, "how many events the sink or the enricher has in a turn, instead of the subject's own number")
 	level := set.String("durability", string(topology.Synced), "synced or relaxed")
 	set.StringVar(&b.ingress, "ingress", "", "path of the ingress program")
 	set.StringVar(&b.only, "only", "", "measure only the scenarios whose names begin so")
@@ -63,6 +69,7 @@ func run(ctx context.Context, args []string) error {
 	if err := set.Parse(args); err != nil {
 		return err
 	}
+	bare.url, bare.listen = *url, *listen
 	switch *role {
 	case "server":
 		return serve(*dir, topology.Durability(*level))
@@ -72,10 +79,20 @@ func run(ctx context.Context, args []string) error {
 		return deliverBare(ctx, *url, *dsn, *listen, writeBatch)
 	case "rows":
 		return deliverBare(ctx, *url, *dsn, *listen, writeRows)
+	case "api":
+		return serveAPI(*listen)
+	case "fetch":
+		return bare.run(ctx, bare.fetch)
+	case "pipe":
+		return bare.run(ctx, bare.pipe)
+	case "get":
+		return bare.run(ctx, bare.get)
 	}
 	switch {
 	case *sink != "":
-		return (&deliveries{bench: &b, sink: *sink, events: *events}).run(ctx)
+		return (&deliveries{bench: &b, sink: *sink, events: cmp.Or(*events, 6000)}).run(ctx)
+	case *enricher != "":
+		return (&enrichments{bench: &b, enricher: *enricher, events: *events}).run(ctx)
 	default:
 		return b.run(ctx)
 	}
