@@ -38,8 +38,8 @@ type Config struct {
 	// Batch is the most messages that one handler call gets. Defaults to 1.
 	Batch int `yaml:"batch"`
 	// MaxBytes bounds what is in hand at once, of messages with their headers:
-	// half of it with handlers, half waiting for them. A message that alone takes
-	// more than half is taken when nothing else is in hand. A batch is handed over
+	// half of it with handlers, half waiting for them. A message that there is no
+	// room for at a quarter of it is taken when nothing else is in hand. A batch is handed over
 	// before it is full when it takes its worker's part of that half. Defaults to
 	// 8MiB.
 	MaxBytes config.Bytes `yaml:"max_bytes"`

@@ -51,8 +51,9 @@ func newHand(most room, patience time.Duration, stopped <-chan struct{}, changed
 	}
 }
 
-// awaitRoom waits until at least half of the room is free and returns what may
-// be taken, or nothing when ctx has ended. With large it waits until nothing is
+// awaitRoom waits until at least a quarter of the room is free, while there is
+// still something for the workers to go on with, and returns what may be taken,
+// or nothing when ctx has ended. With large it waits until nothing is
 // in hand, and returns one message of any size: no other way could it ever come.
 func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 	for {
@@ -62,7 +63,7 @@ func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 		if large && free == h.most {
 			return room{messages: 1}
 		}
-		if !large && 2*free.messages >= h.most.messages && 2*free.bytes >= h.most.bytes {
+		if !large && 4*free.messages >= h.most.messages && 4*free.bytes >= h.most.bytes {
 			return free
 		}
 		select {

@@ -35,6 +35,8 @@ type instruments struct {
 	duration metric.Float64Histogram
 	attrs    map[Outcome]metric.MeasurementOption
 	stage    metric.MeasurementOption
+	tracer   trace.Tracer
+	spanName string
 }
 
 func newInstruments(stage, name string) (instruments, error) {
@@ -60,8 +62,11 @@ func newInstruments(stage, name string) (instruments, error) {
 		attrs[o] = metric.WithAttributeSet(attribute.NewSet(attribute.String("stage", stage),
 			attribute.String("name", name), attribute.String("outcome", string(o))))
 	}
-	return instruments{count, held, duration, attrs, metric.WithAttributeSet(attribute.NewSet(
-		attribute.String("stage", stage), attribute.String("name", name)))}, nil
+	return instruments{
+		count: count, held: held, duration: duration, attrs: attrs,
+		stage:  metric.WithAttributeSet(attribute.NewSet(attribute.String("stage", stage), attribute.String("name", name))),
+		tracer: otel.Tracer(scope), spanName: stage + " " + name,
+	}, nil
 }
 
 // hold counts messages that came into the hand, or went if n is negative.
@@ -75,15 +80,20 @@ func (i instruments) settled(ctx context.Context, o Outcome, took time.Duration)
 // startSpan continues the trace that the message's headers carry.
 func (l *Loop) startSpan(ctx context.Context, m Message) (context.Context, trace.Span) {
 	ctx = event.ExtractTrace(ctx, m.Header)
-	return otel.Tracer(scope).Start(ctx, l.stage+" "+l.name, trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(attribute.String("tercel.event_id", m.Header.Get(event.HeaderID)),
-			attribute.Int("tercel.attempt", m.Attempt)))
+	ctx, span := l.metrics.tracer.Start(ctx, l.metrics.spanName, trace.WithSpanKind(trace.SpanKindConsumer))
+	if span.IsRecording() { // most are not, and attributes cost more than such a span
+		span.SetAttributes(attribute.String("tercel.event_id", m.Header.Get(event.HeaderID)),
+			attribute.Int("tercel.attempt", m.Attempt))
+	}
+	return ctx, span
 }
 
 func (l *Loop) endSpan(span trace.Span, o Outcome, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, string(fault.ClassOf(err)))
 	}
-	span.SetAttributes(attribute.String("tercel.outcome", string(o)))
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("tercel.outcome", string(o)))
+	}
 	span.End()
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // fly makes a call's request when more calls have had time to join it.
-func (c *Client) fly(ctx context.Context, call call, f *flight) (ans Answer, err error) {
+func (c *Client) fly(ctx context.Context, call call, f *flight) (Answer, error) {
 	if call.Gather > 0 {
 		select {
 		case <-time.After(call.Gather):
@@ -25,19 +25,19 @@ func (c *Client) fly(ctx context.Context, call call, f *flight) (ans Answer, err
 			return Answer{}, ctx.Err()
 		}
 	}
+	ans, again, err := c.try(ctx, call, f, true)
+	if !again {
+		return ans, err
+	}
 	// One quick repeat, for a connection that was closed while it was idle or a
 	// server that is being replaced. Everything longer is for the next delivery.
-	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
-		backoff.WithMaxElapsedTime(300*time.Millisecond))
-	tries := 0
-	_ = backoff.Retry(func() error {
-		var again bool
-		tries++
-		if ans, again, err = c.try(ctx, call, f, tries == 1); err != nil && !again {
-			return backoff.Permanent(err)
-		}
-		return err
-	}, backoff.WithContext(backoff.WithMaxRetries(policy, 1), ctx))
+	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100 * time.Millisecond)).NextBackOff()
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return ans, err
+	}
+	ans, _, err = c.try(ctx, call, f, false)
 	return ans, err
 }
 
@@ -124,8 +124,10 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 		}
 	}
 	v = verdict{kind: alive}
-	if wait := provider.CostWait(ans.Body); call.GraphQL && wait > 0 {
-		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
+	if call.GraphQL {
+		if wait := provider.CostWait(ans.Body); wait > 0 {
+			v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
+		}
 	}
 	if wait, last := c.limits.used(resp.Header, c.now()); last && wait > 0 {
 		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
@@ -163,7 +165,12 @@ func (c *Client) ask(req *http.Request, call call) *kept {
 // doing, not the record's: it may pass.
 func (c *Client) body(ctx context.Context, resp *http.Response) ([]byte, verdict, error) {
 	limit := int64(c.cfg.MaxBody)
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	var all bytes.Buffer
+	if n := resp.ContentLength; n > 0 && n <= limit { // what it says is not trusted beyond that
+		all.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := all.ReadFrom(io.LimitReader(resp.Body, limit+1))
+	body := all.Bytes()
 	if int64(len(body)) > limit {
 		err := fmt.Errorf("status %d: answer over %d bytes (api.max_body)", resp.StatusCode, limit)
 		return nil, verdict{kind: alive}, fault.Permanent(err)

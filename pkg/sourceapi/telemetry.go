@@ -47,7 +47,7 @@ func outcomeOf(v verdict, err error) outcome {
 type instruments struct {
 	duration metric.Float64Histogram
 	attrs    map[outcome]metric.MeasurementOption
-	source   trace.SpanStartEventOption
+	tracer   trace.Tracer
 }
 
 func newInstruments(source string) (instruments, error) {
@@ -57,12 +57,11 @@ func newInstruments(source string) (instruments, error) {
 	if err != nil {
 		return instruments{}, fmt.Errorf("instrument: %w", err)
 	}
-	i := instruments{duration: duration, attrs: map[outcome]metric.MeasurementOption{}}
+	i := instruments{duration: duration, tracer: otel.Tracer(scope), attrs: map[outcome]metric.MeasurementOption{}}
 	for _, o := range []outcome{endedAnswered, endedAbsent, endedThrottled, endedRefused, endedFailed} {
 		i.attrs[o] = metric.WithAttributeSet(attribute.NewSet(
 			attribute.String("source", source), attribute.String("outcome", string(o))))
 	}
-	i.source = trace.WithAttributes(attribute.String("tercel.source", source))
 	return i, nil
 }
 
@@ -76,14 +75,16 @@ type observed struct {
 // observe begins the span of one request. Its context stays here: a third
 // party gets no trace headers.
 func (c *Client) observe(ctx context.Context, method string) (context.Context, observed) {
-	ctx, span := otel.Tracer(scope).Start(ctx, method+" "+c.name, trace.WithSpanKind(trace.SpanKindClient), c.metrics.source,
-		trace.WithAttributes(attribute.String("http.request.method", method)))
+	ctx, span := c.metrics.tracer.Start(ctx, method+" "+c.name, trace.WithSpanKind(trace.SpanKindClient))
+	if span.IsRecording() { // most are not, and attributes cost more than such a span
+		span.SetAttributes(attribute.String("tercel.source", c.name), attribute.String("http.request.method", method))
+	}
 	return ctx, observed{&c.metrics, span, time.Now()}
 }
 
 func (o observed) end(ctx context.Context, status int, v verdict, err error) {
 	how := outcomeOf(v, err)
-	if status > 0 {
+	if status > 0 && o.span.IsRecording() {
 		o.span.SetAttributes(attribute.Int("http.response.status_code", status))
 	}
 	if err != nil && how != endedAbsent {

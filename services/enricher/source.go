@@ -103,18 +103,25 @@ func (s *source) work(ctx context.Context, t trigger) error {
 		return fault.Permanent(fmt.Errorf("trigger of %s: %w", name, err))
 	}
 	errs := make([]error, len(ids))
+	one := func(i int, id string) {
+		j := job{trigger: t, res: res, event: t.Event, msgID: t.msgID, believe: s.believes(t)}
+		if len(ids) > 1 {
+			j.event.ID, j.msgID = t.ID+"#"+id, t.msgID+":"+event.Escape(id)
+		}
+		j.event.Resource, j.event.RecordID = name, id
+		if err := s.enrich(ctx, j); err != nil {
+			errs[i] = fmt.Errorf("%s %s: %w", name, id, err)
+		}
+	}
+	if len(ids) == 1 { // as nearly always: a goroutine would have to grow its stack first
+		one(0, ids[0])
+		return errs[0]
+	}
 	var group errgroup.Group
 	group.SetLimit(s.cfg.API.Concurrency)
 	for i, id := range ids {
 		group.Go(func() error {
-			j := job{trigger: t, res: res, event: t.Event, msgID: t.msgID, believe: s.believes(t)}
-			if len(ids) > 1 {
-				j.event.ID, j.msgID = t.ID+"#"+id, t.msgID+":"+event.Escape(id)
-			}
-			j.event.Resource, j.event.RecordID = name, id
-			if err := s.enrich(ctx, j); err != nil {
-				errs[i] = fmt.Errorf("%s %s: %w", name, id, err)
-			}
+			one(i, id)
 			return nil // each record is worked on, whatever becomes of the others
 		})
 	}
