@@ -41,7 +41,7 @@ type Config struct {
 	// half of it with handlers, half waiting for them. A message that there is no
 	// room for at a quarter of it is taken when nothing else is in hand. A batch is handed over
 	// before it is full when it takes its worker's part of that half. Defaults to
-	// 8MiB.
+	// 4MiB.
 	MaxBytes config.Bytes `yaml:"max_bytes"`
 	// Linger is how long a batch waits to become full, from its first message
 	// on. Defaults to not at all: messages that come together are together.
@@ -69,7 +69,7 @@ type Config struct {
 
 const (
 	defaultGiveUp   = 24 * time.Hour
-	defaultMaxBytes = 8 << 20
+	defaultMaxBytes = 4 << 20
 )
 
 // DefaultConfig returns the documented defaults.

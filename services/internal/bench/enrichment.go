@@ -230,6 +230,21 @@ func (e *enrichments) reset(ctx context.Context, source string) error {
 	if err := topology.Ensure(ctx, e.js, streams(topology.Relaxed)); err != nil {
 		return err
 	}
+	// The process of the turn before counts among those that share the API's
+	// limits for some seconds more.
+	leases, err := e.js.KeyValue(ctx, topology.BucketLeases)
+	if err != nil {
+		return err
+	}
+	keys, err := leases.Keys(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		return err
+	}
+	for _, key := range keys {
+		if err := leases.Purge(ctx, key); err != nil {
+			return err
+		}
+	}
 	return pausedAnew(ctx, e.js, topology.StreamRaw, topology.EnrichConsumer(source, topology.Delivery{AckWait: 30 * time.Second, MaxAttempts: 12}))
 }
 

@@ -16,7 +16,8 @@
 // answered so.
 //
 // With --sink it measures the sink with PostgreSQL in the same way, see
-// [deliveries], and with --enricher the enricher, see [enrichments].
+// [deliveries], with --enricher the enricher, see [enrichments], with --backlog
+// the memory of both, see [backlogs], and with --way the whole, see [way].
 //
 // Run it with scripts/bench, which builds both. It reads /proc and makes
 // the kernel hold syncs, so it needs Linux.
@@ -25,6 +26,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -61,6 +63,8 @@ func run(ctx context.Context, args []string) error {
 	enricher := set.String("enricher", "", "path of the enricher program, to measure that")
 	sink := set.String("sink", "", "path of the sink program, to measure that")
 	events := set.Int("events", 0, "how many events the sink or the enricher has in a turn, instead of the subject's own number")
+	webhooks := set.Float64("way", 0, "how many webhooks a second are sent through all services, to measure their way")
+	backlog := set.Int("backlog", 0, "how many events wait, to measure the memory of the enricher and the sink")
 	level := set.String("durability", string(topology.Synced), "synced or relaxed")
 	set.StringVar(&b.ingress, "ingress", "", "path of the ingress program")
 	set.StringVar(&b.only, "only", "", "measure only the scenarios whose names begin so")
@@ -68,6 +72,9 @@ func run(ctx context.Context, args []string) error {
 	set.DurationVar(&b.time, "time", 1500*time.Millisecond, "length of a turn")
 	if err := set.Parse(args); err != nil {
 		return err
+	}
+	if b.rounds < 1 {
+		return errors.New("--rounds: want at least 1")
 	}
 	bare.url, bare.listen = *url, *listen
 	switch *role {
@@ -89,6 +96,11 @@ func run(ctx context.Context, args []string) error {
 		return bare.run(ctx, bare.get)
 	}
 	switch {
+	case *webhooks > 0:
+		programs := map[string]string{"ingress": b.ingress, "enricher": *enricher, "sink": *sink}
+		return (&way{bench: &b, programs: programs, rate: *webhooks, durability: topology.Durability(*level)}).run(ctx)
+	case *backlog > 0:
+		return (&backlogs{bench: &b, enricher: *enricher, sink: *sink, most: *backlog}).run(ctx)
 	case *sink != "":
 		return (&deliveries{bench: &b, sink: *sink, events: cmp.Or(*events, 6000)}).run(ctx)
 	case *enricher != "":
