@@ -102,6 +102,8 @@ type liveOptions struct {
 	accounts  bool      // the source's are in a bucket
 	telemetry string    // more keys of telemetry
 	source    string    // more keys of the source, each a line with its indent
+	reconcile string    // more keys of the resource's reconcile
+	more      string    // more sections of the file; DIR stands for its folder
 	log       io.Writer // also takes the log, at the level debug
 }
 
@@ -128,12 +130,12 @@ sources:
         id: body.id
         get: /orders/{id}
         version: record.version
-        reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at}
+        reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at%s}
 %s%singress: {listen: "127.0.0.1:0", drain_grace: 0s}
 enricher: {retry_min: 50ms, retry_max: 200ms}
 reconciler: {catch_up: 5s}
 telemetry: {listen: "127.0.0.1:0"%s}
-`, secret, shop.srv.URL, o.api, o.source, accounts, o.telemetry)
+%s`, secret, shop.srv.URL, o.api, o.reconcile, o.source, accounts, o.telemetry, strings.ReplaceAll(o.more, "DIR", dir))
 	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
