@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -278,4 +280,29 @@ func TestAPauseOutlastsARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.eventually("the second call", func() bool { return j.count() == 2 })
+}
+
+// A panic over one message costs the others of its batch nothing.
+func TestPromise3PanicIsOneMessagesAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.Workers, f.cfg.Batch = 1, 50
+	for i := range 10 {
+		f.send(fmt.Sprint("evt_", i))
+	}
+	f.start(func(_ context.Context, msgs []consume.Message) []error {
+		for _, m := range msgs {
+			if string(m.Data) == "evt_3" {
+				panic("cannot be")
+			}
+		}
+		return make([]error, len(msgs))
+	})
+	if r := f.reasons(1)[4]; r.Class != fault.Exhausted || !strings.Contains(r.Message, "panicked") {
+		t.Errorf("reason %+v of the fourth message", r)
+	}
+	f.settled()
+	if n := f.terminated(); n != 1 {
+		t.Errorf("%d messages were given up, want one", n)
+	}
 }

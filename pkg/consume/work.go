@@ -163,9 +163,12 @@ func (l *Loop) shielded(ctx context.Context, msgs []Message) (errs []error) {
 		if r := recover(); r != nil {
 			l.deps.Log.LogAttrs(ctx, slog.LevelError, "handler panicked", slog.String("stage", l.stage),
 				slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
-			errs = make([]error, len(msgs))
-			for i := range errs {
-				errs[i] = fmt.Errorf("handler of stage %s panicked", l.stage)
+			errs = []error{fmt.Errorf("handler of stage %s panicked", l.stage)}
+			if len(msgs) > 1 { // it is the fault of one of them
+				errs = errs[:0]
+				for i := range msgs {
+					errs = append(errs, l.shielded(ctx, msgs[i:i+1])...)
+				}
 			}
 		}
 	}()
