@@ -70,8 +70,10 @@ func main() {
 // run runs one command line and returns the exit code.
 func run(a *app, args []string) (code int) {
 	var c cli
-	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", "),
-		"schemas": strings.Join(fileschema.Names(), ",")},
+	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{
+		"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", "),
+		"schemas": strings.Join(fileschema.Names(), ","),
+	},
 		kong.Description("Webhooks in, complete and enriched events out.\n\n"+
 			"Exit codes: 0 done, 1 the thing asked about failed, 2 the command line is wrong."),
 		kong.Writers(a.out, a.err), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
