@@ -274,6 +274,14 @@ func TestSetsOfBothSides(t *testing.T) {
 	if first.Sets.Listed.Records != 5 || first.Sets.Held.Records != 4 || first.Repaired != 2 {
 		t.Errorf("sets %+v, repaired %d, want 5 listed, 4 held, 2 repaired", first.Sets, first.Repaired)
 	}
+	var held report.Set
+	for id, at := range map[string]time.Time{"a": hour, "b": hour, "c": hour.Add(2 * time.Minute), "e": hour.Add(4 * time.Minute)} {
+		version, _ := event.TimeVersion(at).Ordinal()
+		held.Add(id, version)
+	}
+	if first.Sets.Held != held {
+		t.Errorf("held %+v, want the older version of b: %+v", first.Sets.Held, held)
+	}
 	f.pass(time.Minute)
 	second := f.do(f.runner("items: orders, next: cursor, max_pages: 2")) // everything is listed again, in two runs
 	if second.Complete {
