@@ -112,8 +112,8 @@ func newBucket(t *testing.T) *bucket {
 		err := client.MakeBucket(t.Context(), b.name, minio.MakeBucketOptions{})
 		return err == nil || minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou
 	})
-	b.proxy = &httputil.ReverseProxy{Director: func(r *http.Request) {
-		r.URL.Scheme, r.URL.Host = "http", store.addr // the signature is over the host that the client knows
+	b.proxy = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", store.addr // the signature is over the host that the client knows
 	}, ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }}
 	b.listen()
 	t.Cleanup(b.close)

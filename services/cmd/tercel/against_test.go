@@ -42,7 +42,8 @@ func TestPromise6WhatADestinationLostComesAgain(t *testing.T) {
 			Missed, Matched, Repaired int
 			Behind                    bool
 		}
-	}) {
+	},
+	) {
 		return reconciled[struct {
 			Missed       int
 			Destinations map[string]struct {
