@@ -15,8 +15,8 @@ import (
 	"github.com/tercelhq/tercel/pkg/provider"
 )
 
-// recording is a file of testdata/resources: for each resource of a preset what
-// its provider's public description says that a webhook and answers look like.
+// recording is a file of testdata/resources: what a webhook and answers look like
+// for each resource of a preset. Origin says which of it was checked against what.
 type recording struct {
 	Origin    string            `json:"origin"`
 	Resources map[string]record `json:"resources"`
@@ -24,6 +24,7 @@ type recording struct {
 
 type record struct {
 	Type    string            `json:"type"`    // of the event
+	Also    []string          `json:"also"`    // further types of events with the same record
 	Trigger jsontext.Value    `json:"trigger"` // its body, or that of the item
 	ID      string            `json:"id"`      // that the trigger names
 	Path    string            `json:"path"`    // that is asked for
@@ -82,8 +83,10 @@ var seenAt = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func checkGet(t *testing.T, p *provider.Preset, res provider.Resource, rec record) {
 	t.Helper()
-	if !res.Matches(rec.Type) {
-		t.Errorf("events of type %s don't trigger it", rec.Type)
+	for _, typ := range append(rec.Also, rec.Type) {
+		if !res.Matches(typ) {
+			t.Errorf("events of type %s don't trigger it", typ)
+		}
 	}
 	scope := field.Scope{Docs: map[string][]byte{"body": rec.Trigger}, Values: map[string]string{"id": rec.ID}}
 	ids, err := res.ID.All(scope)
