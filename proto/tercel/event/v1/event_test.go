@@ -33,6 +33,8 @@ var published = []string{
 	"Body 2 record google.protobuf.Value",
 	"Body 3 related map of google.protobuf.Value",
 	"Body 4 deleted bool",
+	"Body 5 truncated list of string",
+	"Body 6 stale bool",
 	"Event 1 attributes tercel.event.v1.Attributes",
 	"Event 2 body tercel.event.v1.Body",
 	"Origin 0 ORIGIN_UNSPECIFIED",
