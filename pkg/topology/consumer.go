@@ -57,6 +57,10 @@ func DeliverConsumer(destination string, subjects []string, d Delivery) jetstrea
 // DeliverDurable is the durable name of a destination's consumer.
 func DeliverDurable(destination string) string { return StageDeliver + "_" + destination }
 
+// MetadataWhen is the key of a destination's consumer's metadata that has the
+// expression by which events are chosen, for whoever asks what became of one.
+const MetadataWhen = "tercel-when"
+
 // UntilResumed is how long a pause lasts that ends by hand: for longer than any
 // stream keeps messages.
 const UntilResumed = 100 * 365 * 24 * time.Hour

@@ -67,8 +67,11 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 	if d.metrics, err = newInstruments(name); err != nil {
 		return nil, err
 	}
-	d.loop, err = consume.New(cfg, topology.StreamEnriched,
-		topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery()), d.handle,
+	consumer := topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery())
+	if !dest.When.IsZero() {
+		consumer.Metadata = map[string]string{topology.MetadataWhen: dest.When.String()}
+	}
+	d.loop, err = consume.New(cfg, topology.StreamEnriched, consumer, d.handle,
 		consume.Deps{
 			JetStream: deps.JetStream, Log: deps.Log, Keep: deadletter.Keep(deps.JetStream, topology.DeliverDurable(name)),
 		})

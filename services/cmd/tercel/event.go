@@ -280,6 +280,9 @@ func (t *tracer) position(at place) (what string, done bool) {
 	case info == nil:
 		return "nobody works on it: there is no consumer " + at.consumer, false
 	case at.sequence <= info.AckFloor.Stream:
+		if when := info.Config.Metadata[topology.MetadataWhen]; when != "" {
+			return "delivered, unless its when leaves it out: " + printable(when), true
+		}
 		return "delivered", true
 	case at.sequence > info.Delivered.Stream:
 		return fmt.Sprintf("waiting, as one of %d", info.NumPending) + paused(info), false

@@ -146,3 +146,17 @@ func TestPromise8TraceShowsWhatWasDropped(t *testing.T) {
 		t.Errorf("last step %+v, want one that says where it was dropped", last)
 	}
 }
+
+// Promise 8: who chooses events isn't said to have got each that it was done with.
+func TestPromise8TraceShowsWhoChoosesEvents(t *testing.T) {
+	t.Parallel()
+	p := startLive(t, startShop(t), liveOptions{more: `destinations:
+  picky: {files: {dir: DIR/picky}, when: .event.type == "order.paid"}
+`})
+	id := p.send("d-1", `{"type":"ping"}`)
+	want := `delivered, unless its when leaves it out: .event.type == "order.paid"`
+	until(t, "the event is done with", func() bool {
+		w := decode[way](t, "event", "trace", id, "--data", p.data)
+		return w.State == "done" && slices.ContainsFunc(w.Steps, func(s step) bool { return s.Stage == "deliver picky" && s.What == want })
+	})
+}
