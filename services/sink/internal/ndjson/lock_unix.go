@@ -9,7 +9,7 @@ import (
 )
 
 // lockFolder opens dir and keeps other processes from writing to it until the
-// returned file is closed. The system releases it when the process dies.
+// returned file is given to unlockFolder. The system releases it when the process dies.
 func lockFolder(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -22,6 +22,12 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// unlockFolder ends what lockFolder began. Closing alone would leave the lock to a
+// child that is being started at the moment and still has all open files.
+func unlockFolder(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 // syncFolder writes the names in the folder to disk.

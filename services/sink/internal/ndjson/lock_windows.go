@@ -29,5 +29,8 @@ func lockFolder(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(h), path), nil
 }
 
+// unlockFolder ends what lockFolder began.
+func unlockFolder(f *os.File) error { return f.Close() }
+
 // syncFolder does nothing: the file system keeps names in a journal.
 func syncFolder(*os.File) error { return nil }

@@ -246,5 +246,5 @@ func (f *Folder) Close() error {
 	if f.file != nil {
 		err = f.file.Close()
 	}
-	return errors.Join(err, f.lock.Close())
+	return errors.Join(err, unlockFolder(f.lock))
 }
