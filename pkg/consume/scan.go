@@ -55,7 +55,10 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 	if err != nil {
 		return err
 	}
-	defer messages.Stop()
+	defer func() {
+		messages.Stop()
+		forget(ctx, stream, cons)
+	}()
 	for {
 		m, err := scanNext(ctx, messages)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -100,6 +103,19 @@ func (o ScanOptions) consumer() jetstream.OrderedConsumerConfig {
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &o.FromTime
 	}
 	return cfg
+}
+
+// forget removes a scan's consumer, which would otherwise stay for a minute: a
+// stream has a thousand by default, and many scans would keep others out. Where
+// the user may not delete consumers, it ends by itself.
+func forget(ctx context.Context, stream jetstream.Stream, cons jetstream.Consumer) {
+	info := cons.CachedInfo()
+	if info == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = stream.DeleteConsumer(ctx, info.Name)
 }
 
 // lastOf returns the last message of the given subjects by the word of the

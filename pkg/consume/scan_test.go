@@ -83,3 +83,35 @@ func TestPromise6ScanOfAClusterReadsWhatWasStored(t *testing.T) {
 		}
 	}
 }
+
+// Promise 10: scans leave nothing behind on the server, ended early or not.
+func TestScanLeavesNoConsumer(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := js.Publish(t.Context(), fmt.Sprint("tercel.raw.orders._.", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for most := range 4 {
+		read := 0
+		for _, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamRaw}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read++; read > most {
+				break
+			}
+		}
+	}
+	stream, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stream.CachedInfo().State.Consumers; n != 0 {
+		t.Errorf("%d consumers are left, want none", n)
+	}
+}
