@@ -16,7 +16,7 @@ import (
 // sent already only within Request.MaxAge. A trigger is never answered with what
 // the API showed before the trigger was received.
 type flights struct {
-	mu  sync.Mutex // guards what follows, and the flights' calls and began
+	mu  sync.Mutex // guards what follows, and the flights' calls, began and sent
 	all map[string]*flight
 }
 
@@ -29,6 +29,7 @@ type flight struct {
 	calls  int // that wait for it; at none it is broken off
 	cancel context.CancelFunc
 	began  time.Time // when it was sent; zero until then
+	sent   time.Time // the same by the system's own clock
 }
 
 // join returns the answer of a flight that serves a call, or of a new one that
@@ -36,6 +37,7 @@ type flight struct {
 // has begun.
 func (s *flights) join(ctx context.Context, key string, oldest time.Time, run func(context.Context, *flight) (Answer, error)) (Answer, error) {
 	s.mu.Lock()
+	joined := time.Now()
 	f := s.all[key]
 	if f == nil || !f.began.IsZero() && f.began.Before(oldest) {
 		// It goes on while anybody waits for it, whatever becomes of the first.
@@ -63,7 +65,8 @@ func (s *flights) join(ctx context.Context, key string, oldest time.Time, run fu
 			delete(s.all, key)
 		}
 	}
-	if f.began.IsZero() {
+	if f.began.IsZero() || f.sent.Sub(joined) > time.Since(f.sent) {
+		// Most of its time, if not all, went by before it had its turn.
 		return Answer{}, fault.Postpone(&cutShort{ctx.Err()}, outageMin)
 	}
 	return Answer{}, &cutShort{ctx.Err()}
@@ -74,7 +77,7 @@ func (s *flights) begin(f *flight, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.began.IsZero() {
-		f.began = now
+		f.began, f.sent = now, time.Now()
 	}
 }
 

@@ -283,3 +283,32 @@ func TestQueryCredential(t *testing.T) {
 		t.Errorf("Get() = %v, query %q", err, got.Load())
 	}
 }
+
+// Who has waited for a turn until too little time was left for the request
+// hasn't tried it: that the API takes its time says nothing then.
+func TestTurnThatComesTooLateIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		<-r.Context().Done()
+	})
+	cfg := api(s.URL)
+	cfg.Rate = provider.Rate{Requests: 1, Per: 2 * time.Second}
+	c := newClient(t, cfg, sourceapi.Deps{})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	tried := make(chan error, 1)
+	go func() {
+		_, err := c.Do(ctx, sourceapi.Request{Path: "/first"})
+		tried <- err
+	}()
+	await(t, "the first request has its turn", func() bool { return calls.Load() == 1 })
+	_, late := c.Do(ctx, sourceapi.Request{Path: "/second"})
+	if err := <-tried; err == nil || fault.IsPostponed(err) {
+		t.Errorf("a request with nearly all of its time: %v, want an error that counts", err)
+	}
+	if !fault.IsPostponed(late) {
+		t.Errorf("a request whose turn came at two thirds of its time: %v, want it postponed", late)
+	}
+}
