@@ -54,9 +54,10 @@ func (b *bucket) open() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if b.kv, err = js.CreateOrUpdateKeyValue(b.t.Context(), jetstream.KeyValueConfig{Bucket: "tercel_accounts", Storage: jetstream.FileStorage}); err != nil {
-		b.t.Fatal(err)
-	}
+	wait(b.t, "the bucket is made", func() bool { // a server that has just deleted one may refuse at first
+		b.kv, err = js.CreateOrUpdateKeyValue(b.t.Context(), jetstream.KeyValueConfig{Bucket: "tercel_accounts", Storage: jetstream.FileStorage})
+		return err == nil
+	})
 }
 
 // sealed is an entry as the bucket has it.
