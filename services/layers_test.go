@@ -81,6 +81,7 @@ var layers = []layer{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
 	}},
 
+	{"services/internal/adminv1connect", []string{"proto"}},
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/pgtest", nil},
