@@ -142,6 +142,11 @@ var reservations = []reservation{
 		why:   "a database belongs to its destination, and is read in one place",
 	},
 	{
+		path:  "github.com/robfig/cron",
+		users: []string{"pkg/provider"},
+		why:   "it only reads the expressions of schedules, which the reconciler keeps by itself",
+	},
+	{
 		path:  "github.com/santhosh-tekuri/jsonschema",
 		users: []string{"pkg/provider"},
 		tests: []string{"services/internal/fileschema", "services/cmd/tercel"},

@@ -54,8 +54,29 @@ type Cursor struct {
 	OKAt      time.Time `json:"ok_at,omitzero"`
 	// RetryAt is when to try again after a failure, or zero.
 	RetryAt time.Time `json:"retry_at,omitzero"`
+	// NextAt is when the next run is due, as the runners last saw their schedule.
+	NextAt time.Time `json:"next_at,omitzero"`
 	// Failures counts the runs in a row that failed.
 	Failures int `json:"failures,omitzero"`
+	// Last is what the last run that ended has found.
+	Last Last `json:"last,omitzero"`
+	// Report is that run's report until it is published: whoever has written the
+	// cursor may publish it, and nobody else.
+	Report *report.Report `json:"report,omitempty"`
+}
+
+// Last sums up a report.
+type Last struct {
+	Run string `json:"run"`
+	// Complete says that every record of the window was compared, and every gap
+	// sent again.
+	Complete   bool `json:"complete"`
+	Listed     int  `json:"listed"`
+	Missed     int  `json:"missed"`
+	Stale      int  `json:"stale"`
+	Unreadable int  `json:"unreadable"`
+	// Error is why the run failed, or "".
+	Error string `json:"error,omitzero"`
 }
 
 // Window is a window that has not been finished.

@@ -64,10 +64,10 @@ func TestOverridingAPresetLeavesThePresetAlone(t *testing.T) {
 	const base = "preset: miniflux\nsecrets: [env:S]\napi: {base: \"https://reader.example.com\"}\n"
 	changed := mustSource(t, base+"resources:\n  entry:\n    related: {feed: \"/v1/feeds/{record.feed_id}\"}\n    reconcile: {every: 7s, query: {status: unread}}\n")
 	plain := mustSource(t, base+"resources: [entry]\n")
-	if got := changed.Resources["entry"].Reconcile; got.Every != 7*time.Second || got.Items != "entries" || got.Query["status"] != "unread" {
+	if got := changed.Resources["entry"].Reconcile; got.Every.Interval != 7*time.Second || got.Items != "entries" || got.Query["status"] != "unread" {
 		t.Errorf("the override is %+v, want the preset's with every: 7s and one more parameter", got)
 	}
-	if got := plain.Resources["entry"]; got.Reconcile.Every != time.Hour || got.Reconcile.Query["status"] != "" || len(got.Related) != 0 {
+	if got := plain.Resources["entry"]; got.Reconcile.Every.Interval != time.Hour || got.Reconcile.Query["status"] != "" || len(got.Related) != 0 {
 		t.Errorf("another source's override reached the preset: %+v", got.Reconcile)
 	}
 	const stripe = "preset: stripe\nsecrets: [env:S]\n"

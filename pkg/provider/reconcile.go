@@ -14,8 +14,9 @@ import (
 
 // Reconcile says how a resource is listed and how often.
 type Reconcile struct {
-	// Every is the time between two runs. Defaults to 1h.
-	Every time.Duration `yaml:"every"`
+	// Every is the time between two runs, or {cron: EXPRESSION, zone: ZONE}.
+	// Defaults to 1h.
+	Every Schedule `yaml:"every"`
 	// List is the path that lists records. Required.
 	List Path `yaml:"list"`
 	// Body is the JSON object that is sent to List in a POST, for APIs that
@@ -87,7 +88,9 @@ func (r *Reconcile) setDefaults() {
 			*d = v
 		}
 	}
-	set(&r.Every, time.Hour)
+	if r.Every == (Schedule{}) {
+		r.Every.Interval = time.Hour
+	}
 	set(&r.Overlap, 10*time.Minute)
 	set(&r.Settle, 2*time.Minute)
 	if r.Order == "" {
@@ -105,9 +108,6 @@ func (r *Reconcile) setDefaults() {
 func (r *Reconcile) Validate(c *config.Check) {
 	if r.List.IsZero() {
 		c.Missing("list", "the path that lists records, such as /orders")
-	}
-	if r.Every < time.Second {
-		c.Fault("every", "", "at least 1s")
 	}
 	if r.MaxPages < 1 {
 		c.Fault("max_pages", "", "at least 1")

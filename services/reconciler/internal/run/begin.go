@@ -61,6 +61,11 @@ func (r *Run) open(ctx context.Context) error {
 	if r.opts.Trigger == report.Schedule && r.due(r.entry.Cursor).After(r.deps.Now()) {
 		return ErrNotDue
 	}
+	if left := r.entry.Report; left != nil && !r.opts.DryRun {
+		if err := report.Publish(ctx, r.deps.JetStream, *left); err != nil {
+			return err
+		}
+	}
 	if left := r.entry.Window; left != nil && !r.opts.DryRun {
 		r.w = *left
 	} else {
@@ -70,7 +75,7 @@ func (r *Run) open(ctx context.Context) error {
 		r.w.Run = nuid.Next()
 	}
 	r.id = r.w.Run
-	return r.save(ctx, func(c *cursor.Cursor) { c.StartedAt, c.RetryAt = r.started, time.Time{} })
+	return r.save(ctx, func(c *cursor.Cursor) { c.StartedAt, c.RetryAt, c.Report = r.started, time.Time{}, nil })
 }
 
 // window reaches from the last one's end, less an overlap for records whose

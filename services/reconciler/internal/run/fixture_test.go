@@ -138,6 +138,7 @@ type fixture struct {
 
 	version string        // of the resource; "" is the time of change
 	catchUp time.Duration // that runners wait for the enricher
+	ttl     time.Duration // of their leases; 0 is a minute
 	shelves map[string]shelf
 
 	mu  sync.Mutex
@@ -219,7 +220,7 @@ destinations:
 		destinations[name] = s
 	}
 	r, err := run.New(run.Config{
-		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: time.Minute, CatchUp: f.catchUp,
+		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
 	}, run.Deps{
 		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
 	})

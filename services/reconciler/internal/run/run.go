@@ -13,8 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -83,11 +81,6 @@ type Runner struct {
 	deps Deps
 	list provider.Reconcile
 	path string // of the list
-	mu   sync.Mutex
-	// spread is this runner's own part of the time between two runs, which
-	// keeps resources and replicas apart. It changes with each run begun.
-	spread    float64
-	spreadFor time.Time
 }
 
 // New returns a runner. The resource must have a Reconcile section.
@@ -106,35 +99,4 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		return nil, fmt.Errorf("reconcile %s: list: %w", cfg.Key, err)
 	}
 	return r, nil
-}
-
-// Due returns when the next scheduled run may begin: at once for the first and
-// for one whose runner died, at the time that a failure asked for, else Every
-// after the last began, give or take a tenth.
-func (r *Runner) Due(ctx context.Context) (time.Time, error) {
-	store, err := cursor.Open(ctx, r.deps.JetStream)
-	if err != nil {
-		return time.Time{}, err
-	}
-	e, err := store.Load(ctx, r.cfg.Key)
-	if err != nil {
-		return time.Time{}, err
-	}
-	r.deps.Metrics.Seen(e)
-	return r.due(e.Cursor), nil
-}
-
-func (r *Runner) due(c cursor.Cursor) time.Time {
-	switch {
-	case c.StartedAt.IsZero(), c.Window != nil && c.Window.Run != "":
-		return r.deps.Now()
-	case !c.RetryAt.IsZero():
-		return c.RetryAt
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.spreadFor.Equal(c.StartedAt) {
-		r.spreadFor, r.spread = c.StartedAt, 0.9+0.2*rand.Float64()
-	}
-	return c.StartedAt.Add(time.Duration(r.spread * float64(r.list.Every)))
 }

@@ -267,33 +267,6 @@ func TestPageComparedAgainSendsNothingTwice(t *testing.T) {
 	}
 }
 
-// Fencing: a runner that was paused until another had taken over and finished
-// writes neither cursor nor report.
-func TestPausedRunnerWritesNothing(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	f.shop.put("a", noon.Add(-time.Hour))
-	paused := f.begin(f.runner(ascending))
-	leases, err := f.js.KeyValue(t.Context(), topology.BucketLeases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := leases.Purge(t.Context(), "reconcile.orders._.order"); err != nil { // it has run out
-		t.Fatal(err)
-	}
-	f.do(f.runner(ascending))
-	want := f.cursor().Cursor
-	if err := paused.Do(); !errors.Is(err, cursor.ErrConflict) {
-		t.Errorf("Do() of the paused runner = %v, want ErrConflict", err)
-	}
-	if got := f.cursor().Cursor; got != want {
-		t.Errorf("cursor %+v, want %+v", got, want)
-	}
-	if n := len(f.reports()); n != 1 {
-		t.Errorf("%d reports, want the other runner's alone", n)
-	}
-}
-
 func TestOneRunAtATime(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -115,21 +115,16 @@ func (c *comparison) step(ctx context.Context) error {
 	return c.save(ctx, func(*cursor.Cursor) {})
 }
 
-// finish publishes the report, then advances the cursor: in this order a crash
-// between the two repeats the report, which its message id absorbs.
+// finish advances the cursor to the window's end.
 func (r *Run) finish(ctx context.Context) error {
-	if err := report.Publish(ctx, r.deps.JetStream, r.explained(ctx, r.report(nil))); err != nil {
-		return err
-	}
-	r.deps.Metrics.ended(r.cfg.Key, complete)
-	return r.save(ctx, func(c *cursor.Cursor) {
-		now := r.deps.Now()
-		c.Through, c.Window, c.EndedAt, c.OKAt, c.Failures = r.w.To, nil, now, now, 0
+	rep := r.explained(ctx, r.report(nil))
+	return r.settle(ctx, rep, complete, func(c *cursor.Cursor) {
+		c.Through, c.Window, c.OKAt, c.Failures = r.w.To, nil, rep.EndedAt, 0
 	})
 }
 
 // leave ends a run whose window is not done. The window is kept for the next,
-// which gets an id of its own, since this one's report is published here.
+// which gets an id of its own, since this one has its report.
 func (r *Run) leave(ctx context.Context, cause error) error {
 	rep := r.explained(ctx, r.report(cause))
 	r.w.Continues, r.w.Run = r.id, ""
@@ -138,33 +133,54 @@ func (r *Run) leave(ctx context.Context, cause error) error {
 		// Perhaps the source no longer knows the page: begin the window again.
 		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
 	}
-	outcome := unfinished
+	if cause == nil {
+		return r.settle(ctx, rep, unfinished, func(c *cursor.Cursor) { c.Failures = 0 })
+	}
+	return r.settle(ctx, rep, failed, func(c *cursor.Cursor) {
+		c.RetryAt, c.Failures = r.retryAt(cause, r.entry.Failures), r.entry.Failures+1
+	})
+}
+
+// settle writes how the run ended and publishes its report. The cursor is first,
+// and takes the report along: only whoever could write it has a report to
+// publish, and a crash between the two leaves it to the next run.
+func (r *Run) settle(ctx context.Context, rep report.Report, how outcome, change func(*cursor.Cursor)) error {
 	err := r.save(ctx, func(c *cursor.Cursor) {
-		c.EndedAt, c.Failures = r.deps.Now(), 0
-		if cause != nil {
-			outcome = failed
-			c.RetryAt, c.Failures = r.retryAt(cause, r.entry.Failures), r.entry.Failures+1
+		c.EndedAt, c.Report = rep.EndedAt, &rep
+		c.Last = cursor.Last{
+			Run: rep.Run, Complete: rep.Complete, Listed: rep.Listed, Missed: rep.Missed, Stale: rep.Stale,
+			Unreadable: rep.Unreadable, Error: rep.Error,
 		}
+		change(c)
+		settled := *c
+		settled.Report = nil
+		c.NextAt = r.due(settled)
 	})
 	if err != nil {
-		return err // it goes on under the same id, which then must not have a report yet
+		return err
 	}
-	r.deps.Metrics.ended(r.cfg.Key, outcome)
-	return report.Publish(ctx, r.deps.JetStream, rep)
+	r.deps.Metrics.ended(r.cfg.Key, how)
+	if err := report.Publish(ctx, r.deps.JetStream, rep); err != nil {
+		return err
+	}
+	return r.save(ctx, func(c *cursor.Cursor) { c.Window, c.Report = r.entry.Window, nil })
 }
 
 // retryAt is when to try again before the schedule says so, or zero.
 func (r *Run) retryAt(cause error, failures int) time.Time {
+	now := r.deps.Now()
+	own := now.Add(retryMin << min(failures, 20))
+	if next := r.list.Every.Next(now, 0.5); next.Before(own) {
+		own = next
+	}
 	wait, asked := fault.Delay(cause)
-	switch own := min(retryMin<<min(failures, 20), r.list.Every); {
+	switch at := now.Add(wait); {
 	case fault.IsPermanent(cause):
 		return time.Time{}
-	case fault.IsPostponed(cause): // the API may be tried again before a whole run makes sense
-		return r.deps.Now().Add(max(wait, own))
-	case asked:
-		return r.deps.Now().Add(wait)
-	default:
-		return r.deps.Now().Add(own)
+	case asked && (at.After(own) || !fault.IsPostponed(cause)):
+		return at
+	default: // the API may be tried again before a whole run makes sense
+		return own
 	}
 }
 
