@@ -82,6 +82,8 @@ var layers = []layer{
 	}},
 
 	{"services/internal/adminv1connect", []string{"proto"}},
+	{"services/internal/watch", nil},
+	{"services/internal/certs", []string{"pkg", "services/internal/watch"}},
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/pgtest", nil},

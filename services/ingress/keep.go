@@ -2,20 +2,14 @@ package ingress
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/intake"
+	"github.com/tercelhq/tercel/services/internal/watch"
 )
-
-// watchEvery is how often files are looked at for changes. A notice of the
-// operating system's would be faster, and doesn't come on every file system
-// that secrets are mounted from.
-const watchEvery = 2 * time.Second
 
 // keepUp starts what reads lists, certificates and secrets anew while the
 // service runs, and what tells of refusals, waits until each was read once, and returns what ends them.
@@ -29,11 +23,9 @@ func (s *Service) keepUp(ctx context.Context) (stop func()) {
 		first.Add(1)
 		all.Go(func() { r.origin.keepList(ctx, s.deps.Log, first.Done) })
 	}
-	if s.tls != nil {
-		all.Go(func() { s.tls.keep(ctx, s.deps.Log) })
-	}
-	all.Go(func() { every(ctx, watchEvery, func() { s.logRefusals(ctx, false) }) })
-	all.Go(func() { every(ctx, intake.Every, func() { s.noteIntake(ctx) }) })
+	all.Go(func() { s.tls.Keep(ctx, s.deps.Log) })
+	all.Go(func() { watch.Every(ctx, watch.Interval, func() { s.logRefusals(ctx, false) }) })
+	all.Go(func() { watch.Every(ctx, intake.Every, func() { s.noteIntake(ctx) }) })
 	first.Wait() // each is bounded
 	return func() {
 		cancel()
@@ -48,41 +40,6 @@ func (s *Service) noteIntake(ctx context.Context) {
 	if err := s.intake.Flush(ctx); err != nil && ctx.Err() == nil {
 		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what became of requests is not noted yet", slog.Any("err", err))
 	}
-}
-
-// every calls do each time that d has gone by, until ctx ends.
-func every(ctx context.Context, d time.Duration, do func()) {
-	tick := time.NewTicker(d)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			do()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// watched is a file or folder that may change.
-type watched struct {
-	path string
-	last fs.FileInfo // nil when it wasn't there
-}
-
-// changed reports whether the file is another one than at the last call, or
-// was written to since.
-func (w *watched) changed() bool {
-	now, err := os.Stat(w.path)
-	if err != nil {
-		now = nil
-	}
-	last := w.last
-	w.last = now
-	if now == nil || last == nil {
-		return (now == nil) != (last == nil)
-	}
-	return !os.SameFile(now, last) || !now.ModTime().Equal(last.ModTime()) || now.Size() != last.Size()
 }
 
 // seldom lets something be said once a minute.

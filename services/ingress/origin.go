@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/services/internal/watch"
 )
 
 // Bounds of getting a list of networks.
@@ -251,12 +252,12 @@ func (o *origin) keepList(ctx context.Context, log *slog.Logger, first func()) {
 		return err == nil
 	}
 	if o.cfg.List.File != "" {
-		f := watched{path: o.cfg.List.File}
-		f.changed()
+		f := watch.File{Path: o.cfg.List.File}
+		f.Changed()
 		read()
 		first()
-		every(ctx, watchEvery, func() {
-			if f.changed() {
+		watch.Every(ctx, watch.Interval, func() {
+			if f.Changed() {
 				read()
 			}
 		})
@@ -275,7 +276,7 @@ func (o *origin) keepList(ctx context.Context, log *slog.Logger, first func()) {
 	}
 	refresh()
 	first()
-	every(ctx, min(o.cfg.List.Refresh, watchEvery), refresh)
+	watch.Every(ctx, min(o.cfg.List.Refresh, watch.Interval), refresh)
 }
 
 func (o *origin) readList(ctx context.Context) error {

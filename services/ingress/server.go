@@ -39,7 +39,7 @@ func (s *Service) Run(ctx context.Context) error {
 	srv := s.newServer()
 	ended := make(chan error, 1)
 	s.enter(serving, ln.Addr().String())
-	go func() { ended <- srv.Serve(s.secured(netutil.LimitListener(ln, connsPerSlot*s.cfg.MaxInFlight))) }()
+	go func() { ended <- srv.Serve(s.tls.Listener(netutil.LimitListener(ln, connsPerSlot*s.cfg.MaxInFlight))) }()
 	close(s.ready)
 	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for webhooks", slog.String("addr", s.Addr()), slog.Int("sources", len(s.routes)))
 	select {

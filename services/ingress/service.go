@@ -39,6 +39,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/certs"
 )
 
 // Config is what an operator decides about taking webhooks in: parts of the
@@ -105,7 +106,7 @@ type Service struct {
 	meter  *meter
 	intake *intake.Log
 
-	tls *certificates // nil for plain HTTP
+	tls *certs.Certificates // nil for plain HTTP
 
 	parting atomic.Bool // connections end with their next answer
 
@@ -163,7 +164,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			return nil, err
 		}
 	}
-	if s.tls, err = newCertificates(cfg.TLS); err != nil {
+	if s.tls, err = certs.Read("ingress.tls", cfg.TLS, "http/1.1"); err != nil {
 		return nil, err
 	}
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
