@@ -42,6 +42,8 @@ type File struct {
 	Sink consume.Config `yaml:"sink"`
 	// Reconciler is how gaps are found.
 	Reconciler Reconciler `yaml:"reconciler"`
+	// Console is how operators look into the pipeline and act on it.
+	Console Console `yaml:"console"`
 	// Telemetry is what the services tell about themselves.
 	Telemetry Telemetry `yaml:"telemetry"`
 }
@@ -115,6 +117,7 @@ func Default() *File {
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
 			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
 		},
+		Console:   Console{Listen: "127.0.0.1:8089"},
 		Telemetry: Telemetry{Listen: "127.0.0.1:9464", Sample: 1, LogLevel: "info"},
 	}
 }

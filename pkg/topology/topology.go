@@ -27,6 +27,7 @@ const (
 	StreamReports    = "TERCEL_REPORTS"
 	StreamSeen       = "TERCEL_SEEN"
 	StreamIntake     = "TERCEL_INTAKE"
+	StreamAudit      = "TERCEL_AUDIT"
 )
 
 // Bucket names.
@@ -44,6 +45,9 @@ const SubjectSeen = "tercel.seen"
 
 // SubjectIntake takes what became of requests, minute by minute.
 const SubjectIntake = "tercel.intake"
+
+// PrefixAudit begins the subjects of what operators do.
+const PrefixAudit = "tercel.audit"
 
 // PrefixReports begins the subject of every reconciliation report.
 const PrefixReports = "tercel.reports"
@@ -92,6 +96,10 @@ type Config struct {
 	DeadLetters Limits `yaml:"dead_letters"`
 	// Reports limits TERCEL_REPORTS. MaxAge defaults to 90d.
 	Reports Limits `yaml:"reports"`
+	// Audit limits TERCEL_AUDIT, which keeps what operators did. When it is full
+	// they can do nothing more, rather than do it without a record. MaxAge
+	// defaults to 400d.
+	Audit Limits `yaml:"audit"`
 }
 
 // DefaultConfig returns the documented defaults.
@@ -101,6 +109,7 @@ func DefaultConfig() Config {
 		Replicas: 1, Durability: Synced, DedupWindow: 30 * time.Minute,
 		Raw: Limits{MaxAge: 7 * day}, Enriched: Limits{MaxAge: 7 * day},
 		DeadLetters: Limits{MaxAge: 30 * day}, Reports: Limits{MaxAge: 90 * day},
+		Audit: Limits{MaxAge: 400 * day},
 	}
 }
 
@@ -124,6 +133,7 @@ func Streams(c Config) []jetstream.StreamConfig {
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
 		seen, intake,
+		c.stream(StreamAudit, "What operators did.", c.Audit, PrefixAudit+".>"),
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>",
 			event.PrefixDropped+".>"),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/signature"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/status"
 )
 
 // Accounts are added, changed and removed while the pipeline runs, and every
@@ -38,7 +39,7 @@ func TestAccountsInABucket(t *testing.T) {
 		`{"account":"acct_1","secrets":1,"api":false,"state":"active"}` + "\n"; list != want {
 		t.Errorf("accounts list: %s, want %s", list, want)
 	}
-	if s := decode[status](t, "status", "--data", p.data); len(s.Accounts) != 1 || s.Accounts[0] != (accountsStatus{"orders", "tercel_accounts", 2}) {
+	if s := decode[shownStatus](t, "status", "--data", p.data); len(s.Accounts) != 1 || s.Accounts[0] != (status.Accounts{Source: "orders", Bucket: "tercel_accounts", Accounts: 2}) {
 		t.Errorf("status: %+v", s.Accounts)
 	}
 	if out := ok(t, "check", "-c", p.config); !strings.Contains(out, "accounts of orders: in bucket tercel_accounts") {

@@ -355,8 +355,8 @@ func TestOperatorsDay(t *testing.T) {
 	if !strings.Contains(out, `"origin":"ORIGIN_WEBHOOK"`) || !strings.Contains(out, `"origin":"ORIGIN_REPLAY"`) && !strings.Contains(out, "RECONCILE") && !strings.Contains(out, "BACKFILL") {
 		t.Errorf("listen:\n%s", out)
 	}
-	st := decode[status](t, with("status")...)
-	if len(st.Streams) != 7 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
+	st := decode[shownStatus](t, with("status")...)
+	if len(st.Streams) != 8 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
 		t.Errorf("status is %+v", st)
 	}
 	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {

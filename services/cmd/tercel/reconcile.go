@@ -13,6 +13,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/services/internal/control"
+	"github.com/tercelhq/tercel/services/internal/status"
 )
 
 type reconcileCmd struct {
@@ -143,11 +144,11 @@ func (c reconcileStatusCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	all, err := readCursors(a.ctx, store)
+	all, err := status.Resources(a.ctx, store)
 	if err != nil {
 		return err
 	}
-	shown := []resourceStatus{}
+	shown := []status.Resource{}
 	for _, r := range all {
 		if c.Source == "" || r.Source == c.Source {
 			shown = append(shown, r)

@@ -1,0 +1,201 @@
+// Package status looks at the pipeline as its server sees it: what streams hold,
+// how far each stage is, and how far each resource has been reconciled. It works
+// whichever process runs the services.
+package status
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Status is the pipeline at one moment.
+type Status struct {
+	Streams     []Stream   `json:"streams"`
+	Stages      []Stage    `json:"stages"`
+	Reconciled  []Resource `json:"reconciled"`
+	DeadLetters uint64     `json:"dead_letters"`
+	Accounts    []Accounts `json:"accounts"`
+}
+
+// Accounts are those that a bucket has for a source. Those in a file or folder
+// are only known where that is, to "tercel check".
+type Accounts struct {
+	Source   string `json:"source"`
+	Bucket   string `json:"bucket"`
+	Accounts int    `json:"accounts"`
+}
+
+// Stream is what one stream holds.
+type Stream struct {
+	Name     string    `json:"name"`
+	Messages uint64    `json:"messages"`
+	Bytes    uint64    `json:"bytes"`
+	LastSeq  uint64    `json:"last_sequence"`
+	First    time.Time `json:"first,omitzero"`
+	Last     time.Time `json:"last,omitzero"`
+	Replicas int       `json:"replicas"`
+}
+
+// Stage is one durable consumer.
+type Stage struct {
+	Stage  string `json:"stage"`
+	Name   string `json:"name"`
+	Stream string `json:"stream"`
+	// Pending messages wait, InHand are being worked on or between two attempts.
+	Pending     uint64 `json:"pending"`
+	InHand      int    `json:"in_hand"`
+	Redelivered int    `json:"redelivered"`
+	// Behind counts sequences from the last message that it should take back to the
+	// first that is not acknowledged: it shows a consumer that stands still although
+	// nothing is pending.
+	Behind uint64 `json:"behind"`
+	// Acknowledged counts the deliveries up to which all are acknowledged.
+	Acknowledged uint64    `json:"acknowledged"`
+	Workers      int       `json:"waiting_pulls"`
+	LastAck      time.Time `json:"last_ack,omitzero"`
+	PausedUntil  time.Time `json:"paused_until,omitzero"`
+}
+
+// Resource is how far one has been reconciled.
+type Resource struct {
+	Source     string    `json:"source"`
+	Account    string    `json:"account"`
+	Resource   string    `json:"resource"`
+	Through    time.Time `json:"complete_through,omitzero"`
+	LastRun    time.Time `json:"last_run,omitzero"`
+	LastOK     time.Time `json:"last_ok,omitzero"`
+	Unfinished bool      `json:"unfinished_window"`
+}
+
+// streams are those that are looked at.
+var streams = []string{
+	topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
+	topology.StreamIntake, topology.StreamAudit,
+}
+
+// Read looks at everything. It costs a request for each stream, consumer and
+// subject that a consumer filters by.
+func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
+	s := Status{}
+	for _, name := range streams {
+		if err := s.readStream(ctx, js, name); err != nil {
+			return Status{}, err
+		}
+	}
+	store, err := cursor.Open(ctx, js)
+	if err != nil {
+		return Status{}, err
+	}
+	if s.Reconciled, err = Resources(ctx, store); err != nil {
+		return Status{}, err
+	}
+	s.Accounts, err = accounts(ctx, js)
+	return s, err
+}
+
+func (s *Status) readStream(ctx context.Context, js jetstream.JetStream, name string) error {
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w; is this the server of a Tercel pipeline?", name, err)
+	}
+	info := stream.CachedInfo()
+	st := Stream{
+		Name: name, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq, Replicas: info.Config.Replicas,
+	}
+	if st.Messages > 0 { // the server gives a time of its own otherwise
+		st.First, st.Last = info.State.FirstTime, info.State.LastTime
+	}
+	s.Streams = append(s.Streams, st)
+	if name == topology.StreamDLQ {
+		s.DeadLetters = info.State.Msgs
+	}
+	list := stream.ListConsumers(ctx)
+	for c := range list.Info() {
+		stage, ok, err := stageOf(ctx, stream, c)
+		if err != nil {
+			return err
+		}
+		if ok {
+			s.Stages = append(s.Stages, stage)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("consumers of %s: %w", name, err)
+	}
+	return nil
+}
+
+func stageOf(ctx context.Context, stream jetstream.Stream, c *jetstream.ConsumerInfo) (Stage, bool, error) {
+	stage, name, ok := topology.Stage(c.Name)
+	if !ok {
+		return Stage{}, false, nil
+	}
+	last, err := topology.LastFor(ctx, stream, c.Config)
+	if err != nil {
+		return Stage{}, false, fmt.Errorf("consumer %s: %w", c.Name, err)
+	}
+	st := Stage{
+		Stage: stage, Name: name, Stream: c.Stream, Pending: c.NumPending, InHand: c.NumAckPending, Redelivered: c.NumRedelivered,
+		Behind: last - min(last, c.AckFloor.Stream), Acknowledged: c.AckFloor.Consumer, Workers: c.NumWaiting,
+	}
+	if c.AckFloor.Last != nil {
+		st.LastAck = *c.AckFloor.Last
+	}
+	if c.Paused {
+		st.PausedUntil = time.Now().Add(c.PauseRemaining)
+	}
+	return st, true, nil
+}
+
+// accounts counts the accounts in buckets.
+func accounts(ctx context.Context, js jetstream.JetStream) ([]Accounts, error) {
+	buckets, err := topology.AccountsBuckets(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	all := []Accounts{}
+	for _, bucket := range buckets {
+		kv, err := js.KeyValue(ctx, bucket)
+		if err != nil {
+			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
+		}
+		keys, err := kv.ListKeys(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
+		}
+		counts := map[string]int{}
+		for key := range keys.Keys() {
+			source, _, _ := strings.Cut(key, ".")
+			counts[source]++
+		}
+		for _, source := range slices.Sorted(maps.Keys(counts)) {
+			all = append(all, Accounts{Source: source, Bucket: bucket, Accounts: counts[source]})
+		}
+	}
+	return all, nil
+}
+
+// Resources tells how far each resource has been reconciled.
+func Resources(ctx context.Context, store *cursor.Store) ([]Resource, error) {
+	entries, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := []Resource{}
+	for _, e := range entries {
+		all = append(all, Resource{
+			Source: e.Key.Source, Account: e.Key.Account, Resource: e.Key.Resource, Through: e.Through,
+			LastRun: e.StartedAt, LastOK: e.OKAt, Unfinished: e.Window != nil,
+		})
+	}
+	return all, nil
+}
