@@ -90,6 +90,7 @@ var layers = []layer{
 	{"services/internal/pg", nil},
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest"}},
+	{"services/internal/timeline", []string{"pkg"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/status", []string{"pkg"}},
 	{"services/internal/lookback", []string{"pkg"}},

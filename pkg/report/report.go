@@ -193,7 +193,7 @@ func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error
 		if err != nil {
 			return nil, err
 		}
-		r, err := decode(m.Data)
+		r, err := Decode(m.Data)
 		if err != nil {
 			continue // written by something else
 		}
@@ -219,7 +219,7 @@ func Last(ctx context.Context, js jetstream.JetStream, source, resource string) 
 	if err != nil {
 		return Report{}, fmt.Errorf("last report of %s of %s: %w", resource, source, err)
 	}
-	return decode(m.Data)
+	return Decode(m.Data)
 }
 
 // Follow waits for the report of one run among those that q chooses and
@@ -249,11 +249,12 @@ func Follow(ctx context.Context, js jetstream.JetStream, q Query, run string) (R
 		if m.Headers().Get(jetstream.MsgIDHeader) != run {
 			continue
 		}
-		return decode(m.Data())
+		return Decode(m.Data())
 	}
 }
 
-func decode(data []byte) (Report, error) {
+// Decode reads a report as it is stored. The error means that something else wrote it.
+func Decode(data []byte) (Report, error) {
 	var r Report
 	if err := json.Unmarshal(data, &r); err != nil || r.Run == "" {
 		return Report{}, errors.New("report: not one of a reconciliation run")

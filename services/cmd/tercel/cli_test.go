@@ -21,6 +21,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // outcome is what a command printed and how it ended.
@@ -288,8 +289,8 @@ func TestOperatorsDay(t *testing.T) {
 	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
 	until(t, "the event is delivered", func() bool {
 		o := tercel(t, "", with("event", "trace", id, "--json")...)
-		var w way
-		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Steps) == 3
+		var w timeline.Timeline
+		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Entries) == 4
 	})
 	if out := ok(t, with("event", "trace", "d-1", "--source", "orders")...); !strings.Contains(out, "delivered") || !strings.Contains(out, "TERCEL_RAW 1") {
 		t.Errorf("trace by delivery id:\n%s", out)
@@ -313,7 +314,7 @@ func TestOperatorsDay(t *testing.T) {
 	if shown := decode[letterView](t, with("dlq", "show", n)...); string(shown.Payload) != `{"type":"order.paid","id":"2"}` && !strings.Contains(string(shown.Payload), `"id": "2"`) {
 		t.Errorf("payload shown is %s", shown.Payload)
 	}
-	if w := decode[way](t, with("event", "trace", dead)...); w.State != "dead-lettered" {
+	if w := decode[timeline.Timeline](t, with("event", "trace", dead)...); w.State != "dead-lettered" {
 		t.Errorf("trace of the dead letter says %s", w.State)
 	}
 	s.breakDown("2", false)
@@ -321,7 +322,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Errorf("replay: exit %d\n%s%s", o.code, o.out, o.err)
 	}
 	until(t, "the replayed event is delivered", func() bool {
-		return decode[way](t, with("event", "trace", dead)...).State == "done"
+		return decode[timeline.Timeline](t, with("event", "trace", dead)...).State == "done"
 	})
 	if o := tercel(t, "", with("dlq", "replay", n)...); o.code != boot.Failed || !strings.Contains(o.err, "--force") {
 		t.Errorf("second replay: exit %d, %q; want a refusal that names --force", o.code, o.err)

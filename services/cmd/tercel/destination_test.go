@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // A paused destination gets nothing and says so, until it is resumed.
@@ -12,7 +14,9 @@ func TestDestinationsArePausedAndResumed(t *testing.T) {
 	shop.put("1", 1)
 	p := startLive(t, shop, liveOptions{})
 	first := p.send("d-1", `{"type":"order.paid","id":"1"}`)
-	delivered := func(id string) bool { return decode[way](t, "event", "trace", id, "--data", p.data).State == "done" }
+	delivered := func(id string) bool {
+		return decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data).State == "done"
+	}
 	until(t, "the first event is delivered", func() bool { return delivered(first) })
 
 	out := tercel(t, "", "destination", "pause", "locale", "--data", p.data)

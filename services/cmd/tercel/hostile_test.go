@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // hostileInput is a genuinely signed webhook, or a record, that tries to break
@@ -98,10 +100,10 @@ func TestPromise3HostileInputHasOneOutcome(t *testing.T) {
 		}
 	}
 	for name, id := range events {
-		state := map[string]string{"delivered": "done", "dead": "dead-lettered"}[inputs[name].want]
-		var w way
-		until(t, name+" is "+state, func() bool {
-			w = decode[way](t, "event", "trace", id, "--data", p.data)
+		state := map[string]timeline.State{"delivered": "done", "dead": "dead-lettered"}[inputs[name].want]
+		var w timeline.Timeline
+		until(t, name+" is "+string(state), func() bool {
+			w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
 			return w.State != "under way"
 		})
 		if w.State != state {

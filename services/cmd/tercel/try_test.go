@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // tryFile is a pipeline file whose API is the shop; %s is its address.
@@ -102,12 +103,14 @@ func TestTryAgreesWithThePipeline(t *testing.T) {
 	p := startLive(t, s, liveOptions{source: "    drop: .trigger.test == true\n"})
 	body := `{"type":"order.paid","id":"1"}`
 	id := p.send("d-1", body)
-	until(t, "the event is delivered", func() bool { return decode[way](t, "event", "trace", id, "--data", p.data).State == "done" })
-	w := decode[way](t, "event", "trace", id, "--data", p.data)
+	until(t, "the event is delivered", func() bool {
+		return decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data).State == "done"
+	})
+	w := decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
 	config := strings.ReplaceAll(p.config, "\\", "/")
 	got := tryJSON(t, boot.OK, captured(t, config, body, time.Now()), "-c", config, "--source", "orders", "--fetch", "-")
-	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.Steps[1].What != "order 1, version "+got.Version {
-		t.Errorf("tried %+v, the pipeline had %s and %+v", got.triedEvent, id, w.Steps)
+	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.Entries[2].Text != "order 1, version "+got.Version {
+		t.Errorf("tried %+v, the pipeline had %s and %+v", got.triedEvent, id, w.Entries)
 	}
 	test := `{"type":"order.paid","id":"1","test":true}`
 	if got := tryJSON(t, boot.OK, captured(t, config, test, time.Now()), "-c", config, "--source", "orders", "--fetch", "-"); !got.Dropped {

@@ -1,0 +1,4 @@
+package timeline
+
+// Paused is what a timeline says of a stage that is paused.
+var Paused = paused

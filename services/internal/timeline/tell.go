@@ -1,0 +1,248 @@
+package timeline
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Stages of a way beside those of package topology.
+const (
+	stageIngress   = "ingress"
+	stageReconcile = "reconcile"
+)
+
+// tell makes the timeline of what was read.
+func (t *tracer) tell() {
+	for _, m := range t.all {
+		w := t.wayOf(m)
+		switch {
+		case m.Stream == topology.StreamReports:
+			t.tellReport(m)
+		case strings.HasPrefix(m.Subject, event.PrefixRequests+"."):
+			t.tellRequest(m)
+		case w == nil:
+		case strings.HasPrefix(m.Subject, event.PrefixDropped+"."):
+			w.see(m.Event)
+			w.dropped++
+			t.add(w, m, Entry{
+				Kind: KindDropped, Stage: topology.StageEnrich, Name: m.Event.Source,
+				Text: "dropped: the pipeline file says so at sources." + m.Event.Source + ".drop",
+			})
+		case m.Stream == topology.StreamRaw:
+			t.tellTrigger(w, m)
+		case m.Stream == topology.StreamEnriched:
+			t.tellEvent(w, m)
+		}
+	}
+	t.tellOtherLetters()
+	t.settle()
+	slices.SortStableFunc(t.out.Entries, func(a, b Entry) int { return a.order.Compare(b.order) })
+}
+
+// see notes what a message says of its event.
+func (w *way) see(e event.Event) {
+	if w.event.ID == "" {
+		w.event = Event{ID: w.id, DeliveryID: e.DeliveryID, Source: e.Source, Account: e.Account, Type: e.Type}
+	}
+	if e.RecordID == "" {
+		return
+	}
+	r := Record{Resource: e.Resource, ID: e.RecordID, Version: e.Version, Deleted: e.Deleted}
+	if !slices.Contains(w.event.Records, r) {
+		w.event.Records = append(w.event.Records, r)
+	}
+}
+
+// add adds an entry that a message tells of.
+func (t *tracer) add(w *way, m Message, e Entry) {
+	e.Event, e.Stream, e.Sequence, e.TraceID, e.Known = w.id, m.Stream, m.Sequence, traceID(m.Header), Recorded
+	if e.At.IsZero() {
+		e.At = m.StoredAt
+	}
+	e.order = e.At
+	t.out.Entries = append(t.out.Entries, e)
+}
+
+func (t *tracer) tellTrigger(w *way, m Message) {
+	e := m.Event
+	w.see(e)
+	stored := Entry{Kind: KindStored, Stage: stageIngress, Name: e.Source, Text: "stored as " + e.Type}
+	switch e.Origin {
+	case event.Webhook:
+		t.add(w, m, Entry{
+			Kind: KindReceived, Stage: stageIngress, Name: e.Source, At: e.ReceivedAt, Took: max(0, m.StoredAt.Sub(e.ReceivedAt)),
+			Text: "received, and every check passed",
+		})
+	case event.Replay:
+		stored = Entry{Kind: KindReplayed, Stage: stageIngress, Name: e.Source, Text: "sent again, origin replay, as " + e.Type}
+	default:
+		run, _ := strings.CutPrefix(m.Header.Get(jetstream.MsgIDHeader), e.MsgID()+":")
+		stored.Stage, stored.Name = stageReconcile, e.Resource
+		stored.Text = fmt.Sprintf("sent in by %s run %s: the source listed it, and this version wasn't seen", e.Origin, run)
+	}
+	if e.Part != "" {
+		stored.Text += fmt.Sprintf(", part %s of %s", e.Part, e.Request)
+	}
+	t.add(w, m, stored)
+	t.outcome(w, m, topology.EnrichDurable(e.Source))
+}
+
+func (t *tracer) tellRequest(m Message) {
+	for _, w := range t.ways {
+		for _, of := range t.all {
+			if of.Stream == topology.StreamRaw && of.Event.Request == m.Event.ID && m.Event.Source == w.source && t.wayOf(of) == w {
+				t.add(w, m, Entry{
+					Kind: KindStored, Stage: stageIngress, Name: m.Event.Source, Text: "the request is stored as it was received",
+				})
+				break
+			}
+		}
+	}
+}
+
+func (t *tracer) tellEvent(w *way, m Message) {
+	e := m.Event
+	w.see(e)
+	w.enriched++
+	made := Entry{Kind: KindEnriched, Stage: topology.StageEnrich, Name: e.Source}
+	switch {
+	case e.Deleted:
+		made.Text = fmt.Sprintf("%s %s is gone at the source", e.Resource, e.RecordID)
+	case e.Resource == "":
+		made.Text = "no resource speaks of it"
+	default:
+		made.Text = fmt.Sprintf("%s %s, version %s", e.Resource, e.RecordID, cmp.Or(string(e.Version), "-"))
+	}
+	if e.Origin == event.Replay && !t.triggered(m) {
+		made.Kind, made.Stage, made.Name = KindReplayed, topology.StageDeliver, ""
+		made.Text = "sent to the destinations again: " + made.Text
+	}
+	t.add(w, m, made)
+	for _, durable := range slices.Sorted(maps.Keys(t.consumers)) {
+		if stage, _, ok := topology.Stage(durable); ok && stage == topology.StageDeliver && takes(t.consumers[durable].Config, m.Subject) {
+			t.outcome(w, m, durable)
+		}
+	}
+}
+
+// triggered reports whether an event that was sent again was made of a trigger
+// that was: it has that one's message id.
+func (t *tracer) triggered(m Message) bool {
+	id := m.Header.Get(jetstream.MsgIDHeader)
+	return slices.ContainsFunc(t.all, func(o Message) bool {
+		of := o.Header.Get(jetstream.MsgIDHeader)
+		return o.Stream == topology.StreamRaw && o.Event.Origin == event.Replay && (id == of || strings.HasPrefix(id, of+":"))
+	})
+}
+
+// outcome adds what became of a message at one consumer.
+func (t *tracer) outcome(w *way, m Message, durable string) {
+	at := place{m.Stream, durable, m.Sequence}
+	if l, ok := t.letters[at]; ok {
+		delete(t.letters, at)
+		t.tellLetter(w, l)
+		return
+	}
+	stage, name, _ := topology.Stage(durable)
+	kind, text := t.at(at)
+	if kind == KindDelivered && stage != topology.StageDeliver {
+		return // the event, or that it was dropped, says so
+	}
+	if kind != KindDelivered {
+		w.waiting++
+	}
+	t.out.Entries = append(t.out.Entries, Entry{
+		Kind: kind, Stage: stage, Name: name, Event: w.id, Text: text, Known: Derived, order: m.StoredAt,
+	})
+}
+
+func (t *tracer) tellLetter(w *way, l deadletter.Letter) {
+	if l.State == deadletter.StateOpen {
+		w.dead++
+	}
+	t.out.Entries = append(t.out.Entries, Entry{
+		Kind: KindDeadLetter, Stage: l.Stage, Name: l.Name, Event: w.id, At: l.DeadAt, order: l.DeadAt, Known: Recorded,
+		Stream: topology.StreamDLQ, Sequence: l.Sequence, TraceID: l.Reason.TraceID, Attempt: l.Reason.Attempts,
+		Text: fmt.Sprintf("dead letter (%s) after %d attempts: %s [%s]", l.Reason.Class, l.Reason.Attempts, l.Reason.Message, l.State),
+	})
+}
+
+// tellOtherLetters adds the dead letters of messages that their streams no
+// longer have.
+func (t *tracer) tellOtherLetters() {
+	for _, l := range t.letters {
+		if w := t.wayOf(Message{Event: l.Event}); w != nil {
+			w.see(l.Event)
+			t.tellLetter(w, l)
+		}
+	}
+}
+
+// tellReport adds what a reconciliation run found of a record.
+func (t *tracer) tellReport(m Message) {
+	r, ok := reportOf(m)
+	if !ok {
+		return
+	}
+	wanted := t.records()
+	for _, rec := range r.Records {
+		of := wanted[recordKey{r.Source, r.Account, r.Resource, rec.ID}]
+		if !of && (rec.ID != t.q.ID || !t.q.isReport(r)) {
+			continue
+		}
+		t.out.Entries = append(t.out.Entries, Entry{
+			Kind: KindReconciled, Stage: stageReconcile, Name: r.Resource, Known: Recorded, Stream: m.Stream, Sequence: m.Sequence,
+			At: cmp.Or(rec.FirstSeen, r.EndedAt), order: cmp.Or(rec.FirstSeen, r.EndedAt), Text: verdict(r, rec),
+		})
+	}
+}
+
+func verdict(r report.Report, rec report.Record) string {
+	text := fmt.Sprintf("%s %s: %s in version %s, says run %s", r.Resource, rec.ID, rec.Verdict, cmp.Or(rec.Version, "-"), r.Run)
+	if rec.Destination != "" {
+		text += ", at destination " + rec.Destination
+	}
+	if rec.Cause != "" {
+		text += "; cause: " + string(rec.Cause)
+	}
+	switch {
+	case rec.Repaired:
+		text += "; sent in again"
+	case r.DryRun:
+		text += "; left so by a dry run"
+	}
+	return text
+}
+
+// settle says where the events are.
+func (t *tracer) settle() {
+	rank := []State{Done, Dropped, DeadLettered, UnderWay}
+	for _, w := range t.ways {
+		switch {
+		case w.waiting > 0:
+			w.event.State = UnderWay
+		case w.dead > 0:
+			w.event.State = DeadLettered
+		case w.dropped > 0 && w.enriched == 0:
+			w.event.State = Dropped
+		default:
+			w.event.State = Done
+		}
+		if w.event.ID != "" {
+			t.out.Events = append(t.out.Events, w.event)
+		}
+		if t.out.State == "" || slices.Index(rank, w.event.State) > slices.Index(rank, t.out.State) {
+			t.out.State = w.event.State
+		}
+	}
+}

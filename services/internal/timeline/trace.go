@@ -1,0 +1,208 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Trace returns the timeline of what q asks for. Nothing found is no error: the
+// timeline has no events then, and its Coverage says whether that means anything.
+// It changes nothing, and takes some milliseconds plus one for each message.
+func (x *Index) Trace(ctx context.Context, q Query) (Timeline, error) {
+	if q.ID == "" {
+		return Timeline{}, errors.New("timeline: no id")
+	}
+	t := &tracer{x: x, q: q, reader: reader{x: x, read: map[place]Message{}}, letters: map[place]deadletter.Letter{}}
+	t.out = Timeline{ID: q.ID, Events: []Event{}, Entries: []Entry{}}
+	// In this order what moves meanwhile is seen twice rather than not at all.
+	var err error
+	if t.stages, err = x.stages(ctx); err != nil {
+		return Timeline{}, err
+	}
+	if t.out.Coverage, err = x.Coverage(ctx); err != nil {
+		return Timeline{}, err
+	}
+	for _, step := range []func(context.Context) error{t.find, t.findAround, t.readLetters} {
+		if err := step(ctx); err != nil {
+			return Timeline{}, err
+		}
+	}
+	t.tell()
+	return t.out, nil
+}
+
+// tracer makes one timeline.
+type tracer struct {
+	x *Index
+	q Query
+	stages
+	reader
+
+	ways    []*way // the oldest first
+	letters map[place]deadletter.Letter
+	all     []Message // once everything is read
+	out     Timeline
+}
+
+// way is one event on its way.
+type way struct {
+	key
+	newest   time.Time // of the messages by which it was found
+	byRecord bool      // only the record's part of it is wanted
+	event    Event
+
+	waiting, dead, dropped, enriched int
+}
+
+// key is what an event is known by: ids are the providers' own.
+type key struct{ source, account, id string }
+
+func keyOf(e event.Event) key { return key{e.Source, e.Account, wholeID(e)} }
+
+// find finds the events.
+func (t *tracer) find(ctx context.Context) error {
+	if err := t.lookUp(ctx, t.q.ID); err != nil {
+		return err
+	}
+	ways := map[key]*way{}
+	for _, m := range t.messages() {
+		e := m.Event
+		if _, ok := reportOf(m); ok || !t.q.is(m) || e.ID == "" || strings.HasPrefix(m.Subject, event.PrefixRequests+".") {
+			continue
+		}
+		k := keyOf(e)
+		w := ways[k]
+		if w == nil {
+			w = &way{key: k, byRecord: true}
+			ways[k] = w
+			t.ways = append(t.ways, w)
+		}
+		if m.StoredAt.After(w.newest) {
+			w.newest = m.StoredAt
+		}
+		w.byRecord = w.byRecord && t.q.ID == e.RecordID && t.q.ID != e.ID && t.q.ID != k.id && t.q.ID != e.DeliveryID
+	}
+	most := t.q.Events
+	if most <= 0 {
+		most = defaultEvents
+	}
+	slices.SortStableFunc(t.ways, func(a, b *way) int { return a.newest.Compare(b.newest) })
+	if most = min(most, maxEvents); len(t.ways) > most {
+		t.ways, t.more = t.ways[len(t.ways)-most:], true
+	}
+	return nil
+}
+
+// findAround reads what else there is of the events that were found, and of
+// their records.
+func (t *tracer) findAround(ctx context.Context) error {
+	for _, w := range t.ways {
+		if err := t.lookUp(ctx, w.id, eventStreams...); err != nil {
+			return err
+		}
+	}
+	around := map[string][]string{} // by text, the streams
+	for _, m := range t.messages() {
+		if t.wayOf(m) == nil {
+			continue
+		}
+		if id := m.Event.Request; id != "" {
+			around[id] = []string{topology.StreamRaw}
+		}
+		if id := m.Event.RecordID; id != "" {
+			around[id] = []string{topology.StreamReports}
+		}
+	}
+	for text, from := range around {
+		if err := t.lookUp(ctx, text, from...); err != nil {
+			return err
+		}
+	}
+	t.out.More, t.all = t.more, t.messages()
+	return nil
+}
+
+// eventStreams have an event's own messages.
+var eventStreams = []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ}
+
+// wayOf returns the event that a message is of, if it is one of those wanted.
+func (t *tracer) wayOf(m Message) *way {
+	if m.Event.ID == "" {
+		return nil
+	}
+	k := keyOf(m.Event)
+	for _, w := range t.ways {
+		if w.key == k && (!w.byRecord || m.Event.RecordID == "" || m.Event.RecordID == t.q.ID) {
+			return w
+		}
+	}
+	return nil
+}
+
+// readLetters reads what became of the dead letters that were found.
+func (t *tracer) readLetters(ctx context.Context) error {
+	for _, m := range t.all {
+		if m.Stream != topology.StreamDLQ || t.wayOf(m) == nil {
+			continue
+		}
+		l, err := deadletter.Get(ctx, t.x.deps.JetStream, m.Sequence)
+		if errors.Is(err, deadletter.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		t.letters[place{l.Stream, l.Consumer, l.OriginalSequence}] = l
+	}
+	return nil
+}
+
+// records returns the records that the events speak of.
+func (t *tracer) records() map[recordKey]bool {
+	all := map[recordKey]bool{}
+	for _, m := range t.all {
+		if e := m.Event; e.RecordID != "" && t.wayOf(m) != nil {
+			all[recordKey{e.Source, e.Account, e.Resource, e.RecordID}] = true
+		}
+	}
+	return all
+}
+
+type recordKey struct{ source, account, resource, id string }
+
+// reportOf returns the reconciliation report that a message is.
+func reportOf(m Message) (report.Report, bool) {
+	if m.Stream != topology.StreamReports {
+		return report.Report{}, false
+	}
+	r, err := report.Decode(m.Data)
+	return r, err == nil
+}
+
+// isReport reports whether a report names what q asks for.
+func (q Query) isReport(r report.Report) bool {
+	if q.Source != "" && q.Source != r.Source || q.Account != "" && q.Account != r.Account || q.Resource != "" && q.Resource != r.Resource {
+		return false
+	}
+	return (q.By == Any || q.By == ByRecord) &&
+		slices.ContainsFunc(r.Records, func(rec report.Record) bool { return rec.ID == q.ID })
+}
+
+// traceID is the trace in a W3C traceparent: version-traceid-spanid-flags.
+func traceID(h nats.Header) string {
+	parts := strings.Split(h.Get(event.HeaderTraceParent), "-")
+	if len(parts) != 4 {
+		return ""
+	}
+	return parts[1]
+}
