@@ -20,6 +20,7 @@ require (
 )
 
 require github.com/robfig/cron/v3 v3.0.1 // indirect
+require github.com/evanphx/json-patch/v5 v5.9.11 // indirect
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect

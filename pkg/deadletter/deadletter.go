@@ -19,7 +19,8 @@
 //
 // Nothing is deleted by being looked at, and a replay leaves its letter where
 // it is. What became of a letter is kept beside the stream, in the bucket
-// tercel_dead_letters under the letter's sequence, for as long as letters are.
+// tercel_dead_letters under the letter's sequence, for as long as letters are;
+// an edit of its payload stands there under the sequence with ".patch" behind.
 package deadletter
 
 import (
@@ -53,6 +54,8 @@ const (
 	StateOpen State = "open"
 	// StateReplayed letters were replayed at least once.
 	StateReplayed State = "replayed"
+	// StateDiscarded letters were marked as dealt with, without being replayed.
+	StateDiscarded State = "discarded"
 )
 
 // Letter is one dead letter.
@@ -91,10 +94,14 @@ type Letter struct {
 	Payload []byte
 	// Header has the original's headers without those that the server obeys.
 	Header nats.Header
-	// State is what became of the letter, and Replayed tells of the last
-	// replay, if there was one.
-	State    State
-	Replayed *Replayed
+	// State is what became of the letter, Replayed tells of the last replay, if
+	// there was one, and Discarded why nobody will replay it, if that is so.
+	State     State
+	Replayed  *Replayed
+	Discarded *Discarded
+	// Edited says that there is an edit, which a replay sends instead of the
+	// payload.
+	Edited bool
 
 	elsewhere bool // the body had no room and is read from the original
 }
@@ -110,10 +117,15 @@ type Replayed struct {
 	Sequence uint64 `json:"sequence"`
 }
 
+// Discarded is why a letter was discarded.
+type Discarded struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+}
+
 // Errors that callers tell apart.
 var (
-	// ErrNotFound is returned by [Get] and [Replay] for a sequence that holds
-	// no letter (any more).
+	// ErrNotFound is returned for a sequence that holds no letter (any more).
 	ErrNotFound = errors.New("no such dead letter")
 	// ErrReplayed is returned by [Replay] for a letter that was replayed
 	// before. Its text says when, and as what.
@@ -121,4 +133,10 @@ var (
 	// ErrPayloadMissing is returned by [Replay] for a letter whose original was
 	// gone before it could be kept: there is nothing to send.
 	ErrPayloadMissing = errors.New("payload is missing")
+	// ErrStage is returned by [Replay] for a stage at which the letter's message
+	// can't begin. Its text says why.
+	ErrStage = errors.New("can't begin there")
+	// ErrPatch is returned by [Edit] for a patch that is none, or that doesn't
+	// fit the payload.
+	ErrPatch = errors.New("patch can't be applied")
 )

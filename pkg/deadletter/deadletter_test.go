@@ -312,14 +312,31 @@ func TestListChooses(t *testing.T) {
 		filter deadletter.Filter
 		want   []uint64
 	}{
-		"all":                             {deadletter.Filter{}, []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
-		"of a source":                     {deadletter.Filter{Source: "orders"}, []uint64{1, 3, 5, 7}},
-		"of a stage":                      {deadletter.Filter{Stage: topology.StageDeliver}, []uint64{8}},
-		"of a source and a stage":         {deadletter.Filter{Source: "stripe", Stage: topology.StageEnrich}, []uint64{2, 4, 6}},
-		"of a source that has none":       {deadletter.Filter{Source: "github"}, []uint64{}},
-		"of a source with a wild name":    {deadletter.Filter{Source: ">"}, []uint64{}},
-		"replayed":                        {deadletter.Filter{State: deadletter.StateReplayed}, []uint64{3}},
-		"open":                            {deadletter.Filter{State: deadletter.StateOpen, Source: "orders"}, []uint64{1, 5, 7}},
+		"all":                          {deadletter.Filter{}, []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
+		"of a source":                  {deadletter.Filter{Source: "orders"}, []uint64{1, 3, 5, 7}},
+		"of a stage":                   {deadletter.Filter{Stage: topology.StageDeliver}, []uint64{8}},
+		"of a source and a stage":      {deadletter.Filter{Source: "stripe", Stage: topology.StageEnrich}, []uint64{2, 4, 6}},
+		"of a source that has none":    {deadletter.Filter{Source: "github"}, []uint64{}},
+		"of a source with a wild name": {deadletter.Filter{Source: ">"}, []uint64{}},
+		"replayed":                     {deadletter.Filter{States: []deadletter.State{deadletter.StateReplayed}}, []uint64{3}},
+		"open":                         {deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}, Source: "orders"}, []uint64{1, 5, 7}},
+		"any of two states": {
+			deadletter.Filter{States: []deadletter.State{deadletter.StateReplayed, deadletter.StateOpen}, Limit: 3}, []uint64{1, 2, 3},
+		},
+		"discarded, of which there is none": {deadletter.Filter{States: []deadletter.State{deadletter.StateDiscarded}}, []uint64{}},
+		"of an event":                       {deadletter.Filter{EventID: "evt_1"}, []uint64{3, 4}},
+		"of an account":                     {deadletter.Filter{Account: event.NoAccount, Source: "orders"}, []uint64{1, 3, 5}},
+		"of an account that isn't there":    {deadletter.Filter{Account: "north"}, []uint64{}},
+		"of a type":                         {deadletter.Filter{Type: "order.*", Source: "orders"}, []uint64{1, 3, 5}},
+		"of another type":                   {deadletter.Filter{Type: "invoice.>"}, []uint64{}},
+		"of a destination":                  {deadletter.Filter{Destination: "orders"}, []uint64{8}},
+		"by number":                         {deadletter.Filter{Sequences: []uint64{6, 2, 99, 0}}, []uint64{2, 6}},
+		"before one":                        {deadletter.Filter{Before: 3}, []uint64{1, 2}},
+		"between two":                       {deadletter.Filter{After: 3, Before: 6}, []uint64{4, 5}},
+		"given up before a time":            {deadletter.Filter{Until: time.Date(2026, 11, 2, 9, 0, 0, 5, time.UTC), Source: "stripe"}, []uint64{}},
+		"of a group": {
+			deadletter.Filter{Fingerprint: fingerprint(t, js, 2)}, []uint64{2, 4, 6},
+		},
 		"the first two":                   {deadletter.Filter{Limit: 2}, []uint64{1, 2}},
 		"the next two":                    {deadletter.Filter{After: 2, Limit: 2}, []uint64{3, 4}},
 		"behind the last":                 {deadletter.Filter{After: 8}, []uint64{}},
@@ -332,11 +349,33 @@ func TestListChooses(t *testing.T) {
 			if got := sequences(t, js, tt.filter); !slices.Equal(got, tt.want) {
 				t.Errorf("List() = %d, want %d", got, tt.want)
 			}
+			if tt.filter.Limit > 0 || !tt.filter.Since.IsZero() {
+				return
+			}
+			var got []uint64
+			for l, err := range deadletter.Newest(t.Context(), js, tt.filter) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, l.Sequence)
+			}
+			if slices.Reverse(got); !slices.Equal(got, tt.want) {
+				t.Errorf("Newest() reversed = %d, want %d", got, tt.want)
+			}
 		})
 	}
 	if n := messages(t, js, topology.StreamDLQ); n != 8 {
 		t.Errorf("%d letters after looking at them, want 8", n)
 	}
+}
+
+func fingerprint(t *testing.T, js jetstream.JetStream, seq uint64) string {
+	t.Helper()
+	l, err := deadletter.Get(t.Context(), js, seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Fingerprint()
 }
 
 // A list ends at the end of the stream as it was at the call, even when its
@@ -520,6 +559,7 @@ func ExampleLetter() {
 	// {
 	//   "sequence": 12,
 	//   "state": "open",
+	//   "fingerprint": "48124a2b5de5",
 	//   "stage": "enrich",
 	//   "name": "orders",
 	//   "kind": "terminated",

@@ -15,6 +15,9 @@ type letterJSON struct {
 	Sequence         uint64              `json:"sequence"`
 	State            State               `json:"state"`
 	Replayed         *Replayed           `json:"replayed,omitzero"`
+	Discarded        *Discarded          `json:"discarded,omitzero"`
+	Edited           bool                `json:"edited,omitzero"`
+	Fingerprint      string              `json:"fingerprint"`
 	Stage            string              `json:"stage"`
 	Name             string              `json:"name"`
 	Kind             Kind                `json:"kind"`
@@ -52,7 +55,8 @@ type eventJSON struct {
 func (l Letter) MarshalJSON() ([]byte, error) {
 	e := l.Event
 	out := letterJSON{
-		Sequence: l.Sequence, State: l.State, Replayed: l.Replayed, Stage: l.Stage, Name: l.Name, Kind: l.Kind,
+		Sequence: l.Sequence, State: l.State, Replayed: l.Replayed, Discarded: l.Discarded, Edited: l.Edited,
+		Fingerprint: l.Fingerprint(), Stage: l.Stage, Name: l.Name, Kind: l.Kind,
 		DeadAt: l.DeadAt, Reason: l.Reason, Subject: l.Subject, Stream: l.Stream, Consumer: l.Consumer,
 		OriginalSequence: l.OriginalSequence, MsgID: l.MsgID, Header: l.Header, PayloadMissing: l.PayloadMissing,
 		Event: eventJSON{

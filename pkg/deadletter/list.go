@@ -2,11 +2,10 @@ package deadletter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,18 +17,28 @@ import (
 
 // Filter chooses letters. A field that is zero chooses all.
 type Filter struct {
-	// Source is the source of the original event. A letter whose original was
-	// gone is only known to be of a source when the enricher gave it up.
-	Source string
-	// Stage is the stage that gave the message up.
-	Stage string
-	// State is what became of the letter.
-	State State
-	// After is a letter's sequence: only letters behind it are listed.
-	After uint64
-	// Since leaves out letters that were stored before it. It is not used
-	// together with After.
-	Since time.Time
+	// Source and Account are those of the original event. A letter whose original
+	// was gone is only known to be of a source when the enricher gave it up.
+	Source, Account string
+	// Type is a pattern of the original's type, see [event.Match].
+	Type string
+	// Stage is the stage that gave the message up, and Destination the one that
+	// it served.
+	Stage, Destination string
+	// States are what became of the letter: any of them.
+	States []State
+	// Fingerprint is that of a group.
+	Fingerprint string
+	// EventID is the original's id, or the provider's own of the delivery.
+	EventID string
+	// Sequences are the letters' own.
+	Sequences []uint64
+	// After and Before are letters' sequences: only those between them are
+	// listed.
+	After, Before uint64
+	// Since leaves out letters that were stored before it, Until those that were
+	// given up at it or later. Since is not used together with After.
+	Since, Until time.Time
 	// Limit is the most letters listed.
 	Limit int
 }
@@ -46,26 +55,90 @@ func List(ctx context.Context, js jetstream.JetStream, f Filter) iter.Seq2[Lette
 }
 
 func list(ctx context.Context, js jetstream.JetStream, f Filter, yield func(Letter) bool) error {
-	kv, err := js.KeyValue(ctx, topology.BucketDeadLetters)
-	if err != nil {
-		return err
-	}
+	return book{js: js}.list(ctx, f, yield)
+}
+
+// book reads letters together with what became of them.
+type book struct {
+	js     jetstream.JetStream
+	states map[uint64]record // nil until they are needed
+}
+
+func (b book) list(ctx context.Context, f Filter, yield func(Letter) bool) error {
 	listed := 0
-	for m, err := range consume.Scan(ctx, js, f.scan()) {
+	for m, err := range consume.Scan(ctx, b.js, f.scan()) {
 		if err != nil {
 			return err
 		}
-		l := read(m.Sequence, m.Header, nil)
-		if err := l.loadState(ctx, kv); err != nil {
-			return err
+		if f.Before > 0 && m.Sequence >= f.Before {
+			return nil
 		}
-		if !f.chooses(l) {
+		l := read(m.Sequence, m.Header, nil)
+		if !f.means(l) {
+			continue
+		}
+		if b.states == nil {
+			if b.states, err = states(ctx, b.js); err != nil {
+				return err
+			}
+		}
+		l.become(b.states[l.Sequence])
+		if len(f.States) > 0 && !slices.Contains(f.States, l.State) {
 			continue
 		}
 		listed++
 		if !yield(l) || listed == f.Limit {
 			return nil
 		}
+	}
+	return nil
+}
+
+// Chunks of the stream that [Newest] reads at once, in sequences.
+const minChunk, maxChunk = 512, 1 << 16
+
+// Newest yields the letters that f chooses as [List] does, but the newest first.
+// It reads the stream from its end in growing chunks.
+func Newest(ctx context.Context, js jetstream.JetStream, f Filter) iter.Seq2[Letter, error] {
+	return func(yield func(Letter, error) bool) {
+		if err := newest(ctx, js, f, func(l Letter) bool { return yield(l, nil) }); err != nil {
+			yield(Letter{}, fmt.Errorf("list dead letters: %w", err))
+		}
+	}
+}
+
+func newest(ctx context.Context, js jetstream.JetStream, f Filter, yield func(Letter) bool) error {
+	stream, err := js.Stream(ctx, topology.StreamDLQ)
+	if err != nil {
+		return err
+	}
+	state := stream.CachedInfo().State
+	b := book{js: js}
+	if b.states, err = states(ctx, js); err != nil {
+		return err
+	}
+	end, listed := state.LastSeq+1, 0
+	if f.Before > 0 {
+		end = min(end, f.Before)
+	}
+	first := max(state.FirstSeq, f.After+1)
+	for chunk := uint64(minChunk); end > first; chunk = min(2*chunk, maxChunk) {
+		part := f
+		part.Limit, part.Before, part.After = 0, end, first-1
+		if end-first > chunk {
+			part.After = end - chunk - 1
+		}
+		var letters []Letter
+		if err := b.list(ctx, part, func(l Letter) bool { letters = append(letters, l); return true }); err != nil {
+			return err
+		}
+		for _, l := range slices.Backward(letters) {
+			listed++
+			if !yield(l) || listed == f.Limit {
+				return nil
+			}
+		}
+		end = part.After + 1
 	}
 	return nil
 }
@@ -84,15 +157,26 @@ func (f Filter) scan() consume.ScanOptions {
 		Stream: topology.StreamDLQ, Subjects: []string{event.PrefixDLQ + "." + stage + "." + source + ".>"},
 		HeadersOnly: true, FromTime: f.Since,
 	}
-	if f.After > 0 {
-		o.FromSequence = f.After + 1
+	after := f.After
+	if len(f.Sequences) > 0 {
+		after = max(after, slices.Min(f.Sequences)-1)
+	}
+	if after > 0 {
+		o.FromSequence = after + 1
 	}
 	return o
 }
 
-func (f Filter) chooses(l Letter) bool {
-	return (f.Source == "" || f.Source == l.source()) && (f.Stage == "" || f.Stage == l.Stage) &&
-		(f.State == "" || f.State == l.State)
+// means reports whether f chooses a letter, whatever became of it.
+func (f Filter) means(l Letter) bool {
+	is := func(want, have string) bool { return want == "" || want == have }
+	return is(f.Source, l.source()) && is(f.Stage, l.Stage) && is(f.Account, l.Event.Account) &&
+		is(f.Destination, l.Destination()) &&
+		(f.Type == "" || event.Match(f.Type, l.Event.Type)) &&
+		(f.EventID == "" || f.EventID == l.Event.ID || f.EventID == l.Event.DeliveryID) &&
+		(f.Until.IsZero() || l.DeadAt.Before(f.Until)) && (f.Since.IsZero() || f.After == 0 || !l.DeadAt.Before(f.Since)) &&
+		(len(f.Sequences) == 0 || slices.Contains(f.Sequences, l.Sequence)) &&
+		is(f.Fingerprint, l.Fingerprint())
 }
 
 // source is the original's source, as far as it is known.
@@ -101,6 +185,15 @@ func (l Letter) source() string {
 		return l.Name
 	}
 	return l.Event.Source
+}
+
+// Destination is the name of the destination that could not be served, or "" for
+// a letter of another stage.
+func (l Letter) Destination() string {
+	if l.Stage == topology.StageDeliver {
+		return l.Name
+	}
+	return ""
 }
 
 // Get returns the letter at a sequence of TERCEL_DLQ with its payload, or
@@ -130,9 +223,11 @@ func Get(ctx context.Context, js jetstream.JetStream, seq uint64) (Letter, error
 	if err != nil {
 		return fail(err)
 	}
-	if err := l.loadState(ctx, kv); err != nil {
+	r, _, err := load(ctx, kv, seq)
+	if err != nil {
 		return fail(err)
 	}
+	l.become(r)
 	return l, nil
 }
 
@@ -145,30 +240,4 @@ func message(ctx context.Context, js jetstream.JetStream, stream string, seq uin
 		return nil, err
 	}
 	return s.GetMsg(ctx, seq)
-}
-
-// record is what the bucket holds under a letter's sequence.
-type record struct {
-	State State `json:"state"`
-	Replayed
-}
-
-func key(seq uint64) string { return strconv.FormatUint(seq, 10) }
-
-func (l *Letter) loadState(ctx context.Context, kv jetstream.KeyValue) error {
-	entry, err := kv.Get(ctx, key(l.Sequence))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("state of %d: %w", l.Sequence, err)
-	}
-	var r record
-	if err := json.Unmarshal(entry.Value(), &r); err != nil {
-		return fmt.Errorf("state of %d: %w", l.Sequence, err)
-	}
-	if l.State = r.State; r.State == StateReplayed {
-		l.Replayed = &r.Replayed
-	}
-	return nil
 }

@@ -2,9 +2,10 @@ package deadletter
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,19 +19,26 @@ import (
 type ReplayOptions struct {
 	// Force replays a letter that was replayed before.
 	Force bool
+	// Stage is where the message begins, [topology.StageEnrich] or
+	// [topology.StageDeliver]. Defaults to the stage that gave it up.
+	Stage string
+	// Destinations are the only ones that get what is sent again. Defaults to the
+	// one that could not be served, or for a message that no destination has had
+	// yet, to all that subscribe to it.
+	Destinations []string
 }
 
-// Replay sends the original message of a letter again, to its own subject: the
-// stage that gave it up gets it anew, as does everybody else who reads that
-// subject, under the same event id. It goes under a fresh Nats-Msg-Id, since
-// inside the dedup window the server would swallow the old one. A trigger sent
-// again names the first one's sequence, so that the event which answers it
-// answers the first.
+// Replay sends the original message of a letter again, or what an edit made of
+// it, to its own subject, under the same event id: the stage that gave it up gets
+// it anew, and of the destinations only those that opts choose. It goes under a
+// fresh Nats-Msg-Id, since inside the dedup window the server would swallow the
+// old one. A trigger sent again names the first one's sequence, so that the event
+// which answers it answers the first.
 //
 // That it was replayed is noted only after the message is stored (promise 5):
 // a crash in between leaves the letter open, and replaying it again is safe.
-// Errors that callers tell apart are [ErrNotFound], [ErrPayloadMissing] and,
-// without Force, [ErrReplayed].
+// Errors that callers tell apart are [ErrNotFound], [ErrPayloadMissing],
+// [ErrStage] and, without Force, [ErrReplayed].
 func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts ReplayOptions) (Replayed, error) {
 	l, err := Get(ctx, js, seq)
 	if err != nil {
@@ -38,9 +46,6 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	}
 	fail := func(err error) (Replayed, error) {
 		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", seq, err)
-	}
-	if l.PayloadMissing {
-		return fail(ErrPayloadMissing)
 	}
 	if l.Replayed != nil && !opts.Force {
 		return fail(fmt.Errorf("%w at %s as %s in %s %d", ErrReplayed,
@@ -50,32 +55,94 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	if err != nil {
 		return fail(err)
 	}
-	m := l.again(ctx)
-	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(l.Stream))
+	o, err := l.original(ctx, js, opts.Stage)
+	if err != nil {
+		return fail(err)
+	}
+	m := o.again(ctx)
+	if only := l.destinations(opts); only != "" {
+		m.Header.Set(event.HeaderDestinations, only)
+	}
+	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(o.stream))
 	if err != nil {
 		return fail(err)
 	}
 	done := Replayed{At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader), Stream: ack.Stream, Sequence: ack.Sequence}
-	value, err := json.Marshal(record{State: StateReplayed, Replayed: done})
-	if err != nil {
-		return fail(err)
-	}
-	if _, err := kv.Put(ctx, key(seq), value); err != nil {
+	if err := change(ctx, kv, seq, func(r *record) error {
+		r.State, r.Replayed = StateReplayed, done
+		return nil
+	}); err != nil {
 		return done, fmt.Errorf("dead letter %d was replayed as %s, but that could not be noted: %w", seq, done.MsgID, err)
 	}
 	return done, nil
 }
 
-// again is l's original as it is sent once more.
-func (l Letter) again(ctx context.Context) *nats.Msg {
-	m := nats.NewMsg(l.Subject)
-	m.Data = l.Payload
-	m.Header = original(l.Header)
-	m.Header.Set(event.HeaderOrigin, string(event.Replay))
-	if l.Stream == topology.StreamRaw && l.Event.TriggerSequence == 0 {
-		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(l.OriginalSequence, 10))
+// sent is a stored message that is to be sent once more.
+type sent struct {
+	stream, subject, msgID string
+	sequence               uint64
+	header                 nats.Header // without what the server obeys
+	data                   []byte
+	edited                 bool
+}
+
+// original returns the message with which a letter's way begins again.
+func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage string) (sent, error) {
+	if stage == "" || stage == l.Stage {
+		if l.PayloadMissing {
+			return sent{}, ErrPayloadMissing
+		}
+		patch, err := l.patch(ctx, js)
+		if err != nil {
+			return sent{}, err
+		}
+		e, err := l.Apply(patch)
+		return sent{l.Stream, l.Subject, l.MsgID, l.OriginalSequence, original(l.Header), e.After, l.Edited}, err
 	}
-	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(l.MsgID, event.Replay))
+	switch {
+	case stage == topology.StageDeliver:
+		return sent{}, fmt.Errorf("%w: the enricher gave it up, so there is nothing to deliver yet", ErrStage)
+	case stage != topology.StageEnrich:
+		return sent{}, fmt.Errorf("%w: stage %q, want %s or %s", ErrStage, stage, topology.StageEnrich, topology.StageDeliver)
+	case l.Edited:
+		return sent{}, fmt.Errorf("%w: its edit is of the enriched event, which would be made anew; take the edit back first", ErrStage)
+	case l.Event.TriggerSequence == 0:
+		return sent{}, fmt.Errorf("%w: it doesn't say which trigger it answers", ErrStage)
+	}
+	m, err := message(ctx, js, topology.StreamRaw, l.Event.TriggerSequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return sent{}, fmt.Errorf("%w: its trigger is no longer stored", ErrStage)
+	}
+	if err != nil {
+		return sent{}, err
+	}
+	return sent{
+		stream: topology.StreamRaw, subject: m.Subject, msgID: m.Header.Get(jetstream.MsgIDHeader),
+		sequence: m.Sequence, header: original(m.Header), data: m.Data,
+	}, nil
+}
+
+// again is the message as it is sent once more.
+func (o sent) again(ctx context.Context) *nats.Msg {
+	m := nats.NewMsg(o.subject)
+	m.Data, m.Header = o.data, o.header
+	m.Header.Set(event.HeaderOrigin, string(event.Replay))
+	if o.stream == topology.StreamRaw && m.Header.Get(event.HeaderTriggerSequence) == "" {
+		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(o.sequence, 10))
+	}
+	if o.edited {
+		m.Header.Set(event.HeaderEdited, "true")
+	}
+	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(o.msgID, event.Replay))
 	event.InjectTrace(ctx, m.Header)
 	return m
+}
+
+// destinations are those that a replay is for, as its header has them; "" keeps
+// those that the original was for.
+func (l Letter) destinations(opts ReplayOptions) string {
+	if len(opts.Destinations) > 0 {
+		return strings.Join(opts.Destinations, ",")
+	}
+	return l.Destination()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +41,8 @@ const (
 	HeaderPart            = "tercel-part"
 	HeaderRequest         = "tercel-request"
 	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
+	HeaderDestinations    = "tercel-destinations"
+	HeaderEdited          = "tercel-edited"
 	HeaderTraceParent     = "traceparent"
 )
 
@@ -88,6 +91,26 @@ type Event struct {
 	// TriggerSequence is the sequence in TERCEL_RAW of the trigger that this
 	// event answers, or 0. A trigger sent again keeps the sequence of the first.
 	TriggerSequence uint64
+
+	// Destinations are the names of the only ones that get the event, as a replay
+	// chose them, joined by commas. If it is "", all that subscribe to it do.
+	// Whoever reads the stream itself sees every event.
+	Destinations string
+	// Edited says that an operator changed the body of the original.
+	Edited bool
+}
+
+// For reports whether a destination that subscribes to the event is to get it.
+func (e Event) For(destination string) bool {
+	if e.Destinations == "" {
+		return true
+	}
+	for name := range strings.SplitSeq(e.Destinations, ",") {
+		if name == destination {
+			return true
+		}
+	}
+	return false
 }
 
 // headers is how many a message mostly has, those of its publication included.
@@ -133,6 +156,10 @@ func (e Event) SetHeader(h nats.Header) {
 	if e.TriggerSequence > 0 {
 		set(HeaderTriggerSequence, strconv.FormatUint(e.TriggerSequence, 10))
 	}
+	set(HeaderDestinations, e.Destinations)
+	if e.Edited {
+		set(HeaderEdited, "true")
+	}
 }
 
 // FromHeader reads the attributes of a message that Tercel published. The
@@ -155,6 +182,9 @@ func FromHeader(h nats.Header) (Event, error) {
 		Version:     Version(r.text(HeaderVersion)),
 		ObservedAt:  r.time(HeaderObservedAt),
 		Deleted:     r.text(HeaderDeleted) == "true",
+		Edited:      r.text(HeaderEdited) == "true",
+
+		Destinations: r.text(HeaderDestinations),
 	}
 	var err error
 	if e.Source, e.Account, err = parseSource(r.must(HeaderSource)); err != nil {

@@ -180,7 +180,7 @@ func verdict(t *testing.T, p *simulator.Provider, d *proof.Destination) proof.Ve
 }
 
 func replayAll(ctx context.Context, js jetstream.JetStream) error {
-	for l, err := range deadletter.List(ctx, js, deadletter.Filter{State: deadletter.StateOpen}) {
+	for l, err := range deadletter.List(ctx, js, deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}) {
 		if err != nil {
 			return err
 		}

@@ -175,7 +175,7 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 	for i, m := range msgs {
 		it, err := delivery.Decode(m)
 		wanted := false
-		if err == nil {
+		if err == nil && it.Event.For(d.name) {
 			wanted, err = d.shape.apply(ctx, &it)
 		}
 		switch {

@@ -314,7 +314,7 @@ func (d *demo) countDead(ctx context.Context, js jetstream.JetStream) (bool, err
 // replay sends every open dead letter again, as an operator would.
 func (d *demo) replay(ctx context.Context, js jetstream.JetStream) error {
 	var open []uint64
-	for l, err := range deadletter.List(ctx, js, deadletter.Filter{State: deadletter.StateOpen}) {
+	for l, err := range deadletter.List(ctx, js, deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}) {
 		if err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ func (c dlqListCmd) Run(a *app) error {
 	f := c.filter()
 	f.Limit, f.After = c.Limit, c.After
 	if !c.All {
-		f.State = deadletter.StateOpen
+		f.States = []deadletter.State{deadletter.StateOpen}
 	}
 	t := newTable(a.out, "n", "dead since", "stage", "event", "type", "attempts", "state", "reason")
 	n := 0
@@ -225,7 +225,7 @@ func (c dlqReplayCmd) Run(a *app) error {
 func (c dlqReplayCmd) plan(a *app, nc *connection) ([]uint64, error) {
 	f := c.filter()
 	if !c.Force {
-		f.State = deadletter.StateOpen
+		f.States = []deadletter.State{deadletter.StateOpen}
 	}
 	var numbers []uint64
 	var oldest, newest time.Time
