@@ -21,6 +21,7 @@ func sample() event.Event {
 		Origin: event.Webhook, ContentType: "application/json; charset=utf-8",
 		Time: at, ReceivedAt: at.Add(time.Second), ObservedAt: at.Add(2 * time.Second),
 		Resource: "order", RecordID: "7", Version: event.TimeVersion(at), Deleted: true, TriggerSequence: 1 << 60,
+		Destinations: "crm,lake", Edited: true,
 	}
 }
 

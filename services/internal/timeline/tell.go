@@ -129,7 +129,8 @@ func (t *tracer) tellEvent(w *way, m Message) {
 	}
 	t.add(w, m, made)
 	for _, durable := range slices.Sorted(maps.Keys(t.consumers)) {
-		if stage, _, ok := topology.Stage(durable); ok && stage == topology.StageDeliver && takes(t.consumers[durable].Config, m.Subject) {
+		stage, destination, ok := topology.Stage(durable)
+		if ok && stage == topology.StageDeliver && e.For(destination) && takes(t.consumers[durable].Config, m.Subject) {
 			t.outcome(w, m, durable)
 		}
 	}
