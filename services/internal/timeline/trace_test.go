@@ -306,3 +306,18 @@ func TestWhatIsNoEventIsLeftOut(t *testing.T) {
 	tl := w.trace(x, timeline.Query{ID: "evt-1", Source: "orders"})
 	w.wantTold(tl, timeline.UnderWay, "received ingress orders", "stored ingress orders", "waiting enrich orders")
 }
+
+// What was sent again for one destination is told of no other.
+func TestAReplayIsToldOfTheDestinationsThatItIsFor(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	e := enriched(trigger("evt-1"), "7", "1")
+	e.Origin, e.Destinations = event.Replay, "crm"
+	w.enrich(e)
+	for _, name := range []string{"crm", "lake"} {
+		w.deliver(name)
+	}
+	x, _ := w.start(timeline.Config{})
+	w.until("it is found", func() bool { return len(w.find(x, timeline.Query{ID: "evt-1"})) == 1 })
+	w.wantTold(w.trace(x, timeline.Query{ID: "evt-1"}), timeline.Done, "replayed deliver", "delivered deliver crm")
+}
