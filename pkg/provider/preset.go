@@ -38,6 +38,9 @@ type Preset struct {
 	API PresetAPI `yaml:"api"`
 	// Resources are ready kinds of records that a source may name.
 	Resources map[string]Resource `yaml:"resources"`
+	// Events is the default of the source's list of events. Where the path of the
+	// list is each user's own, it has none.
+	Events *Events `yaml:"events"`
 }
 
 // PresetAPI is the part of [API] that a preset may set.
@@ -85,6 +88,10 @@ func (p *Preset) fill(s *Source) {
 			r.Reconcile = &own
 		}
 		s.Resources[name] = r
+	}
+	if p.Events != nil { // for the same reason
+		own := *p.Events
+		s.Events = &own
 	}
 }
 

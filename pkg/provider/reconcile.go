@@ -106,9 +106,6 @@ func (r *Reconcile) setDefaults() {
 
 // Validate reports every fault of the reconciliation.
 func (r *Reconcile) Validate(c *config.Check) {
-	if r.List.IsZero() {
-		c.Missing("list", "the path that lists records, such as /orders")
-	}
 	if r.MaxPages < 1 {
 		c.Fault("max_pages", "", "at least 1")
 	}

@@ -85,6 +85,9 @@ func (r *Resource) Validate(c *config.Check) {
 	if r.Get.uses("record") || r.Get.uses("related") {
 		c.Fault("get", "", "references to id, account and body: the record is not there yet")
 	}
+	if r.Reconcile != nil && r.Reconcile.List.IsZero() {
+		c.Missing("reconcile.list", "the path that lists records, such as /orders")
+	}
 	r.validateVersion(c)
 	if r.RecordID.IsZero() {
 		r.RecordID = defaultRecordID()

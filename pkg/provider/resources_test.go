@@ -20,6 +20,7 @@ import (
 type recording struct {
 	Origin    string            `json:"origin"`
 	Resources map[string]record `json:"resources"`
+	Events    *listedEvents     `json:"events"`
 }
 
 type record struct {
@@ -36,7 +37,7 @@ type record struct {
 	Next    string            `json:"next"`    // the cursor of the page behind it
 }
 
-func recorded(t *testing.T, preset string) map[string]record {
+func recorded(t *testing.T, preset string) recording {
 	t.Helper()
 	data, err := os.ReadFile("testdata/resources/" + preset + ".json")
 	if err != nil {
@@ -49,7 +50,7 @@ func recorded(t *testing.T, preset string) map[string]record {
 	if r.Origin == "" {
 		t.Error("where the shapes are from is not said")
 	}
-	return r.Resources
+	return r
 }
 
 // Every resource of every preset finds in its provider's webhooks and answers
@@ -63,7 +64,7 @@ func TestResourcesOfPresetsFitTheirProviders(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			records := recorded(t, name)
+			records := recorded(t, name).Resources
 			for resource, res := range p.Resources {
 				t.Run(resource, func(t *testing.T) {
 					t.Parallel()

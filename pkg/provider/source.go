@@ -76,6 +76,10 @@ type Source struct {
 	API API `yaml:"api"`
 	// Resources are its kinds of records: names of the preset's, or mappings.
 	Resources Resources `yaml:"resources"`
+	// Events says how to list what the source says that it has sent, to find
+	// webhooks that were missed; {} takes the preset's. Defaults to not listing
+	// them.
+	Events *Events `yaml:"events"`
 
 	verifier *signature.Verifier
 	keys     []signature.Key
@@ -239,6 +243,9 @@ func (s *Source) DecodeNode(n config.Node) {
 	if _, ok := n.Child("resources"); !ok {
 		s.Resources = nil
 	}
+	if _, ok := n.Child("events"); !ok {
+		s.Events = nil
+	}
 }
 
 // Validate reports every fault of the source and makes it ready for use.
@@ -265,6 +272,7 @@ func (s *Source) Validate(c *config.Check) {
 	}
 	s.validateAPI(c)
 	s.validateResources(c)
+	s.validateEvents(c)
 }
 
 func (s *Source) validateURL(c *config.Check) {
