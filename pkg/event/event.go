@@ -198,6 +198,15 @@ func FromHeader(h nats.Header) (Event, error) {
 	return e, errors.Join(r.errs...)
 }
 
+// DeliveryIDOf returns the delivery id in a message's headers, or "".
+func DeliveryIDOf(h nats.Header) string {
+	id, err := decodeHeader(h.Get(HeaderDeliveryID))
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
 type headerReader struct {
 	h    nats.Header
 	errs []error

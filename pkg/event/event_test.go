@@ -50,6 +50,9 @@ func TestHeadersKeepEveryAttribute(t *testing.T) {
 					t.Errorf("header %q holds a line break", k)
 				}
 			}
+			if got := event.DeliveryIDOf(h); got != want.DeliveryID {
+				t.Errorf("DeliveryIDOf() = %q, want %q", got, want.DeliveryID)
+			}
 			got, err := event.FromHeader(h)
 			if err != nil || got != want {
 				t.Errorf("FromHeader(Header()) = %+v, %v, want %+v", got, err, want)
@@ -187,6 +190,11 @@ func TestMessageIDsAreApartAndBounded(t *testing.T) {
 	}
 	if a, b := event.AgainID("x", event.Replay), event.AgainID("x", event.Replay); a == b || a == "x" {
 		t.Errorf("AgainID() = %q and %q, want two fresh ids", a, b)
+	}
+	d := sample()
+	listed := d.ListedMsgID()
+	if d.ID = "other"; d.ListedMsgID() != listed || listed != "orders:north:listed:d-1" || ids[listed] {
+		t.Errorf("ListedMsgID() = %q, want it made of the delivery id alone", listed)
 	}
 	once := event.AgainID("x", event.Replay)
 	if twice := event.AgainID(once, event.Replay); len(twice) != len(once) || twice == once {

@@ -40,6 +40,13 @@ func (e Event) MsgID() string {
 	return e.Source + ":" + AccountToken(e.Account) + ":" + boundID(escapeBytes(e.ID, isHeaderByte))
 }
 
+// ListedMsgID is the Nats-Msg-Id of an event that its source's own list of events
+// named, where nothing signs the delivery id of its webhook: only what an API
+// said may stand under it. A webhook that comes later is known by it.
+func (e Event) ListedMsgID() string {
+	return e.Source + ":" + AccountToken(e.Account) + ":listed:" + boundID(escapeBytes(e.DeliveryID, isHeaderByte))
+}
+
 // AgainID is a fresh Nats-Msg-Id for sending again what was once published
 // under msgID: inside the dedup window the old one would be swallowed. Sending
 // again what was sent again does not make it longer.

@@ -45,18 +45,21 @@ type Counts struct {
 	// Duplicates were listed again in the same version, or sent again in the
 	// same run.
 	Duplicates int `json:"duplicates"`
-	// Dropped were not seen in that version, and the source's drop says that
-	// nobody wants them.
+	// Dropped were not seen in that version, and the source's drop, or the types
+	// of its list of events, say that nobody wants them.
 	Dropped int `json:"dropped,omitzero"`
 	// Orphaned were held and are gone at the source. Only a run that looks for
 	// them tells, see the resource's deletes.
 	Orphaned int `json:"orphaned,omitzero"`
 	// Repaired were sent into the pipeline again.
 	Repaired int `json:"repaired"`
+	// Redelivered are events that the source was asked for again, and has sent.
+	Redelivered int `json:"redelivered,omitzero"`
 	// SkippedYoung changed after the window's end and belong to the next.
 	SkippedYoung int `json:"skipped_young"`
 	// Unreadable had no id, version or time that could be read. They were not
-	// compared, and are not until they are listed again.
+	// compared, and are not until they are listed again. Of events, also those
+	// that were missed and that the source no longer has in full.
 	Unreadable int `json:"unreadable"`
 }
 
@@ -65,6 +68,8 @@ type Record struct {
 	// ID is its id, or for one that has none the place where it was listed.
 	ID      string `json:"id"`
 	Version string `json:"version"`
+	// Type is that of an event, in a source's list of events.
+	Type string `json:"type,omitzero"`
 	// Verdict is missed, stale or unreadable.
 	Verdict string `json:"verdict"`
 	// Destination is where it was so, or "" for the pipeline itself.
@@ -75,6 +80,8 @@ type Record struct {
 	ChangedAt time.Time `json:"changed_at,omitzero"`
 	// Repaired says that it was stored in TERCEL_RAW again.
 	Repaired bool `json:"repaired,omitzero"`
+	// Redelivered says that the source has sent it when it was asked to.
+	Redelivered bool `json:"redelivered,omitzero"`
 	// Cause is why it was missed or stale in the pipeline.
 	Cause Cause `json:"cause,omitzero"`
 }

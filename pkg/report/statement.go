@@ -34,7 +34,7 @@ func (r Report) sides() string {
 		return fmt.Sprintf("not complete, %d of %d listed records were missed or stale and left so by a dry run", gaps, r.Sets.Listed.Records)
 	case gaps > 0:
 		return fmt.Sprintf("complete up to %s once the %d records that were sent again are delivered, of %d listed (digest %s)",
-			utc(r.To), r.Repaired, r.Sets.Listed.Records, r.Sets.Listed.Digest)
+			utc(r.To), r.Repaired+r.Redelivered, r.Sets.Listed.Records, r.Sets.Listed.Digest)
 	case r.Sets.Listed == r.Sets.Held && r.sameAtDestinations():
 		return fmt.Sprintf("complete up to %s, both sides have the same %d records (digest %s)", utc(r.To), r.Sets.Listed.Records, r.Sets.Listed.Digest)
 	default:

@@ -81,8 +81,8 @@ type Deps struct {
 	Background bool
 }
 
-// Request is what to ask the source for. Requests only read: the client may
-// repeat one, and answer several with one answer.
+// Request is what to ask the source for. Requests only read, or do no harm if they
+// are made twice: the client may repeat one, and answer several with one answer.
 type Request struct {
 	// Method is GET or POST. Defaults to GET.
 	Method string
@@ -96,6 +96,9 @@ type Request struct {
 	// GraphQL says that Body is a query, whose answer may have errors: they are
 	// taken for failures, see [provider.Failures].
 	GraphQL bool
+	// Empty says that an answer may have no body, as one that only says that
+	// something is going to be done.
+	Empty bool
 	// Account is in whose name the request is made. Defaults to the source's own.
 	Account string
 	// MaxAge is how old the answer may be, counted from when its request began:

@@ -115,7 +115,11 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 		v, err = c.refusal(ctx, call, resp)
 		return ans, used, v, err
 	default:
-		if ans.Body, v, err = c.body(ctx, resp); err != nil {
+		ans.Body, v, err = c.body(ctx, resp)
+		if call.Empty && errors.Is(err, errEmpty) {
+			break
+		}
+		if err != nil {
 			return ans, used, v, err
 		}
 		ans.ReceivedAt = c.now()
@@ -160,6 +164,9 @@ func (c *Client) ask(req *http.Request, call call) *kept {
 	return known
 }
 
+// errEmpty is an answer without a body.
+var errEmpty = errors.New("empty answer")
+
 // body reads an answer of at most MaxBody bytes after decompression. A page of
 // HTML or nothing at all under a 2xx is a proxy's or a maintenance window's
 // doing, not the record's: it may pass.
@@ -180,7 +187,7 @@ func (c *Client) body(ctx context.Context, resp *http.Response) ([]byte, verdict
 		return nil, v, fmt.Errorf("status %d: reading the answer: %w", resp.StatusCode, err)
 	}
 	if len(body) == 0 {
-		return nil, verdict{kind: out, cause: "an empty answer"}, fmt.Errorf("status %d: empty answer", resp.StatusCode)
+		return nil, verdict{kind: out, cause: "an empty answer"}, fmt.Errorf("status %d: %w", resp.StatusCode, errEmpty)
 	}
 	if err := field.Valid(body); err != nil {
 		v := verdict{kind: alive} // it tried

@@ -21,3 +21,6 @@ func (l AccountLimits) Known() int {
 	defer l.of.mu.Unlock()
 	return len(l.of.each)
 }
+
+// SeenMarks is how many marks of stored events the service has.
+func (s *Service) SeenMarks() int { return s.seen.Len() }

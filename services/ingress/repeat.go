@@ -20,11 +20,14 @@ const (
 	// lineBody: it had the first one's body and another delivery id, which
 	// nothing signs.
 	lineBody line = "body"
+	// lineListed: the source's own list of events had it, from which it was sent
+	// in meanwhile.
+	lineListed line = "listed"
 	// lineRequest: the request itself had it twice.
 	lineRequest line = "request"
 )
 
-var lines = []line{lineWindow, lineHorizon, lineBody, lineRequest}
+var lines = []line{lineWindow, lineHorizon, lineBody, lineListed, lineRequest}
 
 // messageID is the Nats-Msg-Id by which repeats are told (promise 4). Where
 // nothing signs the delivery id it is the body's hash: by a captured body under
@@ -45,6 +48,12 @@ func (s *Service) late(ctx context.Context, in *inspection, it *item) (result, b
 		return result{}, false
 	}
 	first, ok := s.seen.Find(ctx, it.msgID, in.route.horizon)
+	if !ok && in.route.listed {
+		if first, ok = s.seen.Find(ctx, it.event.ListedMsgID(), in.route.horizon); ok {
+			s.meter.absorbed(ctx, in.route.name, lineListed)
+			return result{outcome: duplicate, eventID: first.EventID}, true
+		}
+	}
 	if !ok {
 		return result{}, false
 	}

@@ -65,7 +65,7 @@ func newMeter(sources []string) (*meter, error) {
 	m.bytes, errs[2] = om.Int64Counter("tercel.bodies.received", metric.WithUnit("By"),
 		metric.WithDescription("Bytes of webhook bodies read, by source."))
 	m.repeats, errs[3] = om.Int64Counter("tercel.duplicates.absorbed", metric.WithUnit("{event}"),
-		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon, body or request."))
+		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon, body, listed or request."))
 	m.stored, errs[4] = om.Int64Counter("tercel.triggers.stored", metric.WithUnit("{event}"),
 		metric.WithDescription("Webhook events stored for the first time, by source. A request can hold several."))
 	m.strays, errs[5] = om.Int64Counter("tercel.schemas.violated", metric.WithUnit("{event}"),

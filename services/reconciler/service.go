@@ -154,7 +154,7 @@ func (s *Service) addPlans() error {
 				listed[resource] = res
 			}
 		}
-		if len(listed) == 0 {
+		if len(listed) == 0 && source.Events == nil {
 			continue
 		}
 		client, err := sourceapi.New(name, source.API, sourceapi.Deps{
@@ -198,7 +198,20 @@ func (s *Service) tasks(source, account string, listed map[string]provider.Resou
 		}
 		all = append(all, &task{key: key, runner: r})
 	}
-	return all, nil
+	if s.cfg.Sources[source].Events == nil {
+		return all, nil
+	}
+	t, err := s.eventsTask(source, account, deps)
+	return append(all, t), err
+}
+
+// eventsTask is that of a source's list of events, in one account.
+func (s *Service) eventsTask(source, account string, deps run.Deps) (*task, error) {
+	src, key := s.cfg.Sources[source], cursor.Key{Source: source, Account: account, Resource: provider.EventsResource}
+	r, err := run.New(run.Config{
+		Key: key, Source: &src, Drop: src.Drop, Base: src.API.Base, LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
+	}, deps)
+	return &task{key: key, runner: r}, err
 }
 
 // Run reconciles, audits, collects and answers requests until ctx ends, then

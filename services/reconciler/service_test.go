@@ -20,6 +20,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
@@ -34,6 +35,7 @@ type shop struct {
 	before func(ctx context.Context, page string)
 	busy   atomic.Int32
 	most   atomic.Int32 // requests at once
+	events string       // the list of an account's deliveries
 	clash  atomic.Bool  // two requests at once
 }
 
@@ -45,6 +47,14 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for most := s.most.Load(); busy > most && !s.most.CompareAndSwap(most, busy); most = s.most.Load() {
 	}
 	defer s.busy.Add(-1)
+	if _, of, ok := strings.Cut(r.URL.Path, "/deliveries"); ok {
+		if of == "" {
+			_, _ = w.Write([]byte(s.events))
+		} else {
+			_, _ = w.Write([]byte(`{"request":{"payload":{"kind":"order.paid","id":"o1"}}}`))
+		}
+		return
+	}
 	page := r.FormValue("cursor")
 	if page == "" {
 		page = "1"
@@ -337,4 +347,39 @@ func TestHealthFollowsTheConnection(t *testing.T) {
 	eventually(t, "it is not healthy", func() bool { return s.Healthy(t.Context()) != nil })
 	f.server.Resume()
 	eventually(t, "it is healthy again", func() bool { return s.Healthy(t.Context()) == nil })
+}
+
+// A source's list of events is reconciled by schedule and on demand beside its
+// resources, for each account.
+func TestEventsAreReconciledToo(t *testing.T) {
+	t.Parallel()
+	f := setup(t, "1h")
+	src := f.cfg.Sources["orders"]
+	github, _ := provider.LookupPreset("github")
+	events := *github.Events
+	src.Event.ID, src.Events = github.Event.ID, &events
+	listed, err := provider.ParsePath("/{account}/deliveries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src.Events.List = listed
+	f.cfg.Sources["orders"] = src
+	f.shop.events = fmt.Sprintf(`[{"id":7,"guid":"g7","delivered_at":%q,"event":"order","action":"paid"}]`, time.Now().Add(-time.Hour).UTC().Format(time.RFC3339))
+	f.start()
+	reports := func() []report.Report {
+		list, err := report.List(t.Context(), f.js, report.Query{Source: "orders", Resource: provider.EventsResource})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	eventually(t, "the first run, by schedule", func() bool { return len(reports()) == 1 })
+	if rep := reports()[0]; rep.Account != "north" || rep.Missed != 1 || rep.Repaired != 1 || !rep.Complete || rep.Records[0].Type != "order.paid" {
+		t.Errorf("report %+v, want one event that was missed", rep)
+	}
+	started := f.ask(f.server.Connect(), control.Request{Source: "orders", Resource: provider.EventsResource})
+	if started.Resource != provider.EventsResource || started.Account != "north" {
+		t.Errorf("started %+v", started)
+	}
+	eventually(t, "the second run", func() bool { return len(reports()) == 2 })
 }

@@ -37,13 +37,16 @@ type record struct {
 	id      string
 	version event.Version
 	changed time.Time // zero if the record doesn't say
+	typ     string    // of a listed event that was missed
 }
 
 // comparison compares the pages of one run with the ledger and with
 // destinations.
 type comparison struct {
 	*Run
-	book *ledger.Ledger
+	book   *ledger.Ledger
+	stored *stored       // in place of book where events are listed
+	waited time.Duration // for webhooks that the source was asked for again
 	// behind are the destinations that haven't taken all events yet.
 	behind map[string]bool
 	// last and this are the records of the last page and of the one in hand: a
@@ -76,18 +79,16 @@ func (c *comparison) page(ctx context.Context, p page) error {
 		return err
 	}
 	f := c.sort(records, p.requestedAt, &next)
-	c.withLedger(ctx, &f, &next)
-	if err := c.withDestinations(ctx, &f, &next); err != nil {
+	if c.cfg.Source != nil {
+		err = c.events(ctx, &f, &next)
+	} else {
+		err = c.records(ctx, &f, &next)
+	}
+	if err != nil {
 		return err
 	}
-	if !c.opts.DryRun {
-		if err := c.repair(ctx, f.gaps, p.requestedAt); err != nil {
-			return err
-		}
-		next.Counts.Repaired += len(f.gaps)
-	}
 	if unread > 0 {
-		f.tally[report.Unreadable] = int64(unread)
+		f.tally[report.Unreadable] += int64(unread)
 	}
 	c.deps.Metrics.comparedAll(c.cfg.Key, f.tally)
 	if err := c.advance(p, f, &next); err != nil {
@@ -96,6 +97,16 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	c.first = p.ask.Front == 0
 	c.w = next
 	return nil
+}
+
+// records compares a page's records, and sends those again that are missing.
+func (c *comparison) records(ctx context.Context, f *found, next *cursor.Window) error {
+	c.withLedger(ctx, f, next)
+	if err := c.withDestinations(ctx, f, next); err != nil || c.opts.DryRun {
+		return err
+	}
+	next.Counts.Repaired += len(f.gaps)
+	return c.repair(ctx, f.gaps, f.at)
 }
 
 // readAll reads a page's records, and counts and names those that can't be.
@@ -239,6 +250,9 @@ func (c *comparison) advance(p page, f found, next *cursor.Window) error {
 
 // read reads a record. With an error it has what came before the fault.
 func (c *comparison) read(body []byte, at time.Time) (record, error) {
+	if c.cfg.Source != nil {
+		return c.readListed(body)
+	}
 	rec := record{body: body}
 	var err error
 	if rec.id, err = c.cfg.Resource.RecordID.In(body); err != nil {
@@ -337,11 +351,15 @@ func (c *comparison) dropped(ctx context.Context, rec record, observedAt time.Ti
 	return dropped && err == nil
 }
 
+func reconciledID(resource string, rec record) string {
+	return "reconcile:" + resource + ":" + rec.id + ":" + rec.version.Mark()
+}
+
 // event are the attributes of a record that is sent again.
 func (c *comparison) event(rec record, observedAt time.Time) event.Event {
 	k := c.cfg.Key
 	e := event.Event{
-		ID:     "reconcile:" + k.Resource + ":" + rec.id + ":" + rec.version.Mark(),
+		ID:     reconciledID(k.Resource, rec),
 		Source: k.Source, Account: k.Account, Type: k.Resource + ".reconciled", Origin: event.Reconcile,
 		ContentType: "application/json", Time: rec.changed, ReceivedAt: c.deps.Now(),
 		Resource: k.Resource, RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,

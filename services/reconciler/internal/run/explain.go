@@ -61,8 +61,8 @@ type explanation struct {
 	cut bool
 }
 
-// stored is a trigger that speaks of a record.
-type stored struct {
+// spoken is a trigger that speaks of a record.
+type spoken struct {
 	sequence uint64
 	at       time.Time
 }
@@ -79,9 +79,11 @@ func (x *explanation) find(ctx context.Context, e *report.Evidence) error {
 	}
 	counts := history.Counts(x.cfg.Key.Source, from, now)
 	e.Accepted, e.Refused = counts.Accepted(), counts.Refused()
-	triggers, err := x.triggers(ctx, from)
-	if err != nil {
-		return err
+	triggers := map[*report.Record]spoken{}
+	if x.cfg.Source == nil { // an event that was missed has none
+		if triggers, err = x.triggers(ctx, from); err != nil {
+			return err
+		}
 	}
 	inside, err := x.inside(ctx, triggers)
 	if err != nil {
@@ -139,8 +141,8 @@ func (x *explanation) outside(rec *report.Record, h intake.History) report.Cause
 
 // triggers finds the first trigger of each record since its change. It reads
 // the bodies of the account's triggers, only of the time in question.
-func (x *explanation) triggers(ctx context.Context, from time.Time) (map[*report.Record]stored, error) {
-	found := map[*report.Record]stored{}
+func (x *explanation) triggers(ctx context.Context, from time.Time) (map[*report.Record]spoken, error) {
+	found := map[*report.Record]spoken{}
 	k, read := x.cfg.Key, 0
 	for m, err := range consume.Scan(ctx, x.deps.JetStream, consume.ScanOptions{
 		Stream: topology.StreamRaw, FromTime: from.Add(-skew),
@@ -164,7 +166,7 @@ func (x *explanation) triggers(ctx context.Context, from time.Time) (map[*report
 		for _, id := range ids {
 			for _, rec := range x.open[id] {
 				if _, have := found[rec]; !have && !m.StoredAt.Before(x.changedAt(rec).Add(-skew)) {
-					found[rec] = stored{m.Sequence, m.StoredAt}
+					found[rec] = spoken{m.Sequence, m.StoredAt}
 				}
 			}
 		}
@@ -173,7 +175,7 @@ func (x *explanation) triggers(ctx context.Context, from time.Time) (map[*report
 }
 
 // late explains a gap whose trigger was stored, by what became of it.
-func (x *explanation) late(rec *report.Record, t stored, inside report.Cause) report.Cause {
+func (x *explanation) late(rec *report.Record, t spoken, inside report.Cause) report.Cause {
 	if inside == report.Pending && !rec.ChangedAt.IsZero() && t.at.After(rec.ChangedAt.Add(x.list.Settle)) {
 		return report.Late
 	}
@@ -182,9 +184,9 @@ func (x *explanation) late(rec *report.Record, t stored, inside report.Cause) re
 
 // inside tells what became of triggers: in work or done by now, given up, or
 // lost. How far the stages are is asked before their results are read.
-func (x *explanation) inside(ctx context.Context, triggers map[*report.Record]stored) (map[uint64]report.Cause, error) {
+func (x *explanation) inside(ctx context.Context, triggers map[*report.Record]spoken) (map[uint64]report.Cause, error) {
 	all := map[uint64]report.Cause{}
-	var first stored
+	var first spoken
 	for _, t := range triggers {
 		done, err := x.passed(ctx, topology.StreamRaw, topology.EnrichDurable(x.cfg.Key.Source), t.sequence)
 		if err != nil {

@@ -36,6 +36,9 @@ type Config struct {
 	// Key says which records it reconciles, Resource how.
 	Key      cursor.Key
 	Resource provider.Resource
+	// Source, if set, is one whose list of events is reconciled, in place of
+	// Resource. Key then names [provider.EventsResource].
+	Source *provider.Source
 	// Drop says which records nobody wants: they are never sent again.
 	Drop mapping.Expr
 	// Base is the URL of the source's API.
@@ -83,12 +86,17 @@ type Runner struct {
 	path string // of the list
 }
 
-// New returns a runner. The resource must have a Reconcile section.
+// New returns a runner. The resource must have a Reconcile section, or the source
+// a list of events.
 func New(cfg Config, deps Deps) (*Runner, error) {
-	if cfg.Resource.Reconcile == nil {
+	list := cfg.Resource.Reconcile
+	if cfg.Source != nil && cfg.Source.Events != nil {
+		list = &cfg.Source.Events.Reconcile
+	}
+	if list == nil {
 		return nil, fmt.Errorf("reconcile %s: the resource says nothing of listing", cfg.Key)
 	}
-	r := &Runner{cfg: cfg, deps: deps, list: *cfg.Resource.Reconcile}
+	r := &Runner{cfg: cfg, deps: deps, list: *list}
 	for _, name := range r.list.Destinations() {
 		if deps.Destinations[name] == nil {
 			return nil, fmt.Errorf("reconcile %s: against %s: no such destination that can be read", cfg.Key, name)

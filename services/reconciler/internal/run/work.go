@@ -62,20 +62,8 @@ func (r *Run) work(ctx context.Context) error {
 	if r.w.Done { // only its report is missing
 		return nil
 	}
-	caughtUp, err := r.awaitEnriched(ctx)
-	if err != nil {
-		return err
-	}
-	r.w.Behind = r.w.Behind || !caughtUp
-	book, err := ledger.Open(ctx, r.deps.JetStream, r.cfg.Key.Source, r.cfg.Key.Account, r.cfg.Key.Resource)
-	if err != nil {
-		return err
-	}
-	if _, err := book.CatchUp(ctx); err != nil {
-		return err
-	}
-	c := comparison{Run: r, book: book}
-	if c.behind, err = r.awaitDelivered(ctx); err != nil {
+	c := comparison{Run: r}
+	if err := c.ready(ctx); err != nil {
 		return err
 	}
 	for range r.list.MaxPages {
@@ -87,6 +75,29 @@ func (r *Run) work(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ready reads what the pages are compared with.
+func (c *comparison) ready(ctx context.Context) error {
+	if c.cfg.Source != nil {
+		var err error
+		c.stored, err = c.readStored(ctx)
+		return err
+	}
+	caughtUp, err := c.awaitEnriched(ctx)
+	if err != nil {
+		return err
+	}
+	c.w.Behind = c.w.Behind || !caughtUp
+	c.book, err = ledger.Open(ctx, c.deps.JetStream, c.cfg.Key.Source, c.cfg.Key.Account, c.cfg.Key.Resource)
+	if err != nil {
+		return err
+	}
+	if _, err := c.book.CatchUp(ctx); err != nil {
+		return err
+	}
+	c.behind, err = c.awaitDelivered(ctx)
+	return err
 }
 
 // step compares the page at the window's position, or finds that another must

@@ -1,0 +1,135 @@
+package run
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/mapping"
+	"github.com/tercelhq/tercel/pkg/report"
+)
+
+// A source's list of events is compared with the triggers that are stored. An
+// event has no versions: it was stored or it was missed.
+
+// listedVersion stands for the version of a listed event, whose bytes may change
+// while the event doesn't.
+const listedVersion event.Version = "n000"
+
+// events compares a page's events, and has those sent again that were missed.
+func (c *comparison) events(ctx context.Context, f *found, next *cursor.Window) error {
+	gaps, err := c.withStored(ctx, f, next)
+	if err != nil {
+		return err
+	}
+	fates := make([]fate, len(gaps))
+	if !c.opts.DryRun {
+		if fates, err = c.sendEvents(ctx, gaps); err != nil {
+			return err
+		}
+	}
+	for i, rec := range gaps {
+		c.settle(rec, fates[i], f, next)
+	}
+	return nil
+}
+
+// fate is what became of an event that was missed.
+type fate int
+
+const (
+	left        fate = iota // by a dry run
+	repaired                // it was sent again
+	redelivered             // the source has sent it again
+	arrived                 // its webhook came before it could be sent again
+	lost                    // the source no longer has it in full
+)
+
+// withStored finds the events of a page that were missed and are wanted.
+func (c *comparison) withStored(ctx context.Context, f *found, next *cursor.Window) ([]record, error) {
+	var gaps []record
+	for _, rec := range f.listed {
+		if c.stored.has(rec.id) {
+			f.tally[ledger.Matched]++
+			next.Counts.Matched++
+			next.Sets.Listed.Add(rec.id, ordinal(rec.version))
+			next.Sets.Held.Add(rec.id, ordinal(rec.version))
+			continue
+		}
+		var err error
+		if rec.typ, err = c.cfg.Source.Events.Type.In(rec.body); err != nil {
+			return nil, fmt.Errorf("%s: type: %w", rec.id, err)
+		}
+		if !c.cfg.Source.Wants(rec.typ) || c.droppedEvent(ctx, rec) {
+			next.Counts.Dropped++
+			continue
+		}
+		next.Sets.Listed.Add(rec.id, ordinal(rec.version))
+		gaps = append(gaps, rec)
+	}
+	return gaps, nil
+}
+
+// droppedEvent is [comparison.dropped] for an event that the list has in full.
+// Any other is left to the enricher, which drops it like its webhook.
+func (c *comparison) droppedEvent(ctx context.Context, rec record) bool {
+	e := c.cfg.Source.Events
+	if c.cfg.Drop.IsZero() || !e.Get.IsZero() || e.Resource != "" {
+		return false
+	}
+	body, err := e.BodyIn(rec.body)
+	if err != nil {
+		return false
+	}
+	dropped, err := c.cfg.Drop.Bool(ctx, &mapping.Document{Event: c.listedEvent(rec, body), Trigger: body})
+	return dropped && err == nil
+}
+
+// settle counts an event that was missed, and names it in the report.
+func (c *comparison) settle(rec record, what fate, f *found, next *cursor.Window) {
+	named := report.Record{
+		ID: rec.id, Type: rec.typ, Verdict: string(ledger.Missed), FirstSeen: f.at, ChangedAt: rec.changed,
+		Repaired: what == repaired, Redelivered: what == redelivered,
+	}
+	switch what {
+	case repaired:
+		next.Counts.Repaired++
+	case redelivered:
+		next.Counts.Redelivered++
+	case arrived:
+		next.Counts.Duplicates++
+	case lost:
+		f.tally[report.Unreadable]++
+		next.Counts.Unreadable++
+		named.Verdict = report.Unreadable
+	}
+	if what != lost {
+		f.tally[ledger.Missed]++
+		next.Counts.Missed++
+	}
+	if what != left && what != lost {
+		c.stored.add(rec.id) // the list may have another delivery of it
+	}
+	note(next, named)
+}
+
+// readListed reads a listed event. With an error it has what came before the
+// fault.
+func (c *comparison) readListed(body []byte) (record, error) {
+	rec := record{body: body}
+	var err error
+	if rec.id, err = c.cfg.Source.Events.ID.In(body); err != nil {
+		return rec, fmt.Errorf("id: %w", err)
+	}
+	text, err := c.list.Time.In(body)
+	if err == nil {
+		rec.changed, err = parseTime(text)
+	}
+	if err != nil {
+		return rec, fmt.Errorf("%s: time: %w", rec.id, err)
+	}
+	rec.version = listedVersion
+	return rec, nil
+}
