@@ -138,11 +138,11 @@ func TestEventsOfASource(t *testing.T) {
 	}
 	s = mustSource(t, eventsSource+"events: {every: 5m, redeliver: \"/v1/events/{record.id}/retry\"}\n")
 	e := s.Events
-	if e == nil || e.Every.Minutes() != 5 || e.Redeliver.Wait.Seconds() != 30 || e.Prefer != provider.PreferRepair || e.Order != provider.Descending {
+	if e == nil || e.Every.Interval.Minutes() != 5 || e.Redeliver.Wait.Seconds() != 30 || e.Prefer != provider.PreferRepair || e.Order != provider.Descending {
 		t.Fatalf("events %+v, want the preset's with what the file lays over them", e)
 	}
 	p, _ := provider.LookupPreset("stripe")
-	if p.Events.Every.Hours() != 1 {
+	if p.Events.Every.Interval.Hours() != 1 {
 		t.Error("what a source lays over it has reached the preset")
 	}
 	for typ, want := range map[string]bool{"invoice.paid": true, "customer.created": false, "invoice.": false} {
