@@ -51,15 +51,16 @@ var layers = []layer{
 	// Only here, so that the wire format has a single reader and writer.
 	{"pkg/event", []string{"proto", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config"}},
 	{"pkg/topology", []string{"pkg/fault", "pkg/config", "pkg/event"}},
+	{"pkg/redact", []string{"pkg/field", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/natstest", []string{"pkg/topology"}},
 	{"pkg/publish", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/consume", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/mapping", []string{"pkg/fault", "pkg/config", "pkg/event"}},
 	{"pkg/provider", []string{
-		"pkg/mapping", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/mapping", "pkg/redact", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 	}},
 	{"pkg/pipeline", []string{
-		"pkg/mapping", "pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/mapping", "pkg/redact", "pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/seal",
 	}},
 	{"pkg/sourceapi", []string{
@@ -78,7 +79,7 @@ var layers = []layer{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
 	}},
 	{"pkg/deadletter", []string{
-		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
+		"pkg/redact", "pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",
 	}},
 
 	{"services/internal/adminv1connect", []string{"proto"}},

@@ -170,21 +170,13 @@ func (f Filter) scan() consume.ScanOptions {
 // means reports whether f chooses a letter, whatever became of it.
 func (f Filter) means(l Letter) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
-	return is(f.Source, l.source()) && is(f.Stage, l.Stage) && is(f.Account, l.Event.Account) &&
+	return is(f.Source, l.Source()) && is(f.Stage, l.Stage) && is(f.Account, l.Event.Account) &&
 		is(f.Destination, l.Destination()) &&
 		(f.Type == "" || event.Match(f.Type, l.Event.Type)) &&
 		(f.EventID == "" || f.EventID == l.Event.ID || f.EventID == l.Event.DeliveryID) &&
 		(f.Until.IsZero() || l.DeadAt.Before(f.Until)) && (f.Since.IsZero() || f.After == 0 || !l.DeadAt.Before(f.Since)) &&
 		(len(f.Sequences) == 0 || slices.Contains(f.Sequences, l.Sequence)) &&
 		is(f.Fingerprint, l.Fingerprint())
-}
-
-// source is the original's source, as far as it is known.
-func (l Letter) source() string {
-	if l.Event.Source == "" && l.Stage == topology.StageEnrich {
-		return l.Name
-	}
-	return l.Event.Source
 }
 
 // Destination is the name of the destination that could not be served, or "" for

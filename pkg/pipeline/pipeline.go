@@ -14,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -139,6 +140,15 @@ func Decode(name string, data []byte, opts ...config.Option) (*File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Redactions returns the redaction rules of all sources.
+func (f *File) Redactions() redact.Set {
+	set := make(redact.Set, len(f.Sources))
+	for name, source := range f.Sources {
+		set[name] = source.Redact
+	}
+	return set
 }
 
 // Validate reports the faults that no single section can see.

@@ -20,6 +20,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/mapping"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/signature"
 )
 
@@ -72,6 +73,11 @@ type Source struct {
 	// that reconciliation lists it sees .record and no .trigger. A dropped trigger
 	// is noted as such and goes no further. Defaults to none.
 	Drop mapping.Expr `yaml:"drop"`
+	// Redact lists what is not shown of its payloads, in no command, page, answer
+	// or dead letter: paths such as [body.card.number, record.email]. The stored
+	// bytes are left as they are, unless it says {paths: [...], stored: true}.
+	// Defaults to none.
+	Redact redact.Rules `yaml:"redact"`
 	// API is how to call the source.
 	API API `yaml:"api"`
 	// Resources are its kinds of records: names of the preset's, or mappings.

@@ -61,6 +61,10 @@ func DeliverDurable(destination string) string { return StageDeliver + "_" + des
 // expression by which events are chosen, for whoever asks what became of one.
 const MetadataWhen = "tercel-when"
 
+// MetadataRedact is the key of a source's consumer's metadata that has the paths
+// of what is not to be shown of its payloads.
+const MetadataRedact = "tercel-redact"
+
 // UntilResumed is how long a pause lasts that ends by hand: for longer than any
 // stream keeps messages.
 const UntilResumed = 100 * 365 * 24 * time.Hour

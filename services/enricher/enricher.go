@@ -94,7 +94,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}
-		loop, err := consume.New(cfg.Config, topology.StreamRaw, topology.EnrichConsumer(name, cfg.Delivery()),
+		consumer := topology.EnrichConsumer(name, cfg.Delivery())
+		consumer.Metadata = src.cfg.Redact.Metadata()
+		loop, err := consume.New(cfg.Config, topology.StreamRaw, consumer,
 			consume.Each(src.handle), consume.Deps{
 				JetStream: js, Log: deps.Log.With(slog.String("source", name)),
 				Keep: deadletter.Keep(js, topology.EnrichDurable(name)),

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -54,10 +58,17 @@ func (c dlqListCmd) Run(a *app) error {
 	if !c.All {
 		f.States = []deadletter.State{deadletter.StateOpen}
 	}
+	rules, err := redact.Load(a.ctx, nc.js)
+	if err != nil {
+		return err
+	}
 	t := newTable(a.out, "n", "dead since", "stage", "event", "type", "attempts", "state", "reason")
 	n := 0
 	for l, err := range deadletter.List(a.ctx, nc.js, f) {
 		if err != nil {
+			return err
+		}
+		if l, err = redacted(a.ctx, nc.js, l, rules); err != nil {
 			return err
 		}
 		n++
@@ -86,6 +97,24 @@ func (c dlqListCmd) Run(a *app) error {
 	return nil
 }
 
+// redacted returns a listed letter as it may be shown. What is to be left out of
+// its reason stands in its payload, which a list doesn't have.
+func redacted(ctx context.Context, js jetstream.JetStream, l deadletter.Letter, rules redact.Set) (deadletter.Letter, error) {
+	if rules.Of(l.Source()).IsZero() {
+		return l, nil
+	}
+	whole, err := deadletter.Get(ctx, js, l.Sequence)
+	if errors.Is(err, deadletter.ErrNotFound) { // it has left meanwhile
+		return l.Redacted(rules), nil
+	}
+	if err != nil {
+		return l, err
+	}
+	whole = whole.Redacted(rules)
+	whole.Payload = nil
+	return whole, nil
+}
+
 type dlqShowCmd struct {
 	pipelineFlags
 	N    uint64 `arg:"" help:"The dead letter's number in the list."`
@@ -105,10 +134,15 @@ func (c dlqShowCmd) Run(a *app) error {
 		return err
 	}
 	defer nc.Close()
+	rules, err := redact.Load(a.ctx, nc.js)
+	if err != nil {
+		return err
+	}
 	l, err := deadletter.Get(a.ctx, nc.js, c.N)
 	if err != nil {
 		return err
 	}
+	l = l.Redacted(rules)
 	if c.JSON {
 		return printJSON(a.out, l)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 type eventCmd struct {
 	Trace traceCmd `cmd:"" help:"Show an event's whole way and where it is now."`
+	Show  showCmd  `cmd:"" help:"Show what is stored of an event, with its payloads."`
 }
 
 type traceCmd struct {
@@ -42,11 +42,8 @@ func (c traceCmd) Run(a *app) error {
 		return err
 	}
 	defer nc.Close()
-	index, err := timeline.New(timeline.Config{Source: c.Source}, timeline.Deps{JetStream: nc.js, Log: slog.New(slog.DiscardHandler)})
+	index, err := openIndex(a.ctx, nc, c.Source)
 	if err != nil {
-		return err
-	}
-	if err := index.Fill(a.ctx); err != nil {
 		return err
 	}
 	t, err := index.Trace(a.ctx, timeline.Query{

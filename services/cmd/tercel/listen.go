@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -49,6 +51,10 @@ func (c listenCmd) Run(a *app) error {
 		return err
 	}
 	defer nc.Close()
+	rules, err := redact.Load(a.ctx, nc.js)
+	if err != nil {
+		return err
+	}
 	cons, err := nc.js.OrderedConsumer(a.ctx, topology.StreamEnriched, cfg)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
@@ -70,21 +76,35 @@ func (c listenCmd) Run(a *app) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
 		}
-		if err := c.print(a, m); err != nil {
+		if source, ok := sourceIn(m.Subject()); ok {
+			if _, known := rules[source]; !known { // it is new
+				if rules, err = redact.Load(a.ctx, nc.js); err != nil {
+					return err
+				}
+			}
+		}
+		if err := c.print(a, m, rules); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c listenCmd) print(a *app, m jetstream.Msg) error {
+// sourceIn returns the source in an enriched event's subject.
+func sourceIn(subject string) (string, bool) {
+	rest, ok := strings.CutPrefix(subject, event.PrefixEnriched+".")
+	source, _, dotted := strings.Cut(rest, ".")
+	return source, ok && dotted
+}
+
+func (c listenCmd) print(a *app, m jetstream.Msg, rules redact.Set) error {
 	e, err := event.FromHeader(m.Headers())
 	if err != nil {
 		fmt.Fprintf(a.err, "%s: not an event of Tercel's: %v\n", m.Subject(), err)
 		return nil
 	}
 	if c.JSON {
-		p, err := e.Proto(m.Data())
+		p, err := e.Proto(rules.Of(e.Source).Show(m.Subject(), e, m.Data()).Payload)
 		if err != nil {
 			return err
 		}

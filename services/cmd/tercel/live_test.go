@@ -98,13 +98,14 @@ type livePipeline struct {
 
 // liveOptions are what a test wants to be otherwise.
 type liveOptions struct {
-	api       string    // more keys of the source's api
-	accounts  bool      // the source's are in a bucket
-	telemetry string    // more keys of telemetry
-	source    string    // more keys of the source, each a line with its indent
-	reconcile string    // more keys of the resource's reconcile
-	more      string    // more sections of the file; DIR stands for its folder
-	log       io.Writer // also takes the log, at the level debug
+	api       string           // more keys of the source's api
+	accounts  bool             // the source's are in a bucket
+	telemetry string           // more keys of telemetry
+	source    string           // more keys of the source, each a line with its indent
+	reconcile string           // more keys of the resource's reconcile
+	more      string           // more sections of the file; DIR stands for its folder
+	log       io.Writer        // also takes the log, at the level debug
+	before    func(dir string) // what else the file's folder needs
 }
 
 const liveSecret = "a webhook secret of enough length"
@@ -140,6 +141,9 @@ telemetry: {listen: "127.0.0.1:0"%s}
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if o.before != nil {
+		o.before(dir)
 	}
 	var err error
 	if p.source, err = pipeline.Load(p.config); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/services/enricher"
 	"github.com/tercelhq/tercel/services/ingress"
@@ -51,6 +52,8 @@ type tried struct {
 	Steps     []ingress.Step `json:"steps"`
 	*triedEvent
 	Events []*triedEvent `json:"events"`
+
+	triggers []*nats.Msg
 }
 
 // triedEvent is one enriched event, or a trigger that leads to none.
@@ -118,7 +121,7 @@ func (s sample) try(ctx context.Context, file *pipeline.File) (tried, error) {
 	if err != nil {
 		return tried{}, err
 	}
-	t := tried{Source: s.source, Accepted: ex.Accepted, Status: ex.Status, Handshake: ex.Handshake, Steps: ex.Steps, Events: []*triedEvent{}}
+	t := tried{Source: s.source, Accepted: ex.Accepted, Status: ex.Status, Handshake: ex.Handshake, Steps: ex.Steps, Events: []*triedEvent{}, triggers: ex.Messages}
 	for _, msg := range ex.Messages {
 		events, err := s.enrich(ctx, src, msg, file.Destinations)
 		if err != nil {
@@ -130,6 +133,37 @@ func (s sample) try(ctx context.Context, file *pipeline.File) (tried, error) {
 		t.triedEvent = t.Events[0]
 	}
 	return t, nil
+}
+
+// redact leaves out what the source's rules say, of all that a sample became.
+func (t *tried) redact(rules redact.Rules) {
+	if rules.IsZero() {
+		return
+	}
+	var shown redact.Shown
+	for _, m := range t.triggers {
+		e, _ := event.FromHeader(m.Header) // of our own making
+		shown = shown.With(rules.Show(m.Subject, e, m.Data))
+	}
+	for _, e := range t.Events {
+		if string(e.Body) != "null" {
+			one := rules.Show(event.PrefixEnriched+".", event.Event{}, e.Body)
+			e.Body, shown = one.Payload, shown.With(one)
+		}
+	}
+	for i := range t.Steps {
+		t.Steps[i].Detail = shown.Text(t.Steps[i].Detail)
+	}
+	for _, e := range t.Events {
+		e.Error = shown.Text(e.Error)
+		for i := range e.Requests {
+			e.Requests[i] = shown.Text(e.Requests[i])
+		}
+		for name, d := range e.Destinations {
+			d.Error, d.Payload = shown.Text(d.Error), shown.JSON(d.Payload)
+			e.Destinations[name] = d
+		}
+	}
 }
 
 func sourceOf(file *pipeline.File, name string) (provider.Source, error) {

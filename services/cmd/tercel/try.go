@@ -59,12 +59,14 @@ func (c tryCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	failing := t.failed(!c.Fetch && len(c.Record) == 0)
+	t.redact(file.Sources[c.Source].Redact)
 	if c.JSON {
 		err = printJSON(a.out, t)
 	} else {
 		err = printTried(a.out, t)
 	}
-	if err == nil && t.failed(!c.Fetch && len(c.Record) == 0) {
+	if err == nil && failing {
 		err = failed()
 	}
 	return err

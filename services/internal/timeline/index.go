@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -29,6 +30,9 @@ type Config struct {
 type Deps struct {
 	JetStream jetstream.JetStream
 	Log       *slog.Logger
+	// Redact has the rules of what timelines don't show. Defaults to those that
+	// the running pipeline has left on the server.
+	Redact redact.Set
 }
 
 // Index finds the messages that speak of an event. Have [Index.Run] follow the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -151,6 +152,7 @@ func (t *tracer) wayOf(m Message) *way {
 
 // readLetters reads what became of the dead letters that were found.
 func (t *tracer) readLetters(ctx context.Context) error {
+	rules := t.x.deps.Redact
 	for _, m := range t.all {
 		if m.Stream != topology.StreamDLQ || t.wayOf(m) == nil {
 			continue
@@ -159,9 +161,13 @@ func (t *tracer) readLetters(ctx context.Context) error {
 		if errors.Is(err, deadletter.ErrNotFound) {
 			continue
 		}
+		if err == nil && rules == nil {
+			rules, err = redact.Load(ctx, t.x.deps.JetStream)
+		}
 		if err != nil {
 			return err
 		}
+		l = l.Redacted(rules)
 		t.letters[place{l.Stream, l.Consumer, l.OriginalSequence}] = l
 	}
 	return nil

@@ -1,0 +1,75 @@
+package field
+
+import (
+	"bytes"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Replace returns doc with another value in the place of each that p leads to,
+// and all else to the byte as it was. With is given the old value and returns the
+// new one. An error means that doc is not one JSON value; it may have names twice,
+// of which each counts.
+//
+// Unlike [Path.All] it looks for what should not be left: a name stands for that
+// member of each element where there is an array, with or without [].
+func (p Path) Replace(doc []byte, with func(jsontext.Value) []byte) ([]byte, error) {
+	dec := newReader(doc)
+	v, err := dec.ReadValue()
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	end := int(dec.InputOffset())
+	if len(bytes.TrimLeft(doc[end:], " \t\r\n")) > 0 {
+		return nil, Valid(doc)
+	}
+	out := append(make([]byte, 0, len(doc)), doc[:end-len(v)]...)
+	if out, err = appendReplaced(out, doc[end-len(v):end], p.segments, with); err != nil {
+		return nil, err
+	}
+	return append(out, doc[end:]...), nil
+}
+
+func appendReplaced(out, v []byte, rest []segment, with func(jsontext.Value) []byte) ([]byte, error) {
+	if len(rest) == 0 {
+		return append(out, with(v)...), nil
+	}
+	if v[0] != '{' && v[0] != '[' {
+		return append(out, v...), nil
+	}
+	dec := newReader(v)
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, syntaxError(err)
+	}
+	done := 0 // up to where v is in out
+	for i := 0; dec.PeekKind() != '}' && dec.PeekKind() != ']'; i++ {
+		deeper := rest // of an element
+		if v[0] == '{' {
+			name, err := dec.ReadToken()
+			if err != nil {
+				return nil, syntaxError(err)
+			}
+			if deeper = rest[1:]; name.String() != rest[0].name {
+				deeper = nil
+			}
+		} else if rest[0].index >= 0 {
+			if deeper = rest[1:]; i != rest[0].index {
+				deeper = nil
+			}
+		}
+		member, err := readSlice(v, dec)
+		if err != nil {
+			return nil, err
+		}
+		if deeper == nil {
+			continue
+		}
+		end := int(dec.InputOffset())
+		out = append(out, v[done:end-len(member)]...)
+		if out, err = appendReplaced(out, member, deeper, with); err != nil {
+			return nil, err
+		}
+		done = end
+	}
+	return append(out, v[done:]...), nil
+}
