@@ -88,7 +88,7 @@ func GroupBy(ctx context.Context, js jetstream.JetStream, f Filter, now time.Tim
 				continue
 			}
 			g = &Group{
-				Fingerprint: key, Stage: l.Stage, Source: l.source(), Destination: l.Destination(),
+				Fingerprint: key, Stage: l.Stage, Source: l.Source(), Destination: l.Destination(),
 				Class: l.Reason.Class, Message: Blank(l.Reason.Message), FirstAt: l.DeadAt,
 			}
 			groups[key] = g
@@ -148,7 +148,7 @@ const fingerprintBytes = 6
 // Fingerprint is the same for letters that have the same cause, see [Group].
 func (l Letter) Fingerprint() string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{
-		l.Stage, l.source(), l.Destination(), string(l.Reason.Class), Blank(l.Reason.Message),
+		l.Stage, l.Source(), l.Destination(), string(l.Reason.Class), Blank(l.Reason.Message),
 	}, "\x00")))
 	return hex.EncodeToString(sum[:fingerprintBytes])
 }
