@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/redact"
@@ -68,7 +65,7 @@ func (c dlqListCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		if l, err = redacted(a.ctx, nc.js, l, rules); err != nil {
+		if l, err = l.RedactedIn(a.ctx, nc.js, rules); err != nil {
 			return err
 		}
 		n++
@@ -95,24 +92,6 @@ func (c dlqListCmd) Run(a *app) error {
 		fmt.Fprintf(a.err, "%d shown; there may be more, see --limit and --after\n", n)
 	}
 	return nil
-}
-
-// redacted returns a listed letter as it may be shown. What is to be left out of
-// its reason stands in its payload, which a list doesn't have.
-func redacted(ctx context.Context, js jetstream.JetStream, l deadletter.Letter, rules redact.Set) (deadletter.Letter, error) {
-	if rules.Of(l.Source()).IsZero() {
-		return l, nil
-	}
-	whole, err := deadletter.Get(ctx, js, l.Sequence)
-	if errors.Is(err, deadletter.ErrNotFound) { // it has left meanwhile
-		return l.Redacted(rules), nil
-	}
-	if err != nil {
-		return l, err
-	}
-	whole = whole.Redacted(rules)
-	whole.Payload = nil
-	return whole, nil
 }
 
 type dlqShowCmd struct {

@@ -1,0 +1,90 @@
+package deadletter_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/redact"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// What a source redacts is in none of the forms in which a letter is shown: nor in
+// the reason, where a destination has answered with what it was sent.
+func TestRedactedLettersHaveNoneOfTheValues(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	const card = "4111-planted"
+	e := event.Event{ID: "evt-1", Source: "orders", Account: event.NoAccount, Type: "paid", Origin: event.Webhook, ReceivedAt: time.Now()}
+	m := nats.NewMsg(e.RawSubject())
+	m.Header = e.Header()
+	ack, err := deadletter.Publish(t.Context(), js, deadletter.Letter{
+		Stream: topology.StreamRaw, Consumer: topology.EnrichDurable("orders"), OriginalSequence: 1, Subject: m.Subject, Header: m.Header,
+		Payload: []byte(`{"card":"` + card + `","open":"planted-beside"}`), Kind: deadletter.Terminated, DeadAt: time.Now(),
+		Reason: consume.Reason{Class: fault.Fatal, Message: "card " + card, Detail: "got " + card},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := redact.Parse("body.card")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := redact.Set{"orders": r}
+	l, err := deadletter.Get(t.Context(), js, ack.Sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]string{"letter": asJSON(t, l.Redacted(rules))}
+	for listed, err := range deadletter.List(t.Context(), js, deadletter.Filter{}) {
+		if err == nil {
+			listed, err = listed.RedactedIn(t.Context(), js, rules)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown["in a list"] = asJSON(t, listed)
+	}
+	groups, err := deadletter.GroupBy(t.Context(), js, deadletter.Filter{}, time.Now())
+	if err != nil || len(groups.Groups) != 1 {
+		t.Fatalf("groups %+v, %v", groups, err)
+	}
+	g, err := groups.Groups[0].Redacted(t.Context(), js, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown["group"] = g.Message + asJSON(t, g.Sample)
+	edit, err := l.Apply([]byte(`[{"op":"replace","path":"/card","value":"5555-planted"},{"op":"add","path":"/note","value":"was ` + card + `"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit = edit.Redacted(l, rules)
+	shown["edit"] = string(edit.Patch) + string(edit.Before) + string(edit.After)
+	for form, text := range shown {
+		if strings.Contains(text, card) || strings.Contains(text, "5555-planted") || !strings.Contains(text, redact.Mark) {
+			t.Errorf("%s shows a card, or nothing in its place: %s", form, text)
+		}
+	}
+	if !strings.Contains(shown["letter"], "planted-beside") || asJSON(t, l.Redacted(redact.Set{"orders": {}})) != asJSON(t, l) {
+		t.Errorf("more than the card is left out: %s", shown["letter"])
+	}
+}
+
+func asJSON(t *testing.T, l deadletter.Letter) string {
+	t.Helper()
+	b, err := l.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
