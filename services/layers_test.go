@@ -92,6 +92,7 @@ var layers = []layer{
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest"}},
 	{"services/internal/timeline", []string{"pkg"}},
+	{"services/internal/replay", []string{"pkg"}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/status", []string{"pkg"}},
 	{"services/internal/lookback", []string{"pkg"}},

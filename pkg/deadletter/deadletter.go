@@ -112,9 +112,10 @@ type Replayed struct {
 	At time.Time `json:"at"`
 	// MsgID is the fresh Nats-Msg-Id that it was sent under.
 	MsgID string `json:"msg_id"`
-	// Stream and Sequence are where it was stored.
+	// Stream, Sequence and Subject are where it was stored.
 	Stream   string `json:"stream"`
 	Sequence uint64 `json:"sequence"`
+	Subject  string `json:"subject,omitzero"`
 }
 
 // Discarded is why a letter was discarded.

@@ -67,7 +67,10 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	if err != nil {
 		return fail(err)
 	}
-	done := Replayed{At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader), Stream: ack.Stream, Sequence: ack.Sequence}
+	done := Replayed{
+		At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader),
+		Stream: ack.Stream, Sequence: ack.Sequence, Subject: m.Subject,
+	}
 	if err := change(ctx, kv, seq, func(r *record) error {
 		r.State, r.Replayed = StateReplayed, done
 		return nil

@@ -58,6 +58,17 @@ func AgainID(msgID string, why Origin) string {
 	return msgID + mark + nuid.Next()
 }
 
+// AgainMark returns what only the messages have in their ids that follow from one
+// which was sent again, or "" if none was.
+func AgainMark(msgID string, why Origin) string {
+	mark := ":" + string(why) + ":"
+	i := strings.LastIndex(msgID, mark)
+	if i < 0 || len(msgID)-i-len(mark) < nuidBytes {
+		return ""
+	}
+	return msgID[i+len(mark):][:nuidBytes]
+}
+
 // nuidBytes is the length of what nuid.Next returns.
 const nuidBytes = 22
 

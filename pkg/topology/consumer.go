@@ -121,6 +121,20 @@ func Stage(durable string) (stage, name string, ok bool) {
 	return "", "", false
 }
 
+// Takes reports whether a consumer's filters let a subject through.
+func Takes(c jetstream.ConsumerConfig, subject string) bool {
+	filters := c.FilterSubjects
+	if c.FilterSubject != "" {
+		filters = []string{c.FilterSubject}
+	}
+	for _, f := range filters {
+		if event.Match(f, subject) {
+			return true
+		}
+	}
+	return len(filters) == 0
+}
+
 // LastFor returns the sequence of the last message in stream that a consumer's
 // filters let through, or 0. Compared with the consumer's ack floor it shows
 // one that stands still, which may have nothing pending by its own word.

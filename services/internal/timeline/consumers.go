@@ -9,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -94,18 +93,4 @@ func paused(info *jetstream.ConsumerInfo) string {
 		return ", paused until it is resumed"
 	}
 	return ", paused until " + time.Now().Add(info.PauseRemaining).UTC().Format(time.RFC3339)
-}
-
-// takes reports whether a consumer's filters let a subject through.
-func takes(c jetstream.ConsumerConfig, subject string) bool {
-	filters := c.FilterSubjects
-	if c.FilterSubject != "" {
-		filters = append(filters, c.FilterSubject)
-	}
-	for _, f := range filters {
-		if event.Match(f, subject) {
-			return true
-		}
-	}
-	return len(filters) == 0
 }

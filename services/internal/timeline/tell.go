@@ -130,7 +130,7 @@ func (t *tracer) tellEvent(w *way, m Message) {
 	t.add(w, m, made)
 	for _, durable := range slices.Sorted(maps.Keys(t.consumers)) {
 		stage, destination, ok := topology.Stage(durable)
-		if ok && stage == topology.StageDeliver && e.For(destination) && takes(t.consumers[durable].Config, m.Subject) {
+		if ok && stage == topology.StageDeliver && e.For(destination) && topology.Takes(t.consumers[durable].Config, m.Subject) {
 			t.outcome(w, m, durable)
 		}
 	}
