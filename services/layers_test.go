@@ -105,13 +105,15 @@ var layers = []layer{
 	{"services/enricher", []string{"pkg", "services/internal"}},
 	{"services/sink", []string{"pkg", "services/internal"}},
 	{"services/reconciler", []string{"pkg", "services/internal"}},
+	{"services/console", []string{"proto", "pkg", "services/internal"}},
 
 	{"services/cmd/ingress", []string{"pkg", "services/internal", "services/ingress"}},
 	{"services/cmd/enricher", []string{"pkg", "services/internal", "services/enricher"}},
 	{"services/cmd/sink", []string{"pkg", "services/internal", "services/sink"}},
 	{"services/cmd/reconciler", []string{"pkg", "services/internal", "services/reconciler"}},
+	{"services/cmd/console", []string{"pkg", "services/internal", "services/console"}},
 	{"services/cmd/tercel", []string{
-		"pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler",
+		"pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler", "services/console",
 	}},
 
 	{"services/e2e", []string{

@@ -25,6 +25,10 @@ type Console struct {
 	// only tercel up takes calls: those that come from the machine itself, on a
 	// loopback address. Defaults to none.
 	Tokens map[string]Token `yaml:"tokens"`
+	// Index is a folder for the index that events are found by, which one console
+	// uses at a time. Defaults to none: the index is kept in memory and made anew
+	// at each start; tercel up keeps it in its data folder.
+	Index string `yaml:"index"`
 }
 
 // Token lets one person or program call the admin API.

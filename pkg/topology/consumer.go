@@ -88,6 +88,31 @@ func ResumeDestination(ctx context.Context, js jetstream.JetStream, destination 
 	return nil
 }
 
+// PauseSource has the server hand out no more triggers of a source, to no
+// enricher, until [ResumeSource]. Those in hand are worked on to their end. The
+// error wraps jetstream.ErrConsumerNotFound where no enricher has served it yet.
+func PauseSource(ctx context.Context, js jetstream.JetStream, source string) error {
+	if _, err := js.PauseConsumer(ctx, StreamRaw, EnrichDurable(source), time.Now().Add(UntilResumed)); err != nil {
+		return fmt.Errorf("pause source %s: %w", source, err)
+	}
+	return nil
+}
+
+// ResumeSource ends a pause, whoever made it. The error is as for
+// [PauseSource].
+func ResumeSource(ctx context.Context, js jetstream.JetStream, source string) error {
+	if _, err := js.ResumeConsumer(ctx, StreamRaw, EnrichDurable(source)); err != nil {
+		return fmt.Errorf("resume source %s: %w", source, err)
+	}
+	return nil
+}
+
+// PausedByHand reports whether a consumer is paused until an operator resumes
+// it, rather than until a time that somebody has named.
+func PausedByHand(info *jetstream.ConsumerInfo) bool {
+	return info.Paused && info.PauseRemaining > UntilResumed/2
+}
+
 // CollectConsumer is the durable consumer of the advisories, from which dead
 // letters are made.
 func CollectConsumer(d Delivery) jetstream.ConsumerConfig {

@@ -55,6 +55,7 @@ sources:
 destinations:
   database: {sqlite: {path: %q}}
 ingress: {listen: %q, drain_grace: 0s}
+console: {listen: "127.0.0.1:0"}
 enricher: {retry_min: 200ms, retry_max: 1s}
 `, mf.base, minifluxUser, db, ingressAddr))
 	d := startApart(t, config, ingressAddr, []string{"READER_SECRET=" + minifluxSecret, "READER_PASSWORD=" + minifluxPassword})

@@ -51,6 +51,7 @@ destinations:
   database: {sqlite: {path: %q}}
   archive: {files: {dir: %q}}
 ingress: {listen: %q, drain_grace: 0s}
+console: {listen: "127.0.0.1:0"}
 enricher: {max_attempts: 20, retry_min: 100ms, retry_max: 1s, ack_wait: 5s}
 sink: {retry_min: 100ms, retry_max: 1s, ack_wait: 5s}
 reconciler: {lease_ttl: 3s, repair_rate: 1000, audit_every: 2s, audit_settle: 30s, catch_up: 10s, collect: {ack_wait: 5s}}

@@ -45,6 +45,7 @@ sources:
 destinations:
   database: {sqlite: {path: $DATABASE}}
 ingress: {listen: "127.0.0.1:0", drain_grace: 0s}
+console: {listen: "127.0.0.1:0"}
 enricher: {max_attempts: 8, retry_min: 100ms, retry_max: 1s}
 sink: {retry_min: 100ms, retry_max: 1s}
 reconciler: {repair_rate: 2000, audit_every: 2s, audit_settle: 30s}

@@ -136,6 +136,7 @@ sources:
 enricher: {retry_min: 50ms, retry_max: 200ms}
 reconciler: {catch_up: 5s}
 telemetry: {listen: "127.0.0.1:0"%s}
+console: {listen: "127.0.0.1:0"}
 %s`, secret, shop.srv.URL, o.api, o.reconcile, o.source, accounts, o.telemetry, strings.ReplaceAll(o.more, "DIR", dir))
 	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/console"
 	"github.com/tercelhq/tercel/services/enricher"
 	"github.com/tercelhq/tercel/services/ingress"
 	"github.com/tercelhq/tercel/services/internal/boot"
@@ -31,7 +32,7 @@ type upCmd struct {
 
 // Help is shown by --help.
 func (upCmd) Help() string {
-	return `Runs ingress, enricher, sink and reconciler until SIGTERM or Ctrl-C, then finishes what is
+	return `Runs ingress, enricher, sink, reconciler and console until SIGTERM or Ctrl-C, then finishes what is
 in hand. Without destinations in the file, events go to DATA/tercel.db (SQLite).
 
 Example:
@@ -50,7 +51,8 @@ func (c upCmd) Run(a *app) error {
 	return runAll(a.ctx, file, allOptions{
 		DataDir: c.Data, NATSListen: c.NATSListen, Log: boot.NewLogger(a.err, file.Telemetry.LogLevel),
 		Ready: func(r running) {
-			fmt.Fprintf(a.err, "tercel is up: webhooks at %s/v1/SOURCE, health and metrics at %s\n", r.IngressURL, r.TelemetryURL)
+			fmt.Fprintf(a.err, "tercel is up: webhooks at %s/v1/SOURCE, admin API at %s, health and metrics at %s\n",
+				r.IngressURL, r.ConsoleURL, r.TelemetryURL)
 		},
 	})
 }
@@ -71,6 +73,7 @@ type allOptions struct {
 type running struct {
 	Conn         *nats.Conn
 	IngressURL   string
+	ConsoleURL   string
 	TelemetryURL string
 }
 
@@ -112,22 +115,28 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 		return err
 	}
 	defer accounts.Close()
-	services, in, err := buildAll(file, nc, js, accounts, o.Log)
+	if file.Console.Index == "" {
+		file.Console.Index = filepath.Join(o.DataDir, "index")
+	}
+	services, in, co, err := buildAll(file, nc, js, accounts, o.Log)
 	if err != nil {
 		return err
 	}
 	health := make(chan string, 1)
 	go func() {
-		select {
-		case <-in.Ready():
-			if o.Ready != nil {
-				scheme := "http://"
-				if file.Ingress.TLS.Cert != "" {
-					scheme = "https://"
-				}
-				o.Ready(running{nc, scheme + in.Addr(), "http://" + <-health})
+		for _, ready := range []<-chan struct{}{in.Ready(), co.Ready()} {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return
 			}
-		case <-ctx.Done():
+		}
+		if o.Ready != nil {
+			scheme := "http://"
+			if file.Ingress.TLS.Cert != "" {
+				scheme = "https://"
+			}
+			o.Ready(running{nc, scheme + in.Addr(), co.URL(), "http://" + <-health})
 		}
 	}()
 	return boot.Group{
@@ -136,7 +145,9 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 	}.Run(ctx)
 }
 
-func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts *account.Set, log *slog.Logger) (map[string]boot.Service, *ingress.Service, error) {
+func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts *account.Set, log *slog.Logger) (
+	map[string]boot.Service, *ingress.Service, *console.Service, error,
+) {
 	named := func(name string) *slog.Logger { return log.With(slog.String("service", name)) }
 	in, errIn := ingress.New(ingress.Config{Ingress: f.Ingress, Sources: f.Sources, Streams: f.Streams},
 		ingress.Deps{Conn: nc, Log: named("ingress"), Accounts: accounts})
@@ -148,10 +159,13 @@ func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts 
 		Reconciler: f.Reconciler, Sources: f.Sources, Streams: f.Streams, SealKeys: f.SealKeys, Destinations: f.Compared(),
 	},
 		reconciler.Deps{Conn: nc, Log: named("reconciler"), Accounts: accounts})
-	if err := errors.Join(errIn, errEn, errSi, errRe); err != nil {
-		return nil, nil, err
+	co, errCo := console.New(console.Config{
+		Console: f.Console, Sources: f.Sources, Destinations: f.Destinations, Open: true, Version: boot.Version(),
+	}, console.Deps{Conn: nc, Log: named("console")})
+	if err := errors.Join(errIn, errEn, errSi, errRe, errCo); err != nil {
+		return nil, nil, nil, err
 	}
-	return map[string]boot.Service{"ingress": in, "enricher": en, "sink": si, "reconciler": re}, in, nil
+	return map[string]boot.Service{"ingress": in, "enricher": en, "sink": si, "reconciler": re, "console": co}, in, co, nil
 }
 
 // isTerminal reports whether w is a terminal, where a line can be rewritten.

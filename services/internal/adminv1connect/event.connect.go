@@ -58,7 +58,8 @@ type EventServiceClient interface {
 	GetEvent(context.Context, *connect.Request[v1.GetEventRequest]) (*connect.Response[v1.GetEventResponse], error)
 	// Tells the whole way of one event, or of all events of one record: each check,
 	// fetch, delivery, dead letter and replay. Fails with not_found if nothing
-	// stored has the id.
+	// stored has the id, and with unavailable if that can't be told yet because the
+	// index is still being made.
 	TraceEvent(context.Context, *connect.Request[v1.TraceEventRequest]) (*connect.Response[v1.TraceEventResponse], error)
 	// Lists triggers, newest first. A page may hold fewer than asked for, even
 	// none, although there are more: a call looks through a bounded part of the
@@ -72,7 +73,8 @@ type EventServiceClient interface {
 	// stops when the caller goes away; what was sent stays sent.
 	ReplayEvents(context.Context, *connect.Request[v1.ReplayEventsRequest]) (*connect.ServerStreamForClient[v1.ReplayEventsResponse], error)
 	// Sends events as they are stored, until the caller goes away. It takes nothing
-	// from anybody. A reader that is too slow is told so with resource_exhausted.
+	// from anybody. A reader that is slow lags behind; one that takes nothing for
+	// 30 seconds is cut off.
 	TailEvents(context.Context, *connect.Request[v1.TailEventsRequest]) (*connect.ServerStreamForClient[v1.TailEventsResponse], error)
 }
 
@@ -173,7 +175,8 @@ type EventServiceHandler interface {
 	GetEvent(context.Context, *connect.Request[v1.GetEventRequest]) (*connect.Response[v1.GetEventResponse], error)
 	// Tells the whole way of one event, or of all events of one record: each check,
 	// fetch, delivery, dead letter and replay. Fails with not_found if nothing
-	// stored has the id.
+	// stored has the id, and with unavailable if that can't be told yet because the
+	// index is still being made.
 	TraceEvent(context.Context, *connect.Request[v1.TraceEventRequest]) (*connect.Response[v1.TraceEventResponse], error)
 	// Lists triggers, newest first. A page may hold fewer than asked for, even
 	// none, although there are more: a call looks through a bounded part of the
@@ -187,7 +190,8 @@ type EventServiceHandler interface {
 	// stops when the caller goes away; what was sent stays sent.
 	ReplayEvents(context.Context, *connect.Request[v1.ReplayEventsRequest], *connect.ServerStream[v1.ReplayEventsResponse]) error
 	// Sends events as they are stored, until the caller goes away. It takes nothing
-	// from anybody. A reader that is too slow is told so with resource_exhausted.
+	// from anybody. A reader that is slow lags behind; one that takes nothing for
+	// 30 seconds is cut off.
 	TailEvents(context.Context, *connect.Request[v1.TailEventsRequest], *connect.ServerStream[v1.TailEventsResponse]) error
 }
 

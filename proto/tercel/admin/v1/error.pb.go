@@ -62,11 +62,17 @@ const (
 	Reason_REASON_PIPELINE_UNAVAILABLE Reason = 13
 	// The audit record could not be stored, so nothing was done. Code unavailable.
 	Reason_REASON_NOT_RECORDED Reason = 14
-	// The reader was too slow for a live tail. Code resource_exhausted.
-	Reason_REASON_SLOW_READER Reason = 15
+	// The index that finds messages doesn't know all that is stored yet; try again
+	// in a while. Code unavailable.
+	Reason_REASON_INDEX_BEHIND Reason = 15
+	// Too many streams are open at once. Code resource_exhausted.
+	Reason_REASON_TOO_MANY_STREAMS Reason = 16
+	// More was chosen than one call may act on; choose less. Code
+	// failed_precondition.
+	Reason_REASON_TOO_MANY Reason = 17
 	// Something went wrong that the caller can't help; the log of the console
 	// tells. Code internal.
-	Reason_REASON_INTERNAL Reason = 16
+	Reason_REASON_INTERNAL Reason = 18
 )
 
 // Enum value maps for Reason.
@@ -87,8 +93,10 @@ var (
 		12: "REASON_NOBODY_ANSWERS",
 		13: "REASON_PIPELINE_UNAVAILABLE",
 		14: "REASON_NOT_RECORDED",
-		15: "REASON_SLOW_READER",
-		16: "REASON_INTERNAL",
+		15: "REASON_INDEX_BEHIND",
+		16: "REASON_TOO_MANY_STREAMS",
+		17: "REASON_TOO_MANY",
+		18: "REASON_INTERNAL",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":          0,
@@ -106,8 +114,10 @@ var (
 		"REASON_NOBODY_ANSWERS":       12,
 		"REASON_PIPELINE_UNAVAILABLE": 13,
 		"REASON_NOT_RECORDED":         14,
-		"REASON_SLOW_READER":          15,
-		"REASON_INTERNAL":             16,
+		"REASON_INDEX_BEHIND":         15,
+		"REASON_TOO_MANY_STREAMS":     16,
+		"REASON_TOO_MANY":             17,
+		"REASON_INTERNAL":             18,
 	}
 )
 
@@ -139,7 +149,9 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 }
 
 // ErrorInfo is the detail of every error that a method of these services
-// returns: what a program branches on, since texts may change.
+// returns: what a program branches on, since texts may change. Only a request
+// that can't be read as its message, or is too large, is answered with a code and
+// a text alone.
 type ErrorInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why the call failed.
@@ -212,7 +224,7 @@ const file_tercel_admin_v1_error_proto_rawDesc = "" +
 	"\tErrorInfo\x12/\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x17.tercel.admin.v1.ReasonR\x06reason\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
-	"\x04want\x18\x03 \x01(\tR\x04want*\xb8\x03\n" +
+	"\x04want\x18\x03 \x01(\tR\x04want*\xeb\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x1d\n" +
@@ -229,9 +241,11 @@ const file_tercel_admin_v1_error_proto_rawDesc = "" +
 	"\x0eREASON_RUNNING\x10\v\x12\x19\n" +
 	"\x15REASON_NOBODY_ANSWERS\x10\f\x12\x1f\n" +
 	"\x1bREASON_PIPELINE_UNAVAILABLE\x10\r\x12\x17\n" +
-	"\x13REASON_NOT_RECORDED\x10\x0e\x12\x16\n" +
-	"\x12REASON_SLOW_READER\x10\x0f\x12\x13\n" +
-	"\x0fREASON_INTERNAL\x10\x10B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
+	"\x13REASON_NOT_RECORDED\x10\x0e\x12\x17\n" +
+	"\x13REASON_INDEX_BEHIND\x10\x0f\x12\x1b\n" +
+	"\x17REASON_TOO_MANY_STREAMS\x10\x10\x12\x13\n" +
+	"\x0fREASON_TOO_MANY\x10\x11\x12\x13\n" +
+	"\x0fREASON_INTERNAL\x10\x12B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_tercel_admin_v1_error_proto_rawDescOnce sync.Once

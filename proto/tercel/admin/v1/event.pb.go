@@ -39,6 +39,8 @@ const (
 	EventStatus_EVENT_STATUS_DEAD_LETTER EventStatus = 3
 	// The pipeline file says that nobody wants it.
 	EventStatus_EVENT_STATUS_DROPPED EventStatus = 4
+	// The request was refused and became no event. Only timelines have it.
+	EventStatus_EVENT_STATUS_REFUSED EventStatus = 5
 )
 
 // Enum value maps for EventStatus.
@@ -49,6 +51,7 @@ var (
 		2: "EVENT_STATUS_DELIVERED",
 		3: "EVENT_STATUS_DEAD_LETTER",
 		4: "EVENT_STATUS_DROPPED",
+		5: "EVENT_STATUS_REFUSED",
 	}
 	EventStatus_value = map[string]int32{
 		"EVENT_STATUS_UNSPECIFIED": 0,
@@ -56,6 +59,7 @@ var (
 		"EVENT_STATUS_DELIVERED":   2,
 		"EVENT_STATUS_DEAD_LETTER": 3,
 		"EVENT_STATUS_DROPPED":     4,
+		"EVENT_STATUS_REFUSED":     5,
 	}
 )
 
@@ -84,6 +88,63 @@ func (x EventStatus) Number() protoreflect.EnumNumber {
 // Deprecated: Use EventStatus.Descriptor instead.
 func (EventStatus) EnumDescriptor() ([]byte, []int) {
 	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{0}
+}
+
+// IdKind is what an id is of.
+type IdKind int32
+
+const (
+	// Any of them.
+	IdKind_ID_KIND_UNSPECIFIED IdKind = 0
+	// An event.
+	IdKind_ID_KIND_EVENT IdKind = 1
+	// A delivery, by the provider's own id.
+	IdKind_ID_KIND_DELIVERY IdKind = 2
+	// A record, by its id at the source.
+	IdKind_ID_KIND_RECORD IdKind = 3
+)
+
+// Enum value maps for IdKind.
+var (
+	IdKind_name = map[int32]string{
+		0: "ID_KIND_UNSPECIFIED",
+		1: "ID_KIND_EVENT",
+		2: "ID_KIND_DELIVERY",
+		3: "ID_KIND_RECORD",
+	}
+	IdKind_value = map[string]int32{
+		"ID_KIND_UNSPECIFIED": 0,
+		"ID_KIND_EVENT":       1,
+		"ID_KIND_DELIVERY":    2,
+		"ID_KIND_RECORD":      3,
+	}
+)
+
+func (x IdKind) Enum() *IdKind {
+	p := new(IdKind)
+	*p = x
+	return p
+}
+
+func (x IdKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IdKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tercel_admin_v1_event_proto_enumTypes[1].Descriptor()
+}
+
+func (IdKind) Type() protoreflect.EnumType {
+	return &file_tercel_admin_v1_event_proto_enumTypes[1]
+}
+
+func (x IdKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IdKind.Descriptor instead.
+func (IdKind) EnumDescriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
 // TailStream is what a live tail reads.
@@ -123,11 +184,11 @@ func (x TailStream) String() string {
 }
 
 func (TailStream) Descriptor() protoreflect.EnumDescriptor {
-	return file_tercel_admin_v1_event_proto_enumTypes[1].Descriptor()
+	return file_tercel_admin_v1_event_proto_enumTypes[2].Descriptor()
 }
 
 func (TailStream) Type() protoreflect.EnumType {
-	return &file_tercel_admin_v1_event_proto_enumTypes[1]
+	return &file_tercel_admin_v1_event_proto_enumTypes[2]
 }
 
 func (x TailStream) Number() protoreflect.EnumNumber {
@@ -136,7 +197,7 @@ func (x TailStream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TailStream.Descriptor instead.
 func (TailStream) EnumDescriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 // EventFilter chooses events. A field that is left out chooses all; several are
@@ -150,9 +211,9 @@ type EventFilter struct {
 	// The event type in the source's own spelling, in which "*" stands for one part
 	// between dots and ">" at the end for one or more: "invoice.*".
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// The kind of record, as the pipeline file names it. Of triggers only those
-	// that carry their record say it; for others, the event that answers them is
-	// looked at.
+	// The kind of record, as the pipeline file names it. With it or record_id,
+	// enriched events are looked at, since few triggers say what record they speak
+	// of.
 	Resource string `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
 	// The record's id at the source.
 	RecordId string `protobuf:"bytes,5,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
@@ -277,7 +338,8 @@ type Event struct {
 	Attributes *v1.Attributes `protobuf:"bytes,1,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	// What became of it, at the time of the call.
 	Status EventStatus `protobuf:"varint,2,opt,name=status,proto3,enum=tercel.admin.v1.EventStatus" json:"status,omitempty"`
-	// Where the trigger is stored.
+	// Where the trigger is stored, or the enriched event in a list by resource or
+	// record_id.
 	Position *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
 	// When it was stored.
 	StoredAt      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=stored_at,json=storedAt,proto3" json:"stored_at,omitempty"`
@@ -531,13 +593,13 @@ func (x *StoredMessage) GetTraceId() string {
 // GetEventRequest names one event.
 type GetEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event's id, or the provider's own id of a delivery. Required unless
-	// position is given.
+	// The event's id, or the provider's own id of a delivery. Required, at most 1,024
+	// bytes.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Looks only at this source's events: ids are unique within a source.
-	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	// The place of the trigger in TERCEL_RAW, instead of an id.
-	Position *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	// Looks only at this source's and this account's events: ids are unique within
+	// an account of a source.
+	Source  string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Account string `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// How many bytes of each payload to return, at most 4 MiB. 0 stands for 64 KiB.
 	MaxPayloadBytes uint32 `protobuf:"varint,4,opt,name=max_payload_bytes,json=maxPayloadBytes,proto3" json:"max_payload_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -588,11 +650,11 @@ func (x *GetEventRequest) GetSource() string {
 	return ""
 }
 
-func (x *GetEventRequest) GetPosition() *Position {
+func (x *GetEventRequest) GetAccount() string {
 	if x != nil {
-		return x.Position
+		return x.Account
 	}
-	return nil
+	return ""
 }
 
 func (x *GetEventRequest) GetMaxPayloadBytes() uint32 {
@@ -605,7 +667,7 @@ func (x *GetEventRequest) GetMaxPayloadBytes() uint32 {
 // GetEventResponse is one event with its messages.
 type GetEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event, by the newest of its triggers.
+	// The event, by the newest of its messages.
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	// Its triggers, oldest first; several if it was replayed. At most 20.
 	Triggers []*StoredMessage `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
@@ -666,18 +728,21 @@ func (x *GetEventResponse) GetEnriched() []*StoredMessage {
 	return nil
 }
 
-// TraceEventRequest names an event or a record.
+// TraceEventRequest names an event, a delivery or a record.
 type TraceEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event's id, or the provider's own id of a delivery. Required unless
-	// record_id is given.
+	// The id. Required, at most 1,024 bytes.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Looks only at this source's events.
-	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	// The record's kind and id at the source, instead of an id: the ways of all its
-	// events. Wants source.
-	Resource      string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
-	RecordId      string `protobuf:"bytes,4,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
+	// What the id is of.
+	Kind IdKind `protobuf:"varint,2,opt,name=kind,proto3,enum=tercel.admin.v1.IdKind" json:"kind,omitempty"`
+	// Leaves out events of other sources, accounts and resources; each that is empty
+	// stands for all.
+	Source   string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	Account  string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	// The most events that are followed, the newest of those that have the id; at
+	// most 200. 0 stands for 20.
+	MaxEvents     uint32 `protobuf:"varint,6,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -719,9 +784,23 @@ func (x *TraceEventRequest) GetId() string {
 	return ""
 }
 
+func (x *TraceEventRequest) GetKind() IdKind {
+	if x != nil {
+		return x.Kind
+	}
+	return IdKind_ID_KIND_UNSPECIFIED
+}
+
 func (x *TraceEventRequest) GetSource() string {
 	if x != nil {
 		return x.Source
+	}
+	return ""
+}
+
+func (x *TraceEventRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
 	}
 	return ""
 }
@@ -733,23 +812,27 @@ func (x *TraceEventRequest) GetResource() string {
 	return ""
 }
 
-func (x *TraceEventRequest) GetRecordId() string {
+func (x *TraceEventRequest) GetMaxEvents() uint32 {
 	if x != nil {
-		return x.RecordId
+		return x.MaxEvents
 	}
-	return ""
+	return 0
 }
 
 // TraceEventResponse is a timeline.
 type TraceEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of the event; of several, of the newest.
+	// What became of the event that is the least far.
 	Status EventStatus `protobuf:"varint,1,opt,name=status,proto3,enum=tercel.admin.v1.EventStatus" json:"status,omitempty"`
-	// What happened, oldest first. Steps whose time is not known stand behind the
-	// one that they follow.
-	Steps []*TimelineStep `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
-	// There are more steps than these.
-	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// The events that have the id, oldest first.
+	Events []*TracedEvent `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// What happened, in the order of time. Steps whose time is not known stand
+	// behind the one that they follow.
+	Steps []*TimelineStep `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	// There are older events or messages, which were left out.
+	Truncated bool `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// How far the index that finds messages knows each stream.
+	Coverage      []*IndexCoverage `protobuf:"bytes,5,rep,name=coverage,proto3" json:"coverage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -791,6 +874,13 @@ func (x *TraceEventResponse) GetStatus() EventStatus {
 	return EventStatus_EVENT_STATUS_UNSPECIFIED
 }
 
+func (x *TraceEventResponse) GetEvents() []*TracedEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 func (x *TraceEventResponse) GetSteps() []*TimelineStep {
 	if x != nil {
 		return x.Steps
@@ -805,41 +895,286 @@ func (x *TraceEventResponse) GetTruncated() bool {
 	return false
 }
 
+func (x *TraceEventResponse) GetCoverage() []*IndexCoverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+// TracedEvent is one event of a timeline.
+type TracedEvent struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DeliveryId string                 `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Source     string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	Account    string                 `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	Type       string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	// What became of it.
+	Status EventStatus `protobuf:"varint,6,opt,name=status,proto3,enum=tercel.admin.v1.EventStatus" json:"status,omitempty"`
+	// The records that it speaks of, as far as it was enriched.
+	Records       []*TracedRecord `protobuf:"bytes,7,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TracedEvent) Reset() {
+	*x = TracedEvent{}
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracedEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracedEvent) ProtoMessage() {}
+
+func (x *TracedEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracedEvent.ProtoReflect.Descriptor instead.
+func (*TracedEvent) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TracedEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TracedEvent) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *TracedEvent) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *TracedEvent) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *TracedEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *TracedEvent) GetStatus() EventStatus {
+	if x != nil {
+		return x.Status
+	}
+	return EventStatus_EVENT_STATUS_UNSPECIFIED
+}
+
+func (x *TracedEvent) GetRecords() []*TracedRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// TracedRecord is a record in the version in which an event has it.
+type TracedRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resource      string                 `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Deleted       bool                   `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TracedRecord) Reset() {
+	*x = TracedRecord{}
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracedRecord) ProtoMessage() {}
+
+func (x *TracedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracedRecord.ProtoReflect.Descriptor instead.
+func (*TracedRecord) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TracedRecord) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *TracedRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TracedRecord) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *TracedRecord) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+// IndexCoverage is how far the index knows one stream.
+type IndexCoverage struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The last message that it knows, and when that was stored.
+	Through uint64                 `protobuf:"varint,2,opt,name=through,proto3" json:"through,omitempty"`
+	At      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// The stream's last message. What is stored behind through isn't found yet.
+	Last          uint64 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexCoverage) Reset() {
+	*x = IndexCoverage{}
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexCoverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexCoverage) ProtoMessage() {}
+
+func (x *IndexCoverage) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexCoverage.ProtoReflect.Descriptor instead.
+func (*IndexCoverage) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *IndexCoverage) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *IndexCoverage) GetThrough() uint64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+func (x *IndexCoverage) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *IndexCoverage) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 // TimelineStep is one thing that happened to an event.
 type TimelineStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When; absent if that is not known, or if it has yet to happen.
+	// When; absent if only the order is known, or if it has yet to happen.
 	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
-	// Which stage did it: "ingress", "enrich", "deliver", "collect", "replay" or
-	// "reconcile".
-	Stage string `protobuf:"bytes,2,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The source or destination that the stage served.
-	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// What happened, a word from a closed set such as "received", "stored",
-	// "refused", "fetched", "enriched", "delivered", "dead-lettered", "waiting".
-	What string `protobuf:"bytes,4,opt,name=what,proto3" json:"what,omitempty"`
-	// The same in words, for people.
-	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
-	// Where the result is stored, if it is.
-	Position *Position `protobuf:"bytes,6,opt,name=position,proto3" json:"position,omitempty"`
-	// The event that it happened to.
-	EventId string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// How long it took, if that is known.
-	Took *durationpb.Duration `protobuf:"bytes,8,opt,name=took,proto3" json:"took,omitempty"`
-	// Which attempt it was, from 1; 0 if that is not known.
+	// What happened, a word from a closed set: "received", "refused", "stored",
+	// "waiting", "attempted", "dropped", "fetched", "enriched", "delivered",
+	// "given_up", "dead_lettered", "replayed", "reconciled".
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Which stage did it: "ingress", "enrich", "deliver" or "reconcile".
+	Stage string `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
+	// The source, the destination, or the resource of a run.
+	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// The event that it happened to; empty for what is of a record alone.
+	EventId string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// What happened in words, for people. It has no payload, but texts from
+	// outside, such as what a destination answered.
+	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	// It follows from something else rather than from a note of when it happened;
+	// the text says from what.
+	Derived bool `protobuf:"varint,7,opt,name=derived,proto3" json:"derived,omitempty"`
+	// The message that tells of it, if there is one.
+	Position *Position `protobuf:"bytes,8,opt,name=position,proto3" json:"position,omitempty"`
+	// Which try of the stage it was, from 1; 0 if that is not known.
 	Attempt uint32 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// How long it took; absent if that is not known.
+	Took *durationpb.Duration `protobuf:"bytes,10,opt,name=took,proto3" json:"took,omitempty"`
+	// The HTTP status of an answer, or 0.
+	HttpStatus uint32 `protobuf:"varint,11,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	// The W3C trace, 32 hexadecimal digits, or empty.
-	TraceId string `protobuf:"bytes,10,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// More of it, such as the verdict of each check, the status of an answer or
-	// whether a cache had it.
-	Facts         map[string]string `protobuf:"bytes,11,rep,name=facts,proto3" json:"facts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	TraceId       string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TimelineStep) Reset() {
 	*x = TimelineStep{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1186,7 @@ func (x *TimelineStep) String() string {
 func (*TimelineStep) ProtoMessage() {}
 
 func (x *TimelineStep) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1199,7 @@ func (x *TimelineStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineStep.ProtoReflect.Descriptor instead.
 func (*TimelineStep) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TimelineStep) GetAt() *timestamppb.Timestamp {
@@ -872,6 +1207,13 @@ func (x *TimelineStep) GetAt() *timestamppb.Timestamp {
 		return x.At
 	}
 	return nil
+}
+
+func (x *TimelineStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
 }
 
 func (x *TimelineStep) GetStage() string {
@@ -888,9 +1230,9 @@ func (x *TimelineStep) GetName() string {
 	return ""
 }
 
-func (x *TimelineStep) GetWhat() string {
+func (x *TimelineStep) GetEventId() string {
 	if x != nil {
-		return x.What
+		return x.EventId
 	}
 	return ""
 }
@@ -902,23 +1244,16 @@ func (x *TimelineStep) GetText() string {
 	return ""
 }
 
+func (x *TimelineStep) GetDerived() bool {
+	if x != nil {
+		return x.Derived
+	}
+	return false
+}
+
 func (x *TimelineStep) GetPosition() *Position {
 	if x != nil {
 		return x.Position
-	}
-	return nil
-}
-
-func (x *TimelineStep) GetEventId() string {
-	if x != nil {
-		return x.EventId
-	}
-	return ""
-}
-
-func (x *TimelineStep) GetTook() *durationpb.Duration {
-	if x != nil {
-		return x.Took
 	}
 	return nil
 }
@@ -930,18 +1265,25 @@ func (x *TimelineStep) GetAttempt() uint32 {
 	return 0
 }
 
+func (x *TimelineStep) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *TimelineStep) GetHttpStatus() uint32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
 func (x *TimelineStep) GetTraceId() string {
 	if x != nil {
 		return x.TraceId
 	}
 	return ""
-}
-
-func (x *TimelineStep) GetFacts() map[string]string {
-	if x != nil {
-		return x.Facts
-	}
-	return nil
 }
 
 // ListEventsRequest asks for one page.
@@ -960,7 +1302,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1314,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1327,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListEventsRequest) GetFilter() *EventFilter {
@@ -1026,7 +1368,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1380,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1393,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1092,7 +1434,7 @@ type ReplayPlan struct {
 	// at the time of the plan: what comes later is not sent. It is good for
 	// 15 minutes.
 	PlanToken string `protobuf:"bytes,6,opt,name=plan_token,json=planToken,proto3" json:"plan_token,omitempty"`
-	// The plan was cut after 100,000 messages; replay these, then plan again.
+	// The plan was cut after 100,000 messages. Choose fewer.
 	Truncated     bool `protobuf:"varint,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1100,7 +1442,7 @@ type ReplayPlan struct {
 
 func (x *ReplayPlan) Reset() {
 	*x = ReplayPlan{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1454,7 @@ func (x *ReplayPlan) String() string {
 func (*ReplayPlan) ProtoMessage() {}
 
 func (x *ReplayPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1467,7 @@ func (x *ReplayPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPlan.ProtoReflect.Descriptor instead.
 func (*ReplayPlan) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplayPlan) GetCount() uint64 {
@@ -1193,7 +1535,7 @@ type DestinationCount struct {
 
 func (x *DestinationCount) Reset() {
 	*x = DestinationCount{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1547,7 @@ func (x *DestinationCount) String() string {
 func (*DestinationCount) ProtoMessage() {}
 
 func (x *DestinationCount) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1560,7 @@ func (x *DestinationCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCount.ProtoReflect.Descriptor instead.
 func (*DestinationCount) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DestinationCount) GetDestination() string {
@@ -1263,7 +1605,7 @@ type ReplayProgress struct {
 
 func (x *ReplayProgress) Reset() {
 	*x = ReplayProgress{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1617,7 @@ func (x *ReplayProgress) String() string {
 func (*ReplayProgress) ProtoMessage() {}
 
 func (x *ReplayProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1630,7 @@ func (x *ReplayProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayProgress.ProtoReflect.Descriptor instead.
 func (*ReplayProgress) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplayProgress) GetPlanned() uint64 {
@@ -1355,7 +1697,7 @@ type ReplayFailure struct {
 
 func (x *ReplayFailure) Reset() {
 	*x = ReplayFailure{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1709,7 @@ func (x *ReplayFailure) String() string {
 func (*ReplayFailure) ProtoMessage() {}
 
 func (x *ReplayFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1722,7 @@ func (x *ReplayFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayFailure.ProtoReflect.Descriptor instead.
 func (*ReplayFailure) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplayFailure) GetPosition() *Position {
@@ -1408,7 +1750,7 @@ func (x *ReplayFailure) GetError() string {
 type PlanEventReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which triggers. At least one of source, id, record_id and since is required,
-	// so that not everything is chosen by accident.
+	// so that not everything is chosen by accident; status is not used here.
 	Filter        *EventFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1416,7 +1758,7 @@ type PlanEventReplayRequest struct {
 
 func (x *PlanEventReplayRequest) Reset() {
 	*x = PlanEventReplayRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1770,7 @@ func (x *PlanEventReplayRequest) String() string {
 func (*PlanEventReplayRequest) ProtoMessage() {}
 
 func (x *PlanEventReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1783,7 @@ func (x *PlanEventReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanEventReplayRequest.ProtoReflect.Descriptor instead.
 func (*PlanEventReplayRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PlanEventReplayRequest) GetFilter() *EventFilter {
@@ -1462,7 +1804,7 @@ type PlanEventReplayResponse struct {
 
 func (x *PlanEventReplayResponse) Reset() {
 	*x = PlanEventReplayResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1816,7 @@ func (x *PlanEventReplayResponse) String() string {
 func (*PlanEventReplayResponse) ProtoMessage() {}
 
 func (x *PlanEventReplayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1829,7 @@ func (x *PlanEventReplayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanEventReplayResponse.ProtoReflect.Descriptor instead.
 func (*PlanEventReplayResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PlanEventReplayResponse) GetPlan() *ReplayPlan {
@@ -1516,7 +1858,7 @@ type ReplayEventsRequest struct {
 
 func (x *ReplayEventsRequest) Reset() {
 	*x = ReplayEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1870,7 @@ func (x *ReplayEventsRequest) String() string {
 func (*ReplayEventsRequest) ProtoMessage() {}
 
 func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1883,7 @@ func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsRequest.ProtoReflect.Descriptor instead.
 func (*ReplayEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplayEventsRequest) GetFilter() *EventFilter {
@@ -1590,7 +1932,7 @@ type ReplayEventsResponse struct {
 
 func (x *ReplayEventsResponse) Reset() {
 	*x = ReplayEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1944,7 @@ func (x *ReplayEventsResponse) String() string {
 func (*ReplayEventsResponse) ProtoMessage() {}
 
 func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1957,7 @@ func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsResponse.ProtoReflect.Descriptor instead.
 func (*ReplayEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplayEventsResponse) GetProgress() *ReplayProgress {
@@ -1643,7 +1985,7 @@ type TailEventsRequest struct {
 
 func (x *TailEventsRequest) Reset() {
 	*x = TailEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1997,7 @@ func (x *TailEventsRequest) String() string {
 func (*TailEventsRequest) ProtoMessage() {}
 
 func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +2010,7 @@ func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsRequest.ProtoReflect.Descriptor instead.
 func (*TailEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TailEventsRequest) GetStream() TailStream {
@@ -1702,8 +2044,9 @@ func (x *TailEventsRequest) GetMaxPayloadBytes() uint32 {
 // TailEventsResponse is one event, or a sign of life.
 type TailEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event; absent in a sign of life, of which one is sent when there was
-	// nothing else for 15 seconds.
+	// The event; absent in a sign of life, which is sent at the beginning, once
+	// nothing that comes can be missed, and when there was nothing else for 15
+	// seconds.
 	Message       *StoredMessage `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1711,7 +2054,7 @@ type TailEventsResponse struct {
 
 func (x *TailEventsResponse) Reset() {
 	*x = TailEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2066,7 @@ func (x *TailEventsResponse) String() string {
 func (*TailEventsResponse) ProtoMessage() {}
 
 func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +2079,7 @@ func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsResponse.ProtoReflect.Descriptor instead.
 func (*TailEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TailEventsResponse) GetMessage() *StoredMessage {
@@ -1786,42 +2129,64 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\ttruncated\x18\b \x01(\bR\ttruncated\x12\x1a\n" +
 	"\bredacted\x18\t \x01(\bR\bredacted\x12\x19\n" +
 	"\btrace_id\x18\n" +
-	" \x01(\tR\atraceId\"\x9c\x01\n" +
+	" \x01(\tR\atraceId\"\x7f\n" +
 	"\x0fGetEventRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\tR\x06source\x125\n" +
-	"\bposition\x18\x03 \x01(\v2\x19.tercel.admin.v1.PositionR\bposition\x12*\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x18\n" +
+	"\aaccount\x18\x03 \x01(\tR\aaccount\x12*\n" +
 	"\x11max_payload_bytes\x18\x04 \x01(\rR\x0fmaxPayloadBytes\"\xb8\x01\n" +
 	"\x10GetEventResponse\x12,\n" +
 	"\x05event\x18\x01 \x01(\v2\x16.tercel.admin.v1.EventR\x05event\x12:\n" +
 	"\btriggers\x18\x02 \x03(\v2\x1e.tercel.admin.v1.StoredMessageR\btriggers\x12:\n" +
-	"\benriched\x18\x03 \x03(\v2\x1e.tercel.admin.v1.StoredMessageR\benriched\"t\n" +
+	"\benriched\x18\x03 \x03(\v2\x1e.tercel.admin.v1.StoredMessageR\benriched\"\xbd\x01\n" +
 	"\x11TraceEventRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\tR\x06source\x12\x1a\n" +
-	"\bresource\x18\x03 \x01(\tR\bresource\x12\x1b\n" +
-	"\trecord_id\x18\x04 \x01(\tR\brecordId\"\x9d\x01\n" +
-	"\x12TraceEventResponse\x124\n" +
-	"\x06status\x18\x01 \x01(\x0e2\x1c.tercel.admin.v1.EventStatusR\x06status\x123\n" +
-	"\x05steps\x18\x02 \x03(\v2\x1d.tercel.admin.v1.TimelineStepR\x05steps\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\xbc\x03\n" +
-	"\fTimelineStep\x12*\n" +
-	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
-	"\x05stage\x18\x02 \x01(\tR\x05stage\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
-	"\x04what\x18\x04 \x01(\tR\x04what\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\x125\n" +
-	"\bposition\x18\x06 \x01(\v2\x19.tercel.admin.v1.PositionR\bposition\x12\x19\n" +
-	"\bevent_id\x18\a \x01(\tR\aeventId\x12-\n" +
-	"\x04took\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x18\n" +
-	"\aattempt\x18\t \x01(\rR\aattempt\x12\x19\n" +
-	"\btrace_id\x18\n" +
-	" \x01(\tR\atraceId\x12>\n" +
-	"\x05facts\x18\v \x03(\v2(.tercel.admin.v1.TimelineStep.FactsEntryR\x05facts\x1a8\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x17.tercel.admin.v1.IdKindR\x04kind\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12\x1d\n" +
 	"\n" +
-	"FactsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x85\x01\n" +
+	"max_events\x18\x06 \x01(\rR\tmaxEvents\"\x8f\x02\n" +
+	"\x12TraceEventResponse\x124\n" +
+	"\x06status\x18\x01 \x01(\x0e2\x1c.tercel.admin.v1.EventStatusR\x06status\x124\n" +
+	"\x06events\x18\x02 \x03(\v2\x1c.tercel.admin.v1.TracedEventR\x06events\x123\n" +
+	"\x05steps\x18\x03 \x03(\v2\x1d.tercel.admin.v1.TimelineStepR\x05steps\x12\x1c\n" +
+	"\ttruncated\x18\x04 \x01(\bR\ttruncated\x12:\n" +
+	"\bcoverage\x18\x05 \x03(\v2\x1e.tercel.admin.v1.IndexCoverageR\bcoverage\"\xf3\x01\n" +
+	"\vTracedEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
+	"\vdelivery_id\x18\x02 \x01(\tR\n" +
+	"deliveryId\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x12\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\x124\n" +
+	"\x06status\x18\x06 \x01(\x0e2\x1c.tercel.admin.v1.EventStatusR\x06status\x127\n" +
+	"\arecords\x18\a \x03(\v2\x1d.tercel.admin.v1.TracedRecordR\arecords\"n\n" +
+	"\fTracedRecord\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\"\x81\x01\n" +
+	"\rIndexCoverage\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\"\xfd\x02\n" +
+	"\fTimelineStep\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05stage\x18\x03 \x01(\tR\x05stage\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x19\n" +
+	"\bevent_id\x18\x05 \x01(\tR\aeventId\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x18\n" +
+	"\aderived\x18\a \x01(\bR\aderived\x125\n" +
+	"\bposition\x18\b \x01(\v2\x19.tercel.admin.v1.PositionR\bposition\x12\x18\n" +
+	"\aattempt\x18\t \x01(\rR\aattempt\x12-\n" +
+	"\x04took\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x1f\n" +
+	"\vhttp_status\x18\v \x01(\rR\n" +
+	"httpStatus\x12\x19\n" +
+	"\btrace_id\x18\f \x01(\tR\atraceId\"\x85\x01\n" +
 	"\x11ListEventsRequest\x124\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -1876,13 +2241,19 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x03age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12*\n" +
 	"\x11max_payload_bytes\x18\x04 \x01(\rR\x0fmaxPayloadBytes\"N\n" +
 	"\x12TailEventsResponse\x128\n" +
-	"\amessage\x18\x01 \x01(\v2\x1e.tercel.admin.v1.StoredMessageR\amessage*\x99\x01\n" +
+	"\amessage\x18\x01 \x01(\v2\x1e.tercel.admin.v1.StoredMessageR\amessage*\xb3\x01\n" +
 	"\vEventStatus\x12\x1c\n" +
 	"\x18EVENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EVENT_STATUS_PENDING\x10\x01\x12\x1a\n" +
 	"\x16EVENT_STATUS_DELIVERED\x10\x02\x12\x1c\n" +
 	"\x18EVENT_STATUS_DEAD_LETTER\x10\x03\x12\x18\n" +
-	"\x14EVENT_STATUS_DROPPED\x10\x04*X\n" +
+	"\x14EVENT_STATUS_DROPPED\x10\x04\x12\x18\n" +
+	"\x14EVENT_STATUS_REFUSED\x10\x05*^\n" +
+	"\x06IdKind\x12\x17\n" +
+	"\x13ID_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rID_KIND_EVENT\x10\x01\x12\x14\n" +
+	"\x10ID_KIND_DELIVERY\x10\x02\x12\x12\n" +
+	"\x0eID_KIND_RECORD\x10\x03*X\n" +
 	"\n" +
 	"TailStream\x12\x1b\n" +
 	"\x17TAIL_STREAM_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1911,93 +2282,100 @@ func file_tercel_admin_v1_event_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_event_proto_rawDescData
 }
 
-var file_tercel_admin_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tercel_admin_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_tercel_admin_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tercel_admin_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_tercel_admin_v1_event_proto_goTypes = []any{
 	(EventStatus)(0),                // 0: tercel.admin.v1.EventStatus
-	(TailStream)(0),                 // 1: tercel.admin.v1.TailStream
-	(*EventFilter)(nil),             // 2: tercel.admin.v1.EventFilter
-	(*Event)(nil),                   // 3: tercel.admin.v1.Event
-	(*Position)(nil),                // 4: tercel.admin.v1.Position
-	(*StoredMessage)(nil),           // 5: tercel.admin.v1.StoredMessage
-	(*GetEventRequest)(nil),         // 6: tercel.admin.v1.GetEventRequest
-	(*GetEventResponse)(nil),        // 7: tercel.admin.v1.GetEventResponse
-	(*TraceEventRequest)(nil),       // 8: tercel.admin.v1.TraceEventRequest
-	(*TraceEventResponse)(nil),      // 9: tercel.admin.v1.TraceEventResponse
-	(*TimelineStep)(nil),            // 10: tercel.admin.v1.TimelineStep
-	(*ListEventsRequest)(nil),       // 11: tercel.admin.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 12: tercel.admin.v1.ListEventsResponse
-	(*ReplayPlan)(nil),              // 13: tercel.admin.v1.ReplayPlan
-	(*DestinationCount)(nil),        // 14: tercel.admin.v1.DestinationCount
-	(*ReplayProgress)(nil),          // 15: tercel.admin.v1.ReplayProgress
-	(*ReplayFailure)(nil),           // 16: tercel.admin.v1.ReplayFailure
-	(*PlanEventReplayRequest)(nil),  // 17: tercel.admin.v1.PlanEventReplayRequest
-	(*PlanEventReplayResponse)(nil), // 18: tercel.admin.v1.PlanEventReplayResponse
-	(*ReplayEventsRequest)(nil),     // 19: tercel.admin.v1.ReplayEventsRequest
-	(*ReplayEventsResponse)(nil),    // 20: tercel.admin.v1.ReplayEventsResponse
-	(*TailEventsRequest)(nil),       // 21: tercel.admin.v1.TailEventsRequest
-	(*TailEventsResponse)(nil),      // 22: tercel.admin.v1.TailEventsResponse
-	nil,                             // 23: tercel.admin.v1.TimelineStep.FactsEntry
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
-	(v1.Origin)(0),                  // 25: tercel.event.v1.Origin
-	(*v1.Attributes)(nil),           // 26: tercel.event.v1.Attributes
-	(*durationpb.Duration)(nil),     // 27: google.protobuf.Duration
+	(IdKind)(0),                     // 1: tercel.admin.v1.IdKind
+	(TailStream)(0),                 // 2: tercel.admin.v1.TailStream
+	(*EventFilter)(nil),             // 3: tercel.admin.v1.EventFilter
+	(*Event)(nil),                   // 4: tercel.admin.v1.Event
+	(*Position)(nil),                // 5: tercel.admin.v1.Position
+	(*StoredMessage)(nil),           // 6: tercel.admin.v1.StoredMessage
+	(*GetEventRequest)(nil),         // 7: tercel.admin.v1.GetEventRequest
+	(*GetEventResponse)(nil),        // 8: tercel.admin.v1.GetEventResponse
+	(*TraceEventRequest)(nil),       // 9: tercel.admin.v1.TraceEventRequest
+	(*TraceEventResponse)(nil),      // 10: tercel.admin.v1.TraceEventResponse
+	(*TracedEvent)(nil),             // 11: tercel.admin.v1.TracedEvent
+	(*TracedRecord)(nil),            // 12: tercel.admin.v1.TracedRecord
+	(*IndexCoverage)(nil),           // 13: tercel.admin.v1.IndexCoverage
+	(*TimelineStep)(nil),            // 14: tercel.admin.v1.TimelineStep
+	(*ListEventsRequest)(nil),       // 15: tercel.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 16: tercel.admin.v1.ListEventsResponse
+	(*ReplayPlan)(nil),              // 17: tercel.admin.v1.ReplayPlan
+	(*DestinationCount)(nil),        // 18: tercel.admin.v1.DestinationCount
+	(*ReplayProgress)(nil),          // 19: tercel.admin.v1.ReplayProgress
+	(*ReplayFailure)(nil),           // 20: tercel.admin.v1.ReplayFailure
+	(*PlanEventReplayRequest)(nil),  // 21: tercel.admin.v1.PlanEventReplayRequest
+	(*PlanEventReplayResponse)(nil), // 22: tercel.admin.v1.PlanEventReplayResponse
+	(*ReplayEventsRequest)(nil),     // 23: tercel.admin.v1.ReplayEventsRequest
+	(*ReplayEventsResponse)(nil),    // 24: tercel.admin.v1.ReplayEventsResponse
+	(*TailEventsRequest)(nil),       // 25: tercel.admin.v1.TailEventsRequest
+	(*TailEventsResponse)(nil),      // 26: tercel.admin.v1.TailEventsResponse
+	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
+	(v1.Origin)(0),                  // 28: tercel.event.v1.Origin
+	(*v1.Attributes)(nil),           // 29: tercel.event.v1.Attributes
+	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
 }
 var file_tercel_admin_v1_event_proto_depIdxs = []int32{
 	0,  // 0: tercel.admin.v1.EventFilter.status:type_name -> tercel.admin.v1.EventStatus
-	24, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
-	24, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
-	25, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
-	26, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
+	27, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
+	27, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
+	28, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
+	29, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
 	0,  // 5: tercel.admin.v1.Event.status:type_name -> tercel.admin.v1.EventStatus
-	4,  // 6: tercel.admin.v1.Event.position:type_name -> tercel.admin.v1.Position
-	24, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
-	4,  // 8: tercel.admin.v1.StoredMessage.position:type_name -> tercel.admin.v1.Position
-	24, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
-	26, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
-	4,  // 11: tercel.admin.v1.GetEventRequest.position:type_name -> tercel.admin.v1.Position
-	3,  // 12: tercel.admin.v1.GetEventResponse.event:type_name -> tercel.admin.v1.Event
-	5,  // 13: tercel.admin.v1.GetEventResponse.triggers:type_name -> tercel.admin.v1.StoredMessage
-	5,  // 14: tercel.admin.v1.GetEventResponse.enriched:type_name -> tercel.admin.v1.StoredMessage
+	5,  // 6: tercel.admin.v1.Event.position:type_name -> tercel.admin.v1.Position
+	27, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: tercel.admin.v1.StoredMessage.position:type_name -> tercel.admin.v1.Position
+	27, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
+	29, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
+	4,  // 11: tercel.admin.v1.GetEventResponse.event:type_name -> tercel.admin.v1.Event
+	6,  // 12: tercel.admin.v1.GetEventResponse.triggers:type_name -> tercel.admin.v1.StoredMessage
+	6,  // 13: tercel.admin.v1.GetEventResponse.enriched:type_name -> tercel.admin.v1.StoredMessage
+	1,  // 14: tercel.admin.v1.TraceEventRequest.kind:type_name -> tercel.admin.v1.IdKind
 	0,  // 15: tercel.admin.v1.TraceEventResponse.status:type_name -> tercel.admin.v1.EventStatus
-	10, // 16: tercel.admin.v1.TraceEventResponse.steps:type_name -> tercel.admin.v1.TimelineStep
-	24, // 17: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
-	4,  // 18: tercel.admin.v1.TimelineStep.position:type_name -> tercel.admin.v1.Position
-	27, // 19: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
-	23, // 20: tercel.admin.v1.TimelineStep.facts:type_name -> tercel.admin.v1.TimelineStep.FactsEntry
-	2,  // 21: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	3,  // 22: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
-	24, // 23: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
-	24, // 24: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
-	24, // 25: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
-	14, // 26: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
-	16, // 27: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
-	4,  // 28: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
-	2,  // 29: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	13, // 30: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	2,  // 31: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	15, // 32: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	1,  // 33: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
-	2,  // 34: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	27, // 35: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
-	5,  // 36: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
-	6,  // 37: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
-	8,  // 38: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
-	11, // 39: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
-	17, // 40: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
-	19, // 41: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
-	21, // 42: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
-	7,  // 43: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
-	9,  // 44: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
-	12, // 45: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
-	18, // 46: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
-	20, // 47: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
-	22, // 48: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
-	43, // [43:49] is the sub-list for method output_type
-	37, // [37:43] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	11, // 16: tercel.admin.v1.TraceEventResponse.events:type_name -> tercel.admin.v1.TracedEvent
+	14, // 17: tercel.admin.v1.TraceEventResponse.steps:type_name -> tercel.admin.v1.TimelineStep
+	13, // 18: tercel.admin.v1.TraceEventResponse.coverage:type_name -> tercel.admin.v1.IndexCoverage
+	0,  // 19: tercel.admin.v1.TracedEvent.status:type_name -> tercel.admin.v1.EventStatus
+	12, // 20: tercel.admin.v1.TracedEvent.records:type_name -> tercel.admin.v1.TracedRecord
+	27, // 21: tercel.admin.v1.IndexCoverage.at:type_name -> google.protobuf.Timestamp
+	27, // 22: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
+	5,  // 23: tercel.admin.v1.TimelineStep.position:type_name -> tercel.admin.v1.Position
+	30, // 24: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
+	3,  // 25: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	4,  // 26: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
+	27, // 27: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
+	27, // 28: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
+	27, // 29: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
+	18, // 30: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
+	20, // 31: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
+	5,  // 32: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
+	3,  // 33: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	17, // 34: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	3,  // 35: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	19, // 36: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	2,  // 37: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
+	3,  // 38: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	30, // 39: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
+	6,  // 40: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
+	7,  // 41: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
+	9,  // 42: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
+	15, // 43: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
+	21, // 44: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
+	23, // 45: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
+	25, // 46: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
+	8,  // 47: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
+	10, // 48: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
+	16, // 49: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
+	22, // 50: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
+	24, // 51: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
+	26, // 52: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
+	47, // [47:53] is the sub-list for method output_type
+	41, // [41:47] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_event_proto_init() }
@@ -2011,8 +2389,8 @@ func file_tercel_admin_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_event_proto_rawDesc), len(file_tercel_admin_v1_event_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   22,
+			NumEnums:      3,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,87 @@
+package access
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Bounds of wrong tokens: ten at once from one network, then one every six
+// seconds. Addresses beyond the table share one allowance.
+const (
+	attemptsAtOnce = 10
+	attemptEvery   = 6 * time.Second
+	maxNetworks    = 4096
+)
+
+// attempts counts wrong tokens by where they came from.
+type attempts struct {
+	now func() time.Time
+
+	mu       sync.Mutex // guards what follows
+	networks map[netip.Prefix]*rate.Limiter
+	others   *rate.Limiter
+}
+
+func newAttempts(now func() time.Time) *attempts {
+	return &attempts{now: now, networks: map[netip.Prefix]*rate.Limiter{}, others: allowance()}
+}
+
+func allowance() *rate.Limiter { return rate.NewLimiter(rate.Every(attemptEvery), attemptsAtOnce) }
+
+// may reports whether one more token from an address is looked at. It isn't
+// after many wrong ones, be it right or not: otherwise guessing would go on.
+func (a *attempts) may(address string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, ok := a.networks[network(address)]
+	if !ok {
+		return len(a.networks) < maxNetworks || a.others.TokensAt(a.now()) >= 1
+	}
+	return l.TokensAt(a.now()) >= 1
+}
+
+// failed notes a wrong one.
+func (a *attempts) failed(address string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	from, now := network(address), a.now()
+	l, ok := a.networks[from]
+	if !ok {
+		if len(a.networks) >= maxNetworks {
+			a.forget(now)
+		}
+		if l = a.others; len(a.networks) < maxNetworks {
+			l = allowance()
+			a.networks[from] = l
+		}
+	}
+	l.AllowN(now, 1)
+}
+
+// forget drops networks whose wrong tokens count no more.
+func (a *attempts) forget(now time.Time) {
+	for from, l := range a.networks {
+		if l.TokensAt(now) >= attemptsAtOnce {
+			delete(a.networks, from)
+		}
+	}
+}
+
+// network is what an address is counted under: itself, or its /64, of which one
+// machine has all addresses.
+func network(address string) netip.Prefix {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip = ip.Unmap().WithZone("")
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	p, _ := ip.Prefix(bits)
+	return p
+}

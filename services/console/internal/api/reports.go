@@ -1,0 +1,111 @@
+package api
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/internal/lookback"
+)
+
+// ListReconciliationReports lists one page of reports, the newest first.
+func (s reconciliations) ListReconciliationReports(ctx context.Context, req *connect.Request[adminv1.ListReconciliationReportsRequest]) (*connect.Response[adminv1.ListReconciliationReportsResponse], error) {
+	q := req.Msg
+	since, err := moment("since", q.GetSince())
+	if err != nil {
+		return nil, err
+	}
+	if err := short(map[string]string{"source": q.GetSource(), "account": q.GetAccount(), "resource": q.GetResource(), "run": q.GetRun()}); err != nil {
+		return nil, err
+	}
+	before, size, err := page(q)
+	if err != nil {
+		return nil, err
+	}
+	token := func(name string) string {
+		if name == "" {
+			return "*"
+		}
+		return event.Escape(name)
+	}
+	resp := &adminv1.ListReconciliationReportsResponse{}
+	next, err := lookback.Read(ctx, s.js, lookback.Options{
+		Stream: topology.StreamReports, Before: before, Since: since,
+		Subjects: []string{topology.PrefixReports + "." + token(q.GetSource()) + "." + token(q.GetResource())},
+	}, func(m consume.Message) bool {
+		r, err := report.Decode(m.Data)
+		if err == nil && reportChosen(q, r) {
+			resp.Reports = append(resp.Reports, reported(r))
+		}
+		return len(resp.GetReports()) < size
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp.NextPageToken = nextPage(q, next)
+	return connect.NewResponse(resp), nil
+}
+
+func reportChosen(q *adminv1.ListReconciliationReportsRequest, r report.Report) bool {
+	return (q.GetAccount() == "" || q.GetAccount() == r.Account) && (q.GetRun() == "" || q.GetRun() == r.Run) &&
+		(!q.GetGapsOnly() || len(r.Records) > 0 || r.Error != "")
+}
+
+// reported is a report as callers get it.
+func reported(r report.Report) *adminv1.ReconciliationReport {
+	out := &adminv1.ReconciliationReport{
+		Run: utf8s(r.Run), Continues: utf8s(r.Continues), Resource: &adminv1.Resource{Source: utf8s(r.Source), Account: utf8s(r.Account), Resource: utf8s(r.Resource)},
+		Trigger: utf8s(string(r.Trigger)), DryRun: r.DryRun, WindowFrom: stamp(r.From), WindowTo: stamp(r.To), StartedAt: stamp(r.StartedAt), EndedAt: stamp(r.EndedAt),
+		Pages: count(r.Pages), Listed: recordSet(r.Sets.Listed), Held: recordSet(r.Sets.Held), Complete: r.Complete, CaughtUp: r.CaughtUp,
+		Error: utf8s(r.Error), Statement: utf8s(r.Statement()), Causes: map[string]uint64{}, Refused: map[string]uint64{},
+		Destinations: map[string]*adminv1.DestinationComparison{},
+		Counts: counts(map[string]int{
+			"listed": r.Listed, "matched": r.Matched, "missed": r.Missed, "stale": r.Stale, "ahead": r.Ahead, "duplicates": r.Duplicates, "dropped": r.Dropped,
+			"orphaned": r.Orphaned, "repaired": r.Repaired, "skipped_young": r.SkippedYoung, "unreadable": r.Unreadable,
+		}),
+	}
+	for name, d := range r.Destinations {
+		out.Destinations[utf8s(name)] = &adminv1.DestinationComparison{
+			Held: recordSet(d.Held), Behind: d.Behind, Counts: counts(map[string]int{
+				"matched": d.Matched, "ahead": d.Ahead, "missed": d.Missed, "stale": d.Stale, "orphaned": d.Orphaned, "repaired": d.Repaired,
+			}),
+		}
+	}
+	for _, rec := range r.Records {
+		out.Records = append(out.Records, &adminv1.RecordVerdict{
+			Id: utf8s(rec.ID), Version: utf8s(rec.Version), Verdict: utf8s(rec.Verdict), Destination: utf8s(rec.Destination),
+			FirstSeen: stamp(rec.FirstSeen), ChangedAt: stamp(rec.ChangedAt), Repaired: rec.Repaired, Cause: utf8s(string(rec.Cause)),
+		})
+	}
+	for cause, n := range r.Evidence.Causes {
+		out.Causes[utf8s(string(cause))] = count(n)
+	}
+	for outcome, n := range r.Evidence.Refused {
+		out.Refused[utf8s(outcome)] = uint64(max(0, n))
+	}
+	return out
+}
+
+// counts are numbers of records without those that are none.
+func counts(all map[string]int) map[string]uint64 {
+	out := map[string]uint64{}
+	for verdict, n := range all {
+		if n > 0 {
+			out[verdict] = uint64(n)
+		}
+	}
+	return out
+}
+
+// count is a number as a message holds it; what another program wrote may be
+// less than nothing.
+func count(n int) uint64 { return uint64(max(0, n)) }
+
+func recordSet(s report.Set) *adminv1.RecordSet {
+	return &adminv1.RecordSet{Records: count(s.Records), Digest: s.Digest.String()}
+}

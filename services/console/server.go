@@ -1,0 +1,132 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tercelhq/tercel/services/internal/adminv1connect"
+)
+
+// Bounds of a connection. What an answer may take is bounded by the API, since
+// some of its answers are streams.
+const (
+	readTimeout    = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+	maxConns       = 512
+	drainTimeout   = 10 * time.Second
+)
+
+// Run serves until ctx ends; then it takes no more connections, ends streams,
+// lets other calls finish and returns nil. An error means that it couldn't
+// listen, or that its index can't be kept.
+func (s *Service) Run(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the console: %w; choose another address with console.listen", err)
+	}
+	// Calls outlive the end of ctx, but streams would never end by themselves.
+	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer endCalls()
+	srv := s.newServer(calls)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.index.Run(ctx) })
+	group.Go(func() error { s.gate.Keep(ctx); return nil })
+	group.Go(func() error { s.tls.Keep(ctx, s.deps.Log); return nil })
+	var serving sync.WaitGroup
+	ended := make(chan error, 1)
+	serving.Go(func() { ended <- srv.Serve(s.tls.Listener(netutil.LimitListener(ln, maxConns))) })
+	s.listening(ctx, ln.Addr().String())
+	group.Go(func() error {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("serve the console: %w", err)
+		case <-ctx.Done():
+		}
+		s.drain(ctx, srv, endCalls)
+		serving.Wait()
+		return nil
+	})
+	return group.Wait()
+}
+
+// listening tells where, and what to know about it.
+func (s *Service) listening(ctx context.Context, addr string) {
+	s.mu.Lock()
+	s.addr = addr
+	s.mu.Unlock()
+	close(s.ready)
+	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for operators", slog.String("addr", addr), slog.Bool("tls", s.tls != nil),
+		slog.Int("tokens", len(s.cfg.Tokens)))
+	if s.tls == nil && !s.cfg.Loopback() {
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "tokens travel in plain text unless a TLS proxy is in front; set console.tls", slog.String("addr", addr))
+	}
+}
+
+// drain lets calls in hand finish. Streams are ended at once: whoever follows
+// one begins it again elsewhere.
+func (s *Service) drain(ctx context.Context, srv *http.Server, endCalls func()) {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	s.api.EndStreams()
+	if err := srv.Shutdown(bounded); err != nil {
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "calls cut off at the end", slog.Any("err", err))
+	}
+	endCalls()
+	_ = srv.Close()
+	s.mu.Lock()
+	s.addr = ""
+	s.mu.Unlock()
+}
+
+// newServer bounds every phase of a connection. gRPC needs HTTP/2, which without
+// TLS clients speak unasked.
+func (s *Service) newServer(ctx context.Context) *http.Server {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           s.handler(),
+		Protocols:         protocols,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
+
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// handler is all that the console serves.
+func (s *Service) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /", s.api.Handler())
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(adminv1connect.OpenAPI()) // a caller that has gone has gone
+	})
+	return s.gate.Guard(headers(mux))
+}
+
+// headers are on every answer.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
