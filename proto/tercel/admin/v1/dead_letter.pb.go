@@ -144,27 +144,23 @@ type ReplayStage int32
 const (
 	// At the stage that gave it up.
 	ReplayStage_REPLAY_STAGE_UNSPECIFIED ReplayStage = 0
-	// At the checks of the ingress.
-	ReplayStage_REPLAY_STAGE_VERIFY ReplayStage = 1
 	// At the enricher: the record is fetched anew.
-	ReplayStage_REPLAY_STAGE_ENRICH ReplayStage = 2
+	ReplayStage_REPLAY_STAGE_ENRICH ReplayStage = 1
 	// At the destinations.
-	ReplayStage_REPLAY_STAGE_DELIVER ReplayStage = 3
+	ReplayStage_REPLAY_STAGE_DELIVER ReplayStage = 2
 )
 
 // Enum value maps for ReplayStage.
 var (
 	ReplayStage_name = map[int32]string{
 		0: "REPLAY_STAGE_UNSPECIFIED",
-		1: "REPLAY_STAGE_VERIFY",
-		2: "REPLAY_STAGE_ENRICH",
-		3: "REPLAY_STAGE_DELIVER",
+		1: "REPLAY_STAGE_ENRICH",
+		2: "REPLAY_STAGE_DELIVER",
 	}
 	ReplayStage_value = map[string]int32{
 		"REPLAY_STAGE_UNSPECIFIED": 0,
-		"REPLAY_STAGE_VERIFY":      1,
-		"REPLAY_STAGE_ENRICH":      2,
-		"REPLAY_STAGE_DELIVER":     3,
+		"REPLAY_STAGE_ENRICH":      1,
+		"REPLAY_STAGE_DELIVER":     2,
 	}
 )
 
@@ -206,7 +202,7 @@ type DeadLetterFilter struct {
 	// The event type, in which "*" stands for one part between dots and ">" at the
 	// end for one or more.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// The stage that gave the message up: "verify", "enrich" or "deliver".
+	// The stage that gave the message up: "enrich" or "deliver".
 	Stage string `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`
 	// The destination that the stage served.
 	Destination string `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -753,8 +749,10 @@ type DeadLetterGroup struct {
 	Sample *DeadLetter `protobuf:"bytes,11,opt,name=sample,proto3" json:"sample,omitempty"`
 	// How many letters came in each of the last 24 hours, oldest first.
 	Hourly []uint64 `protobuf:"varint,12,rep,packed,name=hourly,proto3" json:"hourly,omitempty"`
-	// What is known of its repair.
-	State         DeadLetterGroupState `protobuf:"varint,13,opt,name=state,proto3,enum=tercel.admin.v1.DeadLetterGroupState" json:"state,omitempty"`
+	// How far its repair is.
+	State DeadLetterGroupState `protobuf:"varint,13,opt,name=state,proto3,enum=tercel.admin.v1.DeadLetterGroupState" json:"state,omitempty"`
+	// When a letter of the group was last replayed or discarded; absent if none was.
+	TouchedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=touched_at,json=touchedAt,proto3" json:"touched_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,6 +878,13 @@ func (x *DeadLetterGroup) GetState() DeadLetterGroupState {
 	return DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_UNSPECIFIED
 }
 
+func (x *DeadLetterGroup) GetTouchedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TouchedAt
+	}
+	return nil
+}
+
 // ListDeadLetterGroupsRequest asks for one page.
 type ListDeadLetterGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -949,8 +954,11 @@ type ListDeadLetterGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The groups.
 	Groups []*DeadLetterGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
-	// The token of the next page, or empty at the end.
+	// The token of the next page, or empty at the end. Groups are made anew for
+	// each page, so one that moves up in between may be missed.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many letters belong to none of the groups, because there are too many.
+	Ungrouped     uint64 `protobuf:"varint,3,opt,name=ungrouped,proto3" json:"ungrouped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -997,6 +1005,13 @@ func (x *ListDeadLetterGroupsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListDeadLetterGroupsResponse) GetUngrouped() uint64 {
+	if x != nil {
+		return x.Ungrouped
+	}
+	return 0
 }
 
 // GetDeadLetterRequest names one letter.
@@ -1179,7 +1194,8 @@ type PlanDeadLetterReplayRequest struct {
 	Filter *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Where they begin.
 	Stage ReplayStage `protobuf:"varint,2,opt,name=stage,proto3,enum=tercel.admin.v1.ReplayStage" json:"stage,omitempty"`
-	// Deliver only to these destinations. Without any, to all that take the event.
+	// Deliver only to these destinations. Without any, to the one that could not be
+	// served, or a message that no destination has had yet, to all that take it.
 	Destinations  []string `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1775,7 +1791,7 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x81\x01\n" +
 	"\x17ListDeadLettersResponse\x12>\n" +
 	"\fdead_letters\x18\x01 \x03(\v2\x1b.tercel.admin.v1.DeadLetterR\vdeadLetters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xde\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x04\n" +
 	"\x0fDeadLetterGroup\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\tR\x05stage\x12\x16\n" +
@@ -1791,15 +1807,18 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x123\n" +
 	"\x06sample\x18\v \x01(\v2\x1b.tercel.admin.v1.DeadLetterR\x06sample\x12\x16\n" +
 	"\x06hourly\x18\f \x03(\x04R\x06hourly\x12;\n" +
-	"\x05state\x18\r \x01(\x0e2%.tercel.admin.v1.DeadLetterGroupStateR\x05state\"\x94\x01\n" +
+	"\x05state\x18\r \x01(\x0e2%.tercel.admin.v1.DeadLetterGroupStateR\x05state\x129\n" +
+	"\n" +
+	"touched_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\ttouchedAt\"\x94\x01\n" +
 	"\x1bListDeadLetterGroupsRequest\x129\n" +
 	"\x06filter\x18\x01 \x01(\v2!.tercel.admin.v1.DeadLetterFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\x80\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x9e\x01\n" +
 	"\x1cListDeadLetterGroupsResponse\x128\n" +
 	"\x06groups\x18\x01 \x03(\v2 .tercel.admin.v1.DeadLetterGroupR\x06groups\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"^\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1c\n" +
+	"\tungrouped\x18\x03 \x01(\x04R\tungrouped\"^\n" +
 	"\x14GetDeadLetterRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12*\n" +
 	"\x11max_payload_bytes\x18\x02 \x01(\rR\x0fmaxPayloadBytes\"\xde\x02\n" +
@@ -1862,12 +1881,11 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"#DEAD_LETTER_GROUP_STATE_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cDEAD_LETTER_GROUP_STATE_OPEN\x10\x01\x12#\n" +
 	"\x1fDEAD_LETTER_GROUP_STATE_WATCHED\x10\x02\x12\"\n" +
-	"\x1eDEAD_LETTER_GROUP_STATE_CLOSED\x10\x03*w\n" +
+	"\x1eDEAD_LETTER_GROUP_STATE_CLOSED\x10\x03*^\n" +
 	"\vReplayStage\x12\x1c\n" +
 	"\x18REPLAY_STAGE_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13REPLAY_STAGE_VERIFY\x10\x01\x12\x17\n" +
-	"\x13REPLAY_STAGE_ENRICH\x10\x02\x12\x18\n" +
-	"\x14REPLAY_STAGE_DELIVER\x10\x032\xad\x06\n" +
+	"\x13REPLAY_STAGE_ENRICH\x10\x01\x12\x18\n" +
+	"\x14REPLAY_STAGE_DELIVER\x10\x022\xad\x06\n" +
 	"\x11DeadLetterService\x12j\n" +
 	"\x0fListDeadLetters\x12'.tercel.admin.v1.ListDeadLettersRequest\x1a(.tercel.admin.v1.ListDeadLettersResponse\"\x04\x88\xe7\x18\x01\x12y\n" +
 	"\x14ListDeadLetterGroups\x12,.tercel.admin.v1.ListDeadLetterGroupsRequest\x1a-.tercel.admin.v1.ListDeadLetterGroupsResponse\"\x04\x88\xe7\x18\x01\x12d\n" +
@@ -1939,36 +1957,37 @@ var file_tercel_admin_v1_dead_letter_proto_depIdxs = []int32{
 	21, // 16: tercel.admin.v1.DeadLetterGroup.last_at:type_name -> google.protobuf.Timestamp
 	4,  // 17: tercel.admin.v1.DeadLetterGroup.sample:type_name -> tercel.admin.v1.DeadLetter
 	1,  // 18: tercel.admin.v1.DeadLetterGroup.state:type_name -> tercel.admin.v1.DeadLetterGroupState
-	3,  // 19: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	8,  // 20: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
-	4,  // 21: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	3,  // 22: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	2,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	24, // 24: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	3,  // 25: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	2,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	25, // 27: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	4,  // 28: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	3,  // 29: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	6,  // 30: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
-	9,  // 31: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
-	11, // 32: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
-	13, // 33: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
-	15, // 34: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
-	17, // 35: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
-	19, // 36: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
-	7,  // 37: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
-	10, // 38: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
-	12, // 39: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
-	14, // 40: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
-	16, // 41: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
-	18, // 42: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
-	20, // 43: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
-	37, // [37:44] is the sub-list for method output_type
-	30, // [30:37] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	21, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
+	3,  // 20: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	8,  // 21: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
+	4,  // 22: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	3,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	2,  // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	24, // 25: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	3,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	2,  // 27: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	25, // 28: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	4,  // 29: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	3,  // 30: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	6,  // 31: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
+	9,  // 32: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
+	11, // 33: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
+	13, // 34: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
+	15, // 35: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
+	17, // 36: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
+	19, // 37: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
+	7,  // 38: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
+	10, // 39: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
+	12, // 40: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
+	14, // 41: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
+	16, // 42: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
+	18, // 43: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
+	20, // 44: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
+	38, // [38:45] is the sub-list for method output_type
+	31, // [31:38] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_dead_letter_proto_init() }

@@ -6,17 +6,13 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
-	"github.com/tercelhq/tercel/pkg/event"
-	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
-	"github.com/tercelhq/tercel/services/internal/lookback"
 )
 
 // ListDeadLetters lists one page of letters, the newest first.
 func (s deadLetters) ListDeadLetters(ctx context.Context, req *connect.Request[adminv1.ListDeadLettersRequest]) (*connect.Response[adminv1.ListDeadLettersResponse], error) {
-	f, err := newLetterFilter(req.Msg.GetFilter())
+	f, err := letterFilter(req.Msg.GetFilter())
 	if err != nil {
 		return nil, err
 	}
@@ -24,48 +20,66 @@ func (s deadLetters) ListDeadLetters(ctx context.Context, req *connect.Request[a
 	if err != nil {
 		return nil, err
 	}
-	states, err := deadletter.OpenStates(ctx, s.js)
-	if err != nil {
-		return nil, err
-	}
+	f.Before, f.Limit = before, size+1 // one more tells whether there is another page
 	resp := &adminv1.ListDeadLettersResponse{}
 	until := time.Now().Add(listFor)
-	var failed error
-	next, err := lookback.Read(ctx, s.js, lookback.Options{
-		Stream: topology.StreamDLQ, Subjects: f.subjects(), HeadersOnly: true, Before: before, Since: f.since,
-	}, func(m consume.Message) bool {
-		l := deadletter.Decode(m)
-		if f.mayChoose(l) {
-			if failed = states.Load(ctx, &l); failed != nil {
-				return false
-			}
-			if f.hasState(l) {
-				resp.DeadLetters = append(resp.DeadLetters, letter(l))
-			}
+	for l, err := range deadletter.Newest(ctx, s.js, f) {
+		if err != nil {
+			return nil, err
 		}
-		return len(resp.GetDeadLetters()) < size && time.Now().Before(until)
-	})
-	if failed != nil {
-		return nil, failed
+		if n := len(resp.GetDeadLetters()); n == size || n > 0 && time.Now().After(until) {
+			resp.NextPageToken = nextPage(req.Msg, resp.GetDeadLetters()[n-1].GetSequence())
+			break
+		}
+		resp.DeadLetters = append(resp.DeadLetters, letter(l))
 	}
-	if err != nil {
-		return nil, err
-	}
-	resp.NextPageToken = nextPage(req.Msg, next)
 	return connect.NewResponse(resp), nil
 }
 
-// subjects are those of all letters that the filter chooses, and not many more.
-func (f letterFilter) subjects() []string {
-	stage, source, account := "*", "*", "*"
-	if f.GetStage() != "" {
-		stage = event.Escape(f.GetStage())
+// ListDeadLetterGroups lists one page of groups, the one with the latest letter
+// first.
+func (s deadLetters) ListDeadLetterGroups(ctx context.Context, req *connect.Request[adminv1.ListDeadLetterGroupsRequest]) (*connect.Response[adminv1.ListDeadLetterGroupsResponse], error) {
+	f, err := letterFilter(req.Msg.GetFilter())
+	if err != nil {
+		return nil, err
 	}
-	if f.GetSource() != "" {
-		source = event.Escape(f.GetSource())
+	from, size, err := page(req.Msg)
+	if err != nil {
+		return nil, err
 	}
-	if f.GetAccount() != "" {
-		account = event.AccountToken(f.GetAccount())
+	all, err := deadletter.GroupBy(ctx, s.js, f, s.deps.Now())
+	if err != nil {
+		return nil, err
 	}
-	return []string{event.PrefixDLQ + "." + stage + "." + source + "." + account + "." + typeSubject(f.GetType())}
+	// A page begins at a place in the list, which is made anew for each: a group
+	// that moves up meanwhile may be seen twice or, by this page's reader, not.
+	first := min(from, uint64(len(all.Groups)))
+	end := min(first+uint64(size), uint64(len(all.Groups)))
+	resp := &adminv1.ListDeadLetterGroupsResponse{Ungrouped: uint64(all.Ungrouped)}
+	for _, g := range all.Groups[first:end] {
+		resp.Groups = append(resp.Groups, group(g))
+	}
+	if end < uint64(len(all.Groups)) {
+		resp.NextPageToken = nextPage(req.Msg, end)
+	}
+	return connect.NewResponse(resp), nil
+}
+
+var groupStates = map[deadletter.GroupState]adminv1.DeadLetterGroupState{
+	deadletter.GroupOpen:    adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_OPEN,
+	deadletter.GroupWatched: adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED,
+	deadletter.GroupClosed:  adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_CLOSED,
+}
+
+// group is a group as callers get it.
+func group(g deadletter.Group) *adminv1.DeadLetterGroup {
+	out := &adminv1.DeadLetterGroup{
+		Fingerprint: g.Fingerprint, Stage: utf8s(g.Stage), Source: utf8s(g.Source), Destination: utf8s(g.Destination), ErrorClass: utf8s(string(g.Class)),
+		Message: utf8s(g.Message), Open: count(g.Open), Total: count(g.Total), FirstAt: stamp(g.FirstAt), LastAt: stamp(g.LastAt),
+		TouchedAt: stamp(g.TouchedAt), Sample: letter(g.Sample), State: groupStates[g.State],
+	}
+	for _, n := range g.Hourly {
+		out.Hourly = append(out.Hourly, count(n))
+	}
+	return out
 }

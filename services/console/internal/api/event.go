@@ -139,6 +139,9 @@ func payloadLimit(asked uint32) (int, error) {
 	}
 }
 
+// head is the beginning of a payload.
+func head(payload []byte, limit int) []byte { return payload[:min(len(payload), limit)] }
+
 // last keeps the newest messages.
 func last(all []*adminv1.StoredMessage) []*adminv1.StoredMessage {
 	return all[max(0, len(all)-maxMessages):]
@@ -150,10 +153,9 @@ func position(stream string, sequence uint64) *adminv1.Position {
 
 // stored is a message as callers get it. A limit of 0 leaves the payload out.
 func stored(m timeline.Message, limit int) *adminv1.StoredMessage {
-	shown := m.Data[:min(len(m.Data), limit)]
 	return &adminv1.StoredMessage{
 		Position: position(m.Stream, m.Sequence), StoredAt: stamp(m.StoredAt), Subject: utf8s(m.Subject), Attributes: attributes(m.Event),
-		ContentType: utf8s(m.Event.ContentType), Payload: shown, PayloadBytes: uint64(len(m.Data)), Truncated: len(shown) < len(m.Data),
+		ContentType: utf8s(m.Event.ContentType), Payload: head(m.Data, limit), PayloadBytes: uint64(len(m.Data)), Truncated: len(m.Data) > limit,
 		TraceId: traceID(m.Header.Get(event.HeaderTraceParent)),
 	}
 }

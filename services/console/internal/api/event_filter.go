@@ -37,7 +37,7 @@ func newEventFilter(f *adminv1.EventFilter) (eventFilter, error) {
 	}
 	switch {
 	case f.GetType() != "" && !typePattern(f.GetType()):
-		return out, invalid("filter.type", `a type, in which "*" stands for one part between dots and ">" at the end for one or more`)
+		return out, invalid("filter.type", wantType)
 	case f.GetUntil() != nil && f.GetSince() != nil && !out.since.Before(out.until):
 		return out, invalid("filter.until", "later than since")
 	}
@@ -53,6 +53,8 @@ func newEventFilter(f *adminv1.EventFilter) (eventFilter, error) {
 	}
 	return out, nil
 }
+
+const wantType = `a type, in which "*" stands for one part between dots and ">" at the end for one or more`
 
 // typePattern reports whether wildcards stand where they have a meaning.
 func typePattern(p string) bool {
