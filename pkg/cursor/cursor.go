@@ -41,6 +41,9 @@ func (k Key) String() string {
 	return k.Source + "." + strings.ReplaceAll(event.AccountToken(k.Account), "%", "=") + "." + k.Resource
 }
 
+// Lease is the name of the lease that whoever works on the resource has.
+func (k Key) Lease() string { return "reconcile." + k.String() }
+
 // Cursor is how far one resource has been reconciled.
 type Cursor struct {
 	// Through is the time up to which the record set is complete, or zero.
@@ -64,6 +67,10 @@ type Cursor struct {
 	// cursor may publish it, and nobody else.
 	Report *report.Report `json:"report,omitempty"`
 }
+
+// InHand reports whether a run works on the resource, or died before it had
+// published what it found.
+func (c Cursor) InHand() bool { return c.Report != nil || c.Window != nil && c.Window.Run != "" }
 
 // Last sums up a report.
 type Last struct {

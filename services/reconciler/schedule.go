@@ -18,6 +18,9 @@ import (
 // turn makes a run if one is due and returns how long to wait before the next
 // look. Its error says that no run could begin; how one ended it tells itself.
 func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (time.Duration, error) {
+	if _, paused := s.pauses.Of(t.key); paused {
+		return min(pausedLook, longest), nil
+	}
 	due, err := t.runner.Due(ctx)
 	if err != nil {
 		return 0, err
@@ -25,8 +28,12 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	if wait := due.Sub(s.deps.Now()); wait > 0 {
 		return min(wait, longest), nil
 	}
-	r, err := t.runner.Begin(ctx, run.Options{Trigger: report.Schedule})
+	running, stop := s.pauses.While(ctx, t.key)
+	defer stop()
+	r, err := t.runner.Begin(running, run.Options{Trigger: report.Schedule})
 	switch {
+	case err != nil && errors.Is(context.Cause(running), cursor.ErrPaused):
+		return 0, nil
 	case errors.Is(err, run.ErrNotDue):
 		return time.Second, nil
 	case errors.Is(err, cursor.ErrHeld):
@@ -37,6 +44,10 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	s.log(ctx, t.key, r, r.Do())
 	return s.pause(ctx, t.runner, longest), nil
 }
+
+// pausedLook is the time between two looks whether what is paused still is,
+// which asks nobody.
+const pausedLook = 2 * time.Second
 
 // pause keeps a run that ended without leaving word, as one that lost its
 // lease does, from beginning again at once.
@@ -55,14 +66,24 @@ func (s *Service) begin(ctx context.Context, req control.Request) (control.Start
 		return control.Started{}, err
 	}
 	key := t.key
-	r, err := t.runner.Begin(ctx, run.Options{Trigger: report.Demand, DryRun: req.DryRun})
+	if p, paused := s.pauses.Of(key); paused {
+		return control.Started{}, fmt.Errorf("reconcile %s: %w: %s since %s", key, control.ErrPaused, p.Scope, p.Since.Format(time.RFC3339))
+	}
+	running, stop := s.pauses.While(ctx, key)
+	r, err := t.runner.Begin(running, run.Options{Trigger: report.Demand, DryRun: req.DryRun})
+	if err != nil {
+		stop()
+	}
 	if errors.Is(err, cursor.ErrHeld) {
 		return control.Started{}, fmt.Errorf("reconcile %s: %w: %w", key, control.ErrRunning, err)
 	}
 	if err != nil {
 		return control.Started{}, fmt.Errorf("reconcile %s: %w", key, err)
 	}
-	s.runs.Go(func() { s.log(ctx, key, r, r.Do()) })
+	s.runs.Go(func() {
+		defer stop()
+		s.log(ctx, key, r, r.Do())
+	})
 	return control.Started{
 		Run: r.ID(), Source: key.Source, Account: key.Account, Resource: key.Resource, StartedAt: r.StartedAt(),
 	}, nil

@@ -74,6 +74,7 @@ type Service struct {
 	publisher *publish.Publisher
 	clients   []*sourceapi.Client
 	readers   map[string]*destination.Reader
+	pauses    *cursor.Pauses
 	runs      sync.WaitGroup // those that were asked for
 }
 
@@ -92,6 +93,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
+	s.pauses = cursor.NewPauses(s.js)
 	if s.collector, err = collector.New(collector.Config{Collect: cfg.Collect}, collector.Deps{JetStream: s.js, Log: deps.Log}); err != nil {
 		return nil, err
 	}
@@ -222,14 +224,33 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.collector.Run(ctx) })
 	g.Go(func() error { return s.audit.Run(ctx) })
+	g.Go(func() error { s.pauses.Run(ctx); return nil })
 	for _, p := range s.plans {
-		g.Go(func() error { p.run(ctx); return nil })
+		g.Go(func() error {
+			if s.knowsPauses(ctx) {
+				p.run(ctx)
+			}
+			return nil
+		})
 	}
 	g.Go(func() error {
 		defer s.runs.Wait()
+		if !s.knowsPauses(ctx) {
+			return nil
+		}
 		return control.ServeReconcile(ctx, s.deps.Conn, func(r control.Request) (control.Started, error) { return s.begin(ctx, r) })
 	})
 	return g.Wait()
+}
+
+// knowsPauses waits until it is known what is paused: before, nothing may begin.
+func (s *Service) knowsPauses(ctx context.Context) bool {
+	select {
+	case <-s.pauses.Ready():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (s *Service) close() {
@@ -265,6 +286,9 @@ func (s *Service) log(ctx context.Context, key cursor.Key, r *run.Run, err error
 	}
 	switch {
 	case ctx.Err() != nil: // it was stopped
+	case errors.Is(err, cursor.ErrPaused):
+		s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "reconciliation was paused", slog.String("resource", key.String()),
+			slog.String("run", r.ID()))
 	case errors.Is(err, cursor.ErrLost), errors.Is(err, cursor.ErrConflict):
 		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "reconciliation was taken over", slog.String("resource", key.String()),
 			slog.String("run", r.ID()), slog.Any("err", err))

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/internal/status"
@@ -20,6 +19,9 @@ type reconcileCmd struct {
 	Run    reconcileRunCmd    `cmd:"" help:"Reconcile a resource now and show what was found."`
 	Status reconcileStatusCmd `cmd:"" help:"Show how far each resource is complete, and the last reports."`
 	Report reconcileReportCmd `cmd:"" help:"Export what was found, why, and how complete the records are."`
+	Pause  reconcilePauseCmd  `cmd:"" help:"Reconcile a source, an account or a resource no more until it is resumed."`
+	Resume reconcileResumeCmd `cmd:"" help:"Reconcile again what was paused."`
+	Reset  reconcileResetCmd  `cmd:"" help:"Set resources back, so that what has changed since is listed again."`
 }
 
 type reconcileRunCmd struct {
@@ -140,19 +142,9 @@ func (c reconcileStatusCmd) Run(a *app) error {
 		return err
 	}
 	defer nc.Close()
-	store, err := cursor.Open(a.ctx, nc.js)
+	shown, err := status.Resources(a.ctx, nc.js, c.Source)
 	if err != nil {
 		return err
-	}
-	all, err := status.Resources(a.ctx, store)
-	if err != nil {
-		return err
-	}
-	shown := []status.Resource{}
-	for _, r := range all {
-		if c.Source == "" || r.Source == c.Source {
-			shown = append(shown, r)
-		}
 	}
 	reports, err := report.List(a.ctx, nc.js, report.Query{Source: c.Source, Limit: c.Limit})
 	if err != nil {

@@ -84,15 +84,3 @@ func untilWhen(left time.Duration) string {
 	}
 	return "until " + stamp(time.Now().Add(left))
 }
-
-func printResources(w io.Writer, all []status.Resource) error {
-	if len(all) == 0 {
-		_, err := fmt.Fprintln(w, "nothing has been reconciled")
-		return err
-	}
-	t := newTable(w, "resource", "account", "complete through", "last run", "last finished")
-	for _, r := range all {
-		t.row(r.Source+" "+r.Resource, r.Account, stamp(r.Through), ago(r.LastRun), ago(r.LastOK))
-	}
-	return t.flush()
-}

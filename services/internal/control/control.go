@@ -24,6 +24,8 @@ var (
 	ErrUnknown = errors.New("unknown resource")
 	// ErrRunning means that the resource is being reconciled already.
 	ErrRunning = errors.New("already running")
+	// ErrPaused means that the resource, its account or its source is paused.
+	ErrPaused = errors.New("paused")
 )
 
 const (
@@ -62,7 +64,7 @@ type answer struct {
 }
 
 // codes are the errors that a caller may branch on.
-var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning}
+var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning, "paused": ErrPaused}
 
 // remote is an error that another process told.
 type remote struct {
@@ -74,7 +76,7 @@ func (r *remote) Error() string { return r.text }
 func (r *remote) Unwrap() error { return r.kind }
 
 // RunReconcile asks a reconciler to begin a run and returns when it has begun,
-// or with [ErrNobody], [ErrUnknown], [ErrRunning], or what the reconciler said.
+// or with [ErrNobody], [ErrUnknown], [ErrRunning], [ErrPaused], or what the reconciler said.
 func RunReconcile(ctx context.Context, nc *nats.Conn, req Request) (Started, error) {
 	data, err := json.Marshal(req)
 	if err != nil {
@@ -100,8 +102,8 @@ func RunReconcile(ctx context.Context, nc *nats.Conn, req Request) (Started, err
 }
 
 // ServeReconcile answers requests with begin, one after the other, until ctx
-// ends. An error of begin is told to whoever asked; wrap [ErrUnknown] and
-// [ErrRunning] where they apply.
+// ends. An error of begin is told to whoever asked; wrap [ErrUnknown],
+// [ErrRunning] and [ErrPaused] where they apply.
 func ServeReconcile(ctx context.Context, nc *nats.Conn, begin func(Request) (Started, error)) error {
 	requests := make(chan *nats.Msg, maxWaiting) // never closed; what is over is dropped by the client
 	sub, err := nc.ChanQueueSubscribe(subjectRun, queue, requests)

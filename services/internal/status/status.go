@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -65,17 +64,6 @@ type Stage struct {
 	PausedUntil  time.Time `json:"paused_until,omitzero"`
 }
 
-// Resource is how far one has been reconciled.
-type Resource struct {
-	Source     string    `json:"source"`
-	Account    string    `json:"account"`
-	Resource   string    `json:"resource"`
-	Through    time.Time `json:"complete_through,omitzero"`
-	LastRun    time.Time `json:"last_run,omitzero"`
-	LastOK     time.Time `json:"last_ok,omitzero"`
-	Unfinished bool      `json:"unfinished_window"`
-}
-
 // streams are those that are looked at.
 var streams = []string{
 	topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
@@ -91,11 +79,8 @@ func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
 			return Status{}, err
 		}
 	}
-	store, err := cursor.Open(ctx, js)
-	if err != nil {
-		return Status{}, err
-	}
-	if s.Reconciled, err = Resources(ctx, store); err != nil {
+	var err error
+	if s.Reconciled, err = Resources(ctx, js, ""); err != nil {
 		return Status{}, err
 	}
 	s.Accounts, err = accounts(ctx, js)
@@ -180,22 +165,6 @@ func accounts(ctx context.Context, js jetstream.JetStream) ([]Accounts, error) {
 		for _, source := range slices.Sorted(maps.Keys(counts)) {
 			all = append(all, Accounts{Source: source, Bucket: bucket, Accounts: counts[source]})
 		}
-	}
-	return all, nil
-}
-
-// Resources tells how far each resource has been reconciled.
-func Resources(ctx context.Context, store *cursor.Store) ([]Resource, error) {
-	entries, err := store.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := []Resource{}
-	for _, e := range entries {
-		all = append(all, Resource{
-			Source: e.Key.Source, Account: e.Key.Account, Resource: e.Key.Resource, Through: e.Through,
-			LastRun: e.StartedAt, LastOK: e.OKAt, Unfinished: e.Window != nil,
-		})
 	}
 	return all, nil
 }

@@ -38,7 +38,7 @@ type Run struct {
 // left. It returns [cursor.ErrHeld] while somebody else is at it, and
 // [ErrNotDue] for a scheduled run that is no longer due. The run ends with ctx.
 func (r *Runner) Begin(ctx context.Context, o Options) (*Run, error) {
-	lease, err := cursor.Acquire(ctx, r.deps.JetStream, "reconcile."+r.cfg.Key.String(), r.cfg.LeaseTTL)
+	lease, err := cursor.Acquire(ctx, r.deps.JetStream, r.cfg.Key.Lease(), r.cfg.LeaseTTL)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (r *Runner) Due(ctx context.Context) (time.Time, error) {
 	}
 	r.deps.Metrics.Seen(e)
 	due := r.due(e.Cursor)
-	if !e.StartedAt.IsZero() && !leftOver(e.Cursor) && !e.NextAt.Equal(due) {
+	if !e.StartedAt.IsZero() && !e.InHand() && !e.NextAt.Equal(due) {
 		// The schedule has changed since. Whoever begins a run meanwhile knows it too.
 		next := e.Cursor
 		next.NextAt = due
@@ -37,17 +37,13 @@ func (r *Runner) Due(ctx context.Context) (time.Time, error) {
 
 func (r *Runner) due(c cursor.Cursor) time.Time {
 	switch {
-	case c.StartedAt.IsZero(), leftOver(c):
+	case c.StartedAt.IsZero(), c.InHand():
 		return r.deps.Now()
 	case !c.RetryAt.IsZero():
 		return c.RetryAt
 	}
 	return r.list.Every.Next(c.StartedAt, r.spread(c.StartedAt))
 }
-
-// leftOver reports whether a run is in hand, or died before it had said what it
-// found.
-func leftOver(c cursor.Cursor) bool { return c.Report != nil || c.Window != nil && c.Window.Run != "" }
 
 // spread is the place of the run after the one that began at last among all
 // that share a schedule: by chance, but the same for all replicas.
