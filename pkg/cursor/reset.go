@@ -17,7 +17,7 @@ var ErrForward = errors.New("a cursor can only be reset to a time that it has pa
 const resetTries = 20
 
 // Reset sets a cursor back to a time, or to the beginning if that is zero, and
-// returns what it was. What changed since is listed and compared again, at once.
+// returns what it was. What changed since is listed and compared again: its next run is due.
 // A run in hand stops at the next page, as if another had taken over. A cursor
 // that was never saved is left so.
 func (s *Store) Reset(ctx context.Context, key Key, to, now time.Time) (before Cursor, err error) {

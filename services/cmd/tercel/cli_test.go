@@ -82,7 +82,7 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
 		"demo", "up", "init", "check", "verify", "try", "test", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
-		"reconcile run", "reconcile status", "reconcile report", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
+		"reconcile run", "reconcile status", "reconcile report", "reconcile pause", "reconcile resume", "reconcile reset", "destination pause", "destination resume", "status", "contract jsonschema", "accounts set", "accounts list",
 		"accounts remove",
 	} {
 		t.Run(args, func(t *testing.T) {
@@ -111,6 +111,9 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 		"verify needs where": {"verify -", "--source"},
 		"bad demo shares":    {"demo --drop 2", "drop"},
 		"a demo of nothing":  {"demo --events 0", "at least 1"},
+		"a reset to nowhere": {"reconcile reset orders", "--to TIME or --beginning"},
+		"a reset to both":    {"reconcile reset orders --beginning --to 2026-11-01", "--to TIME or --beginning"},
+		"a reset to no time": {"reconcile reset orders --to noon", "2026-03-01T12:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

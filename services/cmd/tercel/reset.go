@@ -25,9 +25,10 @@ type reconcileResetCmd struct {
 
 // Help is shown by --help.
 func (reconcileResetCmd) Help() string {
-	return `What has changed since the time is listed and compared again, at once, by any
-reconciler that runs. Only what was missed or is stale is sent again. A run in hand
-is given up. It tells how much was listed since that time, and asks.
+	return `What has changed since the time is listed and compared again, which a reconciler
+that runs begins within half a minute. Only what was missed or is stale is sent
+again. A run in hand is given up. Tells first how much was listed since that time,
+and asks.
 
 Example:
   tercel reconcile reset orders order --to 2026-11-01
