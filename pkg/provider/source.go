@@ -78,6 +78,10 @@ type Source struct {
 	// bytes are left as they are, unless it says {paths: [...], stored: true}.
 	// Defaults to none.
 	Redact redact.Rules `yaml:"redact"`
+	// Refused is what is kept of the bodies of its refused requests, a few a
+	// minute, for the debugging of signatures: shape, body or nothing. Defaults to
+	// shape, the names and types of fields.
+	Refused Refused `yaml:"refused"`
 	// API is how to call the source.
 	API API `yaml:"api"`
 	// Resources are its kinds of records: names of the preset's, or mappings.

@@ -45,7 +45,8 @@ func TestValuesAreNotShown(t *testing.T) {
 			[]string{"body.card.number", "record.email"}, raw, carries, `{"card":{"number":"4242"},"email":"a"}`, `{"card":{"number":"4242"},"email":"[redacted]"}`,
 		},
 		"in an event": {
-			[]string{"body.a", "record.b", "related.c.d"}, enriched, carries,
+			[]string{"body.a", "record.b", "related.c.d"},
+			enriched, carries,
 			`{"trigger":{"a":1,"b":2},"record":{"a":3,"b":4},"related":{"c":{"d":5,"e":6}}}`,
 			`{"trigger":{"a":"[redacted]","b":2},"record":{"a":3,"b":"[redacted]"},"related":{"c":{"d":"[redacted]","e":6}}}`,
 		},

@@ -27,6 +27,7 @@ const (
 	StreamReports    = "TERCEL_REPORTS"
 	StreamSeen       = "TERCEL_SEEN"
 	StreamIntake     = "TERCEL_INTAKE"
+	StreamRefused    = "TERCEL_REFUSED"
 	StreamAudit      = "TERCEL_AUDIT"
 )
 
@@ -48,6 +49,9 @@ const SubjectIntake = "tercel.intake"
 
 // PrefixAudit begins the subjects of what operators do.
 const PrefixAudit = "tercel.audit"
+
+// PrefixRefused begins the subject of every refused request; its source follows.
+const PrefixRefused = "tercel.refused"
 
 // PrefixReports begins the subject of every reconciliation report.
 const PrefixReports = "tercel.reports"
@@ -128,11 +132,15 @@ func Streams(c Config) []jetstream.StreamConfig {
 	// As long as reports, which it explains.
 	intake := rolling(c.stream(StreamIntake, "What became of requests, minute by minute.", Limits{MaxAge: c.Reports.MaxAge}, SubjectIntake))
 	intake.MaxMsgs = intakeMessages
+	// For the debugging of signatures. One source's don't push out another's.
+	refused := rolling(c.stream(StreamRefused, "Requests that were refused, without their bodies.", Limits{MaxAge: c.Raw.MaxAge, MaxBytes: refusedBytes},
+		PrefixRefused+".*"))
+	refused.MaxMsgsPerSubject = refusedMessages
 	return []jetstream.StreamConfig{
 		rolling(c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...)),
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
-		seen, intake,
+		seen, intake, refused,
 		c.stream(StreamAudit, "What operators did.", c.Audit, PrefixAudit+".>"),
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>",
@@ -165,6 +173,12 @@ func (c Config) stream(name, about string, l Limits, subjects ...string) jetstre
 // intakeMessages bounds TERCEL_INTAKE: five months of one replica, or ten days
 // of fifteen, in less than 100 MB.
 const intakeMessages = 220_000
+
+// Bounds of TERCEL_REFUSED: of all sources together, and of each.
+const (
+	refusedBytes    = 64 << 20
+	refusedMessages = 2000
+)
 
 // rolling makes a full stream drop its oldest messages. The server tells an
 // advisory once: refused, it is gone, and its dead letter too (promise 3),

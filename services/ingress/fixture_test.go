@@ -81,7 +81,7 @@ sources:
 
 var environment = map[string]string{
 	"STRIPE": "whsec_0123456789abcdef", "PLAIN": "a secret of enough length", "OTHER": "the secret that comes next",
-	"STANDARD": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+	"PAIR": "user:a password of enough length", "STANDARD": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 }
 
 // decoded reads the sources above.

@@ -87,6 +87,7 @@ func (s *Service) logRefusal(ctx context.Context, in *inspection, no *refusal, r
 	if !line {
 		return
 	}
+	s.keepRefusal(in, no, requestID)
 	attrs := append(c.attrs(in.route), slog.String("account", in.account), slog.String("reason", no.reason), slog.String("request_id", requestID))
 	if len(in.items) == 1 && in.items[0].event.ID != "" {
 		attrs = append(attrs, slog.String("event_id", in.items[0].event.ID))

@@ -37,6 +37,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	kept "github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/certs"
@@ -105,6 +106,7 @@ type Service struct {
 	js     jetstream.JetStream
 	meter  *meter
 	intake *intake.Log
+	kept   *kept.Log // of what was refused
 
 	tls *certs.Certificates // nil for plain HTTP
 
@@ -186,6 +188,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		s.pub.Close()
 		return nil, err
 	}
+	s.kept = kept.NewLog(s.js, deps.Log)
 	return s, nil
 }
 
@@ -222,6 +225,7 @@ func (s *Service) Close() {
 		s.seen.Close()
 	}
 	s.logRefusals(context.Background(), true)
+	s.kept.Close()
 }
 
 // Ready returns a channel that is closed once Run listens.

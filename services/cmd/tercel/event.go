@@ -11,6 +11,8 @@ import (
 type eventCmd struct {
 	Trace traceCmd `cmd:"" help:"Show an event's whole way and where it is now."`
 	Show  showCmd  `cmd:"" help:"Show what is stored of an event, with its payloads."`
+
+	Refused refusedCmd `cmd:"" help:"List requests that were refused, and why."`
 }
 
 type traceCmd struct {
@@ -53,7 +55,7 @@ func (c traceCmd) Run(a *app) error {
 		return err
 	}
 	if len(t.Entries) == 0 {
-		return fmt.Errorf("nothing stored has the id %s; it may be older than the streams keep, or was refused (the ingress logs refusals)", c.ID)
+		return fmt.Errorf("nothing stored has the id %s; it may be older than the streams keep", c.ID)
 	}
 	if c.JSON {
 		return printJSON(a.out, t)

@@ -153,7 +153,7 @@ func (l *leaks) commands(host string) {
 	bad := strings.Replace(good.String(), "paid", "void", 1)
 	for line, stdin := range map[string]string{
 		"status": "", "event trace d-good": "", "event trace d-dead": "", "event trace d-nothing": "",
-		"dlq list": "", "dlq show 1": "", "dlq replay 1": "", "reconcile status": "", "reconcile run orders order --dry-run": "",
+		"dlq list": "", "dlq show 1": "", "event show d-good": "", "event refused": "", "event refused 1": "", "verify --source orders --refused 1": "", "dlq replay 1": "", "reconcile status": "", "reconcile run orders order --dry-run": "",
 		"listen --since 1h -n 1": "", "verify --source orders -": good.String(), "verify --source orders --at 2031-01-01T00:00:00Z -": bad,
 		"check": "", "up": "", "status --nats nats://" + l.planted[0] + "@" + host: "",
 	} {
@@ -163,7 +163,7 @@ func (l *leaks) commands(host string) {
 			case "up", "check", "verify":
 				args = append(args, "-c", p.config)
 			}
-			if args[0] != "check" && args[0] != "verify" {
+			if args[0] != "check" && stdin == "" {
 				args = append(args, "--data", p.data)
 			}
 			o := tercel(t, stdin, args...)
@@ -228,7 +228,7 @@ func (l *leaks) check() {
 	for way, want := range map[string]string{ // what shows that the way was looked at
 		"answer d-good": "accepted", "answer d-forged": "401", "log": "webhook not taken", "spans": "receive orders", "/metrics": "tercel_requests_answered",
 		"stream TERCEL_RAW": "d-good", "stream TERCEL_ENRICHED": "d-good", "stream TERCEL_DLQ": "d-dead", "stream TERCEL_REPORTS": "422",
-		"stream TERCEL_ADVISORIES": "terminated", "database": "d-good", "tercel dlq show 1 --json": "422", "tercel verify --source orders -": "accepted",
+		"stream TERCEL_ADVISORIES": "terminated", "stream TERCEL_REFUSED": "signature match", "tercel event refused 1": "signature", "database": "d-good", "tercel dlq show 1 --json": "422", "tercel verify --source orders -": "accepted",
 		"tercel up": "in use", "tercel listen --since 1h -n 1 --json": "order",
 	} {
 		if !strings.Contains(l.out[way], want) {

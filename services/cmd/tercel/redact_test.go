@@ -33,7 +33,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 	s, log := startShop(t), &text{}
 	p := startLive(t, s, liveOptions{
 		log:    log,
-		source: "    redact: [body.card.number, 'record.contacts[].email', record.phone]\n",
+		source: "    refused: body\n    redact: [body.card.number, 'record.contacts[].email', record.phone, header.X-Customer]\n",
 		more: fmt.Sprintf(`destinations:
   echo: {http: {url: %q, secrets: ["file:DIR/signing"], allow_private: true}, map: '{to: .record.phone, all: .}'}
   local: {sqlite: {path: DIR/local.db}}
@@ -53,6 +53,18 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 		return strings.Count(ok(t, "dlq", "list", "--json", "--data", p.data), "\n") == 2
 	})
 
+	forged := p.request("d-3", body)
+	forged.Header.Set("X-Signature", strings.Repeat("0", 64))
+	forged.Header.Set("X-Customer", email)
+	resp, err := http.DefaultClient.Do(forged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	until(t, "the forged one is kept", func() bool {
+		return strings.Contains(ok(t, "event", "refused", "--json", "--data", p.data), "d-3")
+	})
+
 	record1 := filepath.Join(t.TempDir(), "record.json")
 	writeFile(t, record1, record)
 	config := filepath.ToSlash(p.config)
@@ -60,7 +72,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 	out := map[string]string{}
 	for line, want := range map[string]string{ // with what shows that it was looked at
 		"event show d-1": "TERCEL_ENRICHED", "event show d-2": "TERCEL_RAW", "event trace d-1": "dead letter", "event trace 1": "dead letter", "event trace d-2": "dead letter",
-		"dlq list": "permanent", "dlq show 1": "payload", "dlq show 2": "payload", "listen --since 1h -n 1": "order", "status": "TERCEL_RAW",
+		"dlq list": "permanent", "dlq show 1": "payload", "dlq show 2": "payload", "listen --since 1h -n 1": "order", "status": "TERCEL_RAW", "event refused": "d-3", "event refused 1": "X-Customer", "verify --source orders --refused 1 --data " + p.data: "signature match",
 		"try --source orders --record " + record1 + " -": "version n0011", "try --source orders -": "version", "verify --source orders -": "accepted",
 		"reconcile run orders order": "", "reconcile report orders order": "",
 	} {
@@ -69,6 +81,9 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 			stdin := ""
 			switch args[0] {
 			case "try", "verify":
+				if strings.Contains(line, "--refused") {
+					break
+				}
 				args, stdin = append(args, "-c", config), request
 			default:
 				args = append(args, "--data", p.data)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/services/ingress"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
@@ -21,7 +22,8 @@ type verifyCmd struct {
 	Source  string `required:"" help:"The source that the request is for." placeholder:"NAME"`
 	At      string `help:"Judge the request as if it came at this time (RFC 3339). Defaults to now." placeholder:"TIME"`
 	JSON    bool   `name:"json" help:"Print the answer as JSON."`
-	Request string `arg:"" help:"A file with the raw HTTP request: request line, headers, an empty line, body; - for standard input."`
+	Refused uint64 `help:"Say it of a request that the running pipeline has refused, by its number in tercel event refused." placeholder:"N"`
+	Request string `arg:"" optional:"" help:"A file with the raw HTTP request: request line, headers, an empty line, body; - for standard input."`
 }
 
 // Help is shown by --help.
@@ -31,8 +33,9 @@ A key that the request names is fetched, as the ingress would; an address that a
 Only where the source's accounts are in a bucket, the running pipeline is asked for them.
 Exits 1 when the request would be refused.
 
-Example:
-  tercel verify --source github --at 2026-03-01T12:00:00Z request.http`
+Examples:
+  tercel verify --source github --at 2026-03-01T12:00:00Z request.http
+  tercel verify --source github --refused 12`
 }
 
 // maxCaptured bounds a captured request: no source takes a larger body.
@@ -40,6 +43,12 @@ const maxCaptured = 65 << 20
 
 // Run runs the command.
 func (c verifyCmd) Run(a *app) error {
+	if (c.Refused > 0) == (c.Request != "") {
+		return exitCode{boot.Usage, "name a file with the request, or one that was refused with --refused"}
+	}
+	if c.Refused > 0 {
+		return c.refused(a)
+	}
 	at := time.Now()
 	if c.At != "" {
 		var err error
@@ -76,6 +85,26 @@ func (c verifyCmd) Run(a *app) error {
 		err = printExplanation(a.out, ex)
 	}
 	if err == nil && !ex.Accepted {
+		err = failed()
+	}
+	return err
+}
+
+// refused says what the ingress has noted of a request when it refused it.
+func (c verifyCmd) refused(a *app) error {
+	nc, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	r, err := refusal.Get(a.ctx, nc.js, c.Refused)
+	if err == nil && r.Source != c.Source {
+		err = fmt.Errorf("refused request %d is one of source %s", c.Refused, r.Source)
+	}
+	if err == nil {
+		err = printRefused(a.out, r, c.JSON)
+	}
+	if err == nil {
 		err = failed()
 	}
 	return err

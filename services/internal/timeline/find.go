@@ -35,7 +35,8 @@ type Message struct {
 	Subject  string
 	Header   nats.Header
 	Data     []byte
-	// Event has its attributes, as far as they can be read. A report has none.
+	// Event has its attributes, as far as they can be read. A report and a refused
+	// request have none.
 	Event event.Event
 }
 
@@ -76,6 +77,9 @@ func (x *Index) Find(ctx context.Context, q Query) (Found, error) {
 func (q Query) is(m Message) bool {
 	if r, ok := reportOf(m); ok {
 		return q.isReport(r)
+	}
+	if r, ok := refusedIn(m); ok {
+		return q.isRefused(r)
 	}
 	e := m.Event
 	switch {

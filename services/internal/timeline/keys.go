@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/report"
 )
 
@@ -45,6 +46,18 @@ func reportTexts(_ nats.Header, data []byte) []string {
 	for _, record := range r.Records {
 		if !slices.Contains(texts, record.ID) {
 			texts = append(texts, record.ID)
+		}
+	}
+	return texts
+}
+
+// refusedTexts returns the id that a refused request claims, and that of its
+// answer.
+func refusedTexts(h nats.Header, _ []byte) []string {
+	var texts []string
+	for _, name := range []string{refusal.HeaderClaimed, refusal.HeaderRequest} {
+		if text, err := event.Unescape(h.Get(name)); err == nil && text != "" {
+			texts = append(texts, text)
 		}
 	}
 	return texts

@@ -28,6 +28,8 @@ func (t *tracer) tell() {
 		switch {
 		case m.Stream == topology.StreamReports:
 			t.tellReport(m)
+		case m.Stream == topology.StreamRefused:
+			t.tellRefused(m)
 		case strings.HasPrefix(m.Subject, event.PrefixRequests+"."):
 			t.tellRequest(m)
 		case w == nil:
@@ -189,6 +191,33 @@ func (t *tracer) tellOtherLetters() {
 	}
 }
 
+// tellRefused adds a request that was refused: it claims to be of an event, or was
+// asked for itself.
+func (t *tracer) tellRefused(m Message) {
+	r, ok := refusedIn(m)
+	if !ok {
+		return
+	}
+	of := ""
+	for _, w := range t.ways {
+		if w.source == r.Source && w.account == r.Account && r.ClaimedID != "" && (r.ClaimedID == w.id || r.ClaimedID == w.event.DeliveryID) {
+			of = w.id
+		}
+	}
+	if of == "" && !t.q.isRefused(r) {
+		return
+	}
+	check := r.Check
+	if r.Step != "" {
+		check += ", " + r.Step
+	}
+	t.out.Entries = append(t.out.Entries, Entry{
+		Kind: KindRefused, Stage: stageIngress, Name: r.Source, Event: of, At: r.At, order: r.At, Known: Recorded,
+		Stream: m.Stream, Sequence: m.Sequence, Status: r.Status,
+		Text: fmt.Sprintf("refused with %d by check %s: %s (request %s)", r.Status, check, r.Reason, r.RequestID),
+	})
+}
+
 // tellReport adds what a reconciliation run found of a record.
 func (t *tracer) tellReport(m Message) {
 	r, ok := reportOf(m)
@@ -227,6 +256,9 @@ func verdict(r report.Report, rec report.Record) string {
 
 // settle says where the events are.
 func (t *tracer) settle() {
+	if len(t.ways) == 0 && len(t.out.Entries) > 0 && t.out.Entries[0].Kind == KindRefused {
+		t.out.State = Refused
+	}
 	rank := []State{Done, Dropped, DeadLettered, UnderWay}
 	for _, w := range t.ways {
 		switch {

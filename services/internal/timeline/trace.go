@@ -12,6 +12,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/redact"
+	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -78,7 +79,7 @@ func (t *tracer) find(ctx context.Context) error {
 	ways := map[key]*way{}
 	for _, m := range t.messages() {
 		e := m.Event
-		if _, ok := reportOf(m); ok || !t.q.is(m) || e.ID == "" || strings.HasPrefix(m.Subject, event.PrefixRequests+".") {
+		if !t.q.is(m) || e.ID == "" || strings.HasPrefix(m.Subject, event.PrefixRequests+".") {
 			continue
 		}
 		k := keyOf(e)
@@ -117,11 +118,12 @@ func (t *tracer) findAround(ctx context.Context) error {
 		if t.wayOf(m) == nil {
 			continue
 		}
-		if id := m.Event.Request; id != "" {
-			around[id] = []string{topology.StreamRaw}
-		}
-		if id := m.Event.RecordID; id != "" {
-			around[id] = []string{topology.StreamReports}
+		for id, stream := range map[string]string{
+			m.Event.Request: topology.StreamRaw, m.Event.RecordID: topology.StreamReports, m.Event.DeliveryID: topology.StreamRefused,
+		} {
+			if id != "" && !slices.Contains(around[id], stream) {
+				around[id] = append(around[id], stream)
+			}
 		}
 	}
 	for text, from := range around {
@@ -193,6 +195,24 @@ func reportOf(m Message) (report.Report, bool) {
 	}
 	r, err := report.Decode(m.Data)
 	return r, err == nil
+}
+
+// refusedIn returns the refused request that a message is.
+func refusedIn(m Message) (refusal.Record, bool) {
+	if m.Stream != topology.StreamRefused {
+		return refusal.Record{}, false
+	}
+	r, err := refusal.Decode(m.Data)
+	return r, err == nil
+}
+
+// isRefused reports whether a refused request has the id that q asks for, by its
+// own word or by that of its answer.
+func (q Query) isRefused(r refusal.Record) bool {
+	if q.Source != "" && q.Source != r.Source || q.Account != "" && q.Account != r.Account || q.Resource != "" {
+		return false
+	}
+	return q.By != ByRecord && (q.ID == r.ClaimedID || q.ID == r.RequestID)
 }
 
 // isReport reports whether a report names what q asks for.

@@ -2,6 +2,7 @@ package timeline_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/timeline"
@@ -320,4 +322,46 @@ func TestAReplayIsToldOfTheDestinationsThatItIsFor(t *testing.T) {
 	x, _ := w.start(timeline.Config{})
 	w.until("it is found", func() bool { return len(w.find(x, timeline.Query{ID: "evt-1"})) == 1 })
 	w.wantTold(w.trace(x, timeline.Query{ID: "evt-1"}), timeline.Done, "replayed deliver", "delivered deliver crm")
+}
+
+// A request that was refused is found by the id that it claims or that its answer
+// had, with the event that it claims to be, if there is one.
+func TestRefusedRequestsAreTold(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	e := trigger("delivery-1~12ab")
+	e.DeliveryID = "delivery-1"
+	e.ReceivedAt = time.Now()
+	log := refusal.NewLog(w.js, slog.New(slog.DiscardHandler))
+	for i, claimed := range []string{"delivery-1", "delivery-2"} {
+		log.Keep(refusal.Record{
+			At: e.ReceivedAt.Add(-time.Minute), RequestID: fmt.Sprint("request-", i), Source: "orders", Account: event.NoAccount, ClaimedID: claimed,
+			Status: 401, Outcome: "refused_signature", Check: "signature", Step: "timestamp window", Reason: "stale: signed an hour ago",
+		})
+	}
+	log.Close()
+	w.send(e)
+	x := w.index(timeline.Config{})
+	if err := x.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"delivery-1", "delivery-1~12ab"} {
+		w.wantTold(w.trace(x, timeline.Query{ID: id}), timeline.UnderWay,
+			"refused ingress orders", "received ingress orders", "stored ingress orders", "waiting enrich orders")
+	}
+	for _, id := range []string{"delivery-2", "request-1"} {
+		tl := w.trace(x, timeline.Query{ID: id})
+		w.wantTold(tl, timeline.Refused, "refused ingress orders")
+		for _, want := range []string{"401", "timestamp window", "stale: signed an hour ago", "request-1"} {
+			if !strings.Contains(tl.Entries[0].Text, want) {
+				t.Errorf("it is told as %q, want %s in it", tl.Entries[0].Text, want)
+			}
+		}
+	}
+	if tl := w.trace(x, timeline.Query{ID: "delivery-2", Source: "shop"}); len(tl.Entries) != 0 {
+		t.Errorf("of another source: %+v", tl.Entries)
+	}
+	if tl := w.trace(x, timeline.Query{ID: "delivery-2", By: timeline.ByRecord}); len(tl.Entries) != 0 {
+		t.Errorf("as a record's: %+v", tl.Entries)
+	}
 }
