@@ -14,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/refusal"
+	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress"
 )
 
@@ -186,6 +187,10 @@ func TestPromise10AFloodOfRefusalsIsKeptInSmallPart(t *testing.T) {
 	nowhere := f.delivery("orders", "", `{}`)
 	nowhere.path = "/v1/nowhere"
 	f.send(nowhere)
+	eventually(t, "what is kept is stored", func() bool {
+		stream, err := f.jetstream().Stream(t.Context(), topology.StreamRefused)
+		return err == nil && stream.CachedInfo().State.Msgs == 11
+	})
 	f.server.Stop()
 	f.send(f.delivery("orders", "d-1", `{"kind":"paid"}`)) // can't be stored
 	f.server.Resume()
