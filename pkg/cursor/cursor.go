@@ -61,6 +61,8 @@ type Cursor struct {
 	NextAt time.Time `json:"next_at,omitzero"`
 	// Failures counts the runs in a row that failed.
 	Failures int `json:"failures,omitzero"`
+	// Late is what is waited for to know why records were missed, or nil.
+	Late *Late `json:"late,omitempty"`
 	// Last is what the last run that ended has found.
 	Last Last `json:"last,omitzero"`
 	// Report is that run's report until it is published: whoever has written the
@@ -84,6 +86,19 @@ type Last struct {
 	Unreadable int  `json:"unreadable"`
 	// Error is why the run failed, or "".
 	Error string `json:"error,omitzero"`
+}
+
+// Late are gaps whose triggers may still come.
+type Late struct {
+	// Looked is the last sequence of TERCEL_RAW up to which they were looked for.
+	Looked uint64      `json:"looked"`
+	Gaps   []Unsettled `json:"gaps"`
+}
+
+// Unsettled is a gap that the report of a run names.
+type Unsettled struct {
+	Run    string        `json:"run"`
+	Record report.Record `json:"record"`
 }
 
 // Window is a window that has not been finished.
@@ -125,6 +140,9 @@ type Window struct {
 	Sets         report.Sets                   `json:"sets"`
 	Destinations map[string]report.Destination `json:"destinations,omitempty"`
 	Records      []report.Record               `json:"records,omitempty"`
+	// Causes counts why records were missed or stale, of those for which that was
+	// looked for.
+	Causes map[report.Cause]int `json:"causes,omitempty"`
 }
 
 // Span is a part of a window's time.

@@ -36,10 +36,11 @@ const (
 
 // Evidence is what causes rest on.
 type Evidence struct {
-	// Causes counts those of the records that the report names.
+	// Causes counts those of all records that were missed or stale in the
+	// pipeline.
 	Causes map[Cause]int `json:"causes,omitempty"`
 	// Accepted is how many requests of the source the ingress took from the
-	// first of these records' changes until they were found.
+	// first change of a record that the report names until they were found.
 	Accepted int64 `json:"accepted,omitzero"`
 	// Refused is how many it refused in that time, by outcome.
 	Refused map[string]int64 `json:"refused,omitempty"`

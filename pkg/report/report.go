@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -84,6 +85,9 @@ type Record struct {
 	Redelivered bool `json:"redelivered,omitzero"`
 	// Cause is why it was missed or stale in the pipeline.
 	Cause Cause `json:"cause,omitzero"`
+	// ArrivedAt is when its trigger came, where a later run found that it was
+	// late.
+	ArrivedAt time.Time `json:"arrived_at,omitzero"`
 }
 
 // Unreadable is the verdict on a record without an id, version or time that can
@@ -187,18 +191,23 @@ func (q Query) subject() string {
 	return topology.PrefixReports + "." + any(q.Source) + "." + any(q.Resource)
 }
 
-// List returns reports, oldest first.
+// List returns reports, oldest first, as later runs have revised them.
 func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error) {
 	limit := q.Limit
 	if limit <= 0 {
 		limit = 100
 	}
 	var reports []Report
+	revised := revisions{}
 	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
-		Stream: topology.StreamReports, Subjects: []string{q.subject()}, FromTime: q.Since,
+		Stream: topology.StreamReports, Subjects: []string{q.subject(), q.subject() + revisedSuffix}, FromTime: q.Since,
 	}) {
 		if err != nil {
 			return nil, err
+		}
+		if strings.HasSuffix(m.Subject, revisedSuffix) {
+			revised.read(m.Data)
+			continue
 		}
 		r, err := Decode(m.Data)
 		if err != nil {
@@ -208,7 +217,11 @@ func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error
 			reports = append(reports[:0], reports[len(reports)-limit:]...)
 		}
 	}
-	return reports[max(0, len(reports)-limit):], nil
+	reports = reports[max(0, len(reports)-limit):]
+	for i := range reports {
+		revised.apply(&reports[i])
+	}
+	return reports, nil
 }
 
 // Last returns the newest report of a resource, over all accounts, or

@@ -97,6 +97,9 @@ func printReport(w io.Writer, r report.Report) error {
 	t.row("ahead", r.Ahead)
 	t.row("duplicates", r.Duplicates)
 	t.row("sent again", r.Repaired)
+	if r.Redelivered > 0 {
+		t.row("sent again by the source", r.Redelivered)
+	}
 	if r.Dropped > 0 {
 		t.row("dropped by the source's drop", r.Dropped)
 	}
@@ -116,7 +119,7 @@ func printReport(w io.Writer, r report.Report) error {
 		t.row("", line)
 	}
 	for _, rec := range r.Records {
-		t.row(rec.Verdict, strings.TrimSpace(rec.ID+" "+rec.Version+" "+rec.Destination+" "+rec.Cause.Text()))
+		t.row(rec.Verdict, strings.Join(strings.Fields(rec.ID+" "+rec.Version+rec.Type+" "+rec.Destination+" "+causeText(rec)), " "))
 	}
 	t.row("statement", r.Statement())
 	return t.flush()

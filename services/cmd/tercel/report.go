@@ -65,7 +65,7 @@ func (c reconcileReportCmd) Run(a *app) error {
 
 var csvColumns = []string{
 	"run", "source", "account", "resource", "window_from", "window_to", "record", "version", "verdict", "destination", "cause",
-	"changed_at", "first_seen", "repaired",
+	"changed_at", "first_seen", "repaired", "type", "redelivered", "arrived_at",
 }
 
 func writeCSV(w io.Writer, reports []report.Report) error {
@@ -78,6 +78,7 @@ func writeCSV(w io.Writer, reports []report.Report) error {
 			row := []string{
 				r.Run, r.Source, r.Account, r.Resource, iso(r.From), iso(r.To), rec.ID, rec.Version, rec.Verdict, rec.Destination,
 				string(rec.Cause), iso(rec.ChangedAt), iso(rec.FirstSeen), fmt.Sprint(rec.Repaired),
+				rec.Type, fmt.Sprint(rec.Redelivered), iso(rec.ArrivedAt),
 			}
 			for i := range row {
 				row[i] = cell(row[i])
@@ -150,6 +151,9 @@ func (m *markdown) report(r report.Report) {
 	if r.Error != "" {
 		m.line("Failed: %s\n", plain(r.Error))
 	}
+	if r.Redelivered > 0 {
+		m.line("Sent again by the source when it was asked to: %d\n", r.Redelivered)
+	}
 	m.line("| pages | listed | matched | missed | stale | ahead | orphaned | duplicates | unreadable | sent again |")
 	m.line("|---|---|---|---|---|---|---|---|---|---|")
 	m.row(r.Pages, r.Listed, r.Matched, r.Missed, r.Stale, r.Ahead, r.Orphaned, r.Duplicates, r.Unreadable, r.Repaired)
@@ -162,14 +166,22 @@ func (m *markdown) report(r report.Report) {
 	for _, line := range evidenceLines(r.Evidence) {
 		m.line("\n%s", plain(line))
 	}
-	m.line("\n| record | version | verdict | where | cause | changed | first seen | sent again |\n|---|---|---|---|---|---|---|---|")
+	m.line("\n| record | version or type | verdict | where | cause | changed | first seen | sent again |\n|---|---|---|---|---|---|---|---|")
 	for _, rec := range r.Records {
 		where := "pipeline"
 		if rec.Destination != "" {
 			where = rec.Destination
 		}
-		m.row(rec.ID, rec.Version, rec.Verdict, where, orDash(rec.Cause.Text()), orDash(iso(rec.ChangedAt)), orDash(iso(rec.FirstSeen)), rec.Repaired)
+		m.row(rec.ID, orDash(rec.Version+rec.Type), rec.Verdict, where, orDash(causeText(rec)), orDash(iso(rec.ChangedAt)), orDash(iso(rec.FirstSeen)), rec.Repaired || rec.Redelivered)
 	}
+}
+
+// causeText says why a record was missed, and when its trigger came if it did.
+func causeText(rec report.Record) string {
+	if rec.ArrivedAt.IsZero() {
+		return rec.Cause.Text()
+	}
+	return rec.Cause.Text() + ", " + iso(rec.ArrivedAt)
 }
 
 func destinationLine(name string, d report.Destination) string {

@@ -32,6 +32,7 @@ type Run struct {
 	entry   cursor.Entry
 	w       cursor.Window // what has been compared; entry has it as it was last saved
 	lost    int           // triggers that the run found accepted and without an outcome
+	gaps
 }
 
 // Begin takes the lease and opens a window, or goes on with the one that was
@@ -125,8 +126,8 @@ func (r *Run) ID() string { return r.id }
 // StartedAt is when the run began.
 func (r *Run) StartedAt() time.Time { return r.started }
 
-// LostInside is how many of the gaps that the report names had a trigger that
-// was accepted and has no outcome. It must be 0 (promise 3).
+// LostInside is how many of the gaps had a trigger that was accepted and has no
+// outcome. It must be 0 (promise 3).
 func (r *Run) LostInside() int { return r.lost }
 
 // save writes the cursor with the window as it is now. A dry run keeps it to

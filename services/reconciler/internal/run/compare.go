@@ -61,6 +61,7 @@ type found struct {
 	at     time.Time // when it was asked for
 	listed []record  // those of the window
 	gaps   []record
+	open   []report.Record // gaps whose causes are to be looked for
 	tally  map[ledger.Verdict]int64
 	fresh  int  // records that were not on the last page
 	ended  bool // what follows is outside of the window
@@ -96,6 +97,7 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	}
 	c.first = p.ask.Front == 0
 	c.w = next
+	c.explainLater(ctx, f.open)
 	return nil
 }
 
@@ -209,10 +211,14 @@ func ordinal(v event.Version) uint64 {
 // gap has a record sent again, and names it in the report.
 func (c *comparison) gap(rec record, verdict ledger.Verdict, destination string, f *found, next *cursor.Window) {
 	f.gaps = append(f.gaps, rec)
-	note(next, report.Record{
+	named := report.Record{
 		ID: rec.id, Version: string(rec.version), Verdict: string(verdict), Destination: destination,
 		FirstSeen: f.at, ChangedAt: rec.changed, Repaired: !c.opts.DryRun,
-	})
+	}
+	note(next, named)
+	if destination == "" {
+		f.open = append(f.open, named)
+	}
 }
 
 // note names a record in the report, as far as there is room.

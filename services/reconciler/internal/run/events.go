@@ -113,6 +113,9 @@ func (c *comparison) settle(rec record, what fate, f *found, next *cursor.Window
 		c.stored.add(rec.id) // the list may have another delivery of it
 	}
 	note(next, named)
+	if what != lost {
+		f.open = append(f.open, named)
+	}
 }
 
 // readListed reads a listed event. With an error it has what came before the

@@ -25,33 +25,6 @@ const (
 	skew = time.Minute
 )
 
-// explained adds the causes of the gaps that a report names. Without them it
-// is a report all the same.
-func (r *Run) explained(ctx context.Context, rep report.Report) report.Report {
-	x := explanation{Run: r, open: map[string][]*report.Record{}}
-	rep.Records = append([]report.Record(nil), rep.Records...)
-	for i := range rep.Records {
-		if rec := &rep.Records[i]; rec.Destination == "" && rec.Verdict != report.Unreadable {
-			rec.Cause = report.Unknown
-			x.open[rec.ID] = append(x.open[rec.ID], rec)
-			x.all = append(x.all, rec)
-		}
-	}
-	if len(x.all) == 0 {
-		return rep
-	}
-	if err := x.find(ctx, &rep.Evidence); err != nil {
-		rep.Evidence.Error = err.Error()
-	}
-	rep.Evidence.Causes = map[report.Cause]int{}
-	for _, rec := range x.all {
-		rep.Evidence.Causes[rec.Cause]++
-	}
-	r.lost = rep.Evidence.Causes[report.LostInside]
-	r.deps.Metrics.explained(r.cfg.Key, rep.Evidence.Causes)
-	return rep
-}
-
 // explanation finds the causes of gaps.
 type explanation struct {
 	*Run
@@ -67,18 +40,15 @@ type spoken struct {
 	at       time.Time
 }
 
-func (x *explanation) find(ctx context.Context, e *report.Evidence) error {
+func (x *explanation) find(ctx context.Context) error {
 	from, known := x.since()
 	if !known {
 		return nil // nothing says when to look
 	}
-	now := x.deps.Now()
-	history, err := intake.Read(ctx, x.deps.JetStream, from, now)
+	history, err := intake.Read(ctx, x.deps.JetStream, from, x.deps.Now())
 	if err != nil {
 		return err
 	}
-	counts := history.Counts(x.cfg.Key.Source, from, now)
-	e.Accepted, e.Refused = counts.Accepted(), counts.Refused()
 	triggers := map[*report.Record]spoken{}
 	if x.cfg.Source == nil { // an event that was missed has none
 		if triggers, err = x.triggers(ctx, from); err != nil {
@@ -97,14 +67,6 @@ func (x *explanation) find(ctx context.Context, e *report.Evidence) error {
 		}
 	}
 	return nil
-}
-
-// changedAt is when the source should have told of a record, or zero.
-func (x *explanation) changedAt(rec *report.Record) time.Time {
-	if rec.ChangedAt.IsZero() {
-		return x.w.From
-	}
-	return rec.ChangedAt
 }
 
 // since is the first time at which the source should have told of any.

@@ -68,8 +68,8 @@ func (c *comparison) redeliver(ctx context.Context, gaps []record, fates []fate)
 }
 
 // end is the last sequence of TERCEL_RAW.
-func (c *comparison) end(ctx context.Context) (uint64, error) {
-	stream, err := c.deps.JetStream.Stream(ctx, topology.StreamRaw)
+func (r *Run) end(ctx context.Context) (uint64, error) {
+	stream, err := r.deps.JetStream.Stream(ctx, topology.StreamRaw)
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
 	}

@@ -128,8 +128,14 @@ func (c *comparison) step(ctx context.Context) error {
 
 // finish advances the cursor to the window's end.
 func (r *Run) finish(ctx context.Context) error {
+	late, looked := r.lookBack(ctx, r.entry.Late)
 	rep := r.explained(ctx, r.report(nil))
+	if looked != nil && rep.Evidence.Error == "" {
+		rep.Evidence.Error = looked.Error()
+	}
+	late = r.unsettle(late)
 	return r.settle(ctx, rep, complete, func(c *cursor.Cursor) {
+		c.Late = late
 		c.Through, c.Window, c.OKAt, c.Failures = r.w.To, nil, rep.EndedAt, 0
 	})
 }
