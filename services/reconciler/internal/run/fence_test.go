@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,7 +82,7 @@ func TestRunnerThatWasOvertakenWritesNothing(t *testing.T) {
 			if err := <-ended; !errors.Is(err, cursor.ErrConflict) {
 				t.Errorf("Do() of the old runner = %v, want ErrConflict", err)
 			}
-			if got := f.cursor(); got != want {
+			if got := f.cursor(); !reflect.DeepEqual(got, want) {
 				t.Errorf("cursor %+v, want %+v", got, want)
 			}
 			if n := len(f.reports()); n != 2 || rep.Listed != 5 || rep.Run != old.ID() {
@@ -156,7 +157,7 @@ func TestReportOfARunThatDiesIsPublishedByTheNext(t *testing.T) {
 					t.Errorf("Do() of the old runner = %v, want ErrConflict", err)
 				}
 			}
-			if got := f.cursor(); got != want || got.Report != nil {
+			if got := f.cursor(); !reflect.DeepEqual(got, want) || got.Report != nil {
 				t.Errorf("cursor %+v, want %+v", got, want)
 			}
 			if reports := f.reports(); len(reports) != 2 || reports[0].Run != old.ID() || reports[0].Missed != 1 {
@@ -224,7 +225,7 @@ func TestStoppedProcessWritesNothing(t *testing.T) {
 	if err := child.Wait(); err != nil || !strings.Contains(said.String(), "run "+begun.ID()+" was taken over") {
 		t.Errorf("the stopped runner: %v\n%s", err, said.String())
 	}
-	if got := f.cursor(); got != want {
+	if got := f.cursor(); !reflect.DeepEqual(got, want) {
 		t.Errorf("cursor %+v, want %+v", got, want)
 	}
 	if n := len(f.reports()); n != 1 {
