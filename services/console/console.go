@@ -20,6 +20,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/console/internal/access"
 	"github.com/tercelhq/tercel/services/console/internal/api"
@@ -35,6 +36,8 @@ type Config struct {
 	// Sources and Destinations are those of the file, by name.
 	Sources      map[string]provider.Source
 	Destinations map[string]pipeline.Destination
+	// Redact is what of payloads isn't shown, by source.
+	Redact redact.Set
 	// Open lets callers on the machine itself in without a token, as operators,
 	// where the file has no tokens and the address is a loopback one: for the
 	// all-in-one.
@@ -85,10 +88,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	if s.index, err = timeline.New(timeline.Config{Dir: cfg.Index}, timeline.Deps{JetStream: s.js, Log: deps.Log}); err != nil {
+	if s.index, err = timeline.New(timeline.Config{Dir: cfg.Index}, timeline.Deps{JetStream: s.js, Log: deps.Log, Redact: cfg.Redact}); err != nil {
 		return nil, fmt.Errorf("console.index: %w", err)
 	}
-	s.api, err = api.New(api.Config{Sources: cfg.Sources, Destinations: cfg.Destinations, Version: cfg.Version},
+	s.api, err = api.New(api.Config{Sources: cfg.Sources, Destinations: cfg.Destinations, Redact: cfg.Redact, Version: cfg.Version},
 		api.Deps{Conn: deps.Conn, Log: deps.Log, Gate: s.gate, Index: s.index, Now: deps.Now})
 	if err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ import (
 func main() {
 	os.Exit(boot.Main("console", func(env boot.Env) (boot.Service, error) {
 		return console.New(console.Config{
-			Console: env.File.Console, Sources: env.File.Sources, Destinations: env.File.Destinations, Version: boot.Version(),
+			Console: env.File.Console, Sources: env.File.Sources, Destinations: env.File.Destinations,
+			Redact: env.File.Redactions(), Version: boot.Version(),
 		}, console.Deps{Conn: env.Conn, Log: env.Log})
 	}))
 }

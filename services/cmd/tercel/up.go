@@ -160,7 +160,7 @@ func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts 
 	},
 		reconciler.Deps{Conn: nc, Log: named("reconciler"), Accounts: accounts})
 	co, errCo := console.New(console.Config{
-		Console: f.Console, Sources: f.Sources, Destinations: f.Destinations, Open: true, Version: boot.Version(),
+		Console: f.Console, Sources: f.Sources, Destinations: f.Destinations, Redact: f.Redactions(), Open: true, Version: boot.Version(),
 	}, console.Deps{Conn: nc, Log: named("console")})
 	if err := errors.Join(errIn, errEn, errSi, errRe, errCo); err != nil {
 		return nil, nil, nil, err

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/tercelhq/tercel/proto/tercel/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1081,7 +1082,7 @@ type GetDeadLetterResponse struct {
 	PayloadBytes uint64 `protobuf:"varint,4,opt,name=payload_bytes,json=payloadBytes,proto3" json:"payload_bytes,omitempty"`
 	// The payload is cut. An edit applies to the whole one nevertheless.
 	Truncated bool `protobuf:"varint,5,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	// Values were taken out of the payload by the rules of the pipeline file.
+	// Values were taken out of payload and edit by the rules of the pipeline file.
 	Redacted bool `protobuf:"varint,6,opt,name=redacted,proto3" json:"redacted,omitempty"`
 	// The edit, if there is one: a JSON Patch (RFC 6902) and the payload that it
 	// makes, cut like the payload.
@@ -1190,13 +1191,16 @@ func (x *GetDeadLetterResponse) GetDetail() string {
 // PlanDeadLetterReplayRequest chooses letters.
 type PlanDeadLetterReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which letters. Without a state, open ones.
+	// Which letters. Without a state, all but discarded ones; those that were
+	// replayed before are only sent with force.
 	Filter *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Where they begin.
 	Stage ReplayStage `protobuf:"varint,2,opt,name=stage,proto3,enum=tercel.admin.v1.ReplayStage" json:"stage,omitempty"`
 	// Deliver only to these destinations. Without any, to the one that could not be
 	// served, or a message that no destination has had yet, to all that take it.
-	Destinations  []string `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	Destinations []string `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	// Also sends letters that were replayed before.
+	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1252,6 +1256,13 @@ func (x *PlanDeadLetterReplayRequest) GetDestinations() []string {
 	return nil
 }
 
+func (x *PlanDeadLetterReplayRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 // PlanDeadLetterReplayResponse is the plan.
 type PlanDeadLetterReplayResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1301,24 +1312,26 @@ func (x *PlanDeadLetterReplayResponse) GetPlan() *ReplayPlan {
 // ReplayDeadLettersRequest carries out a plan.
 type ReplayDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The same filter, stage and destinations as the plan's.
+	// The same filter, stage, destinations and force as the plan's.
 	Filter       *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	Stage        ReplayStage       `protobuf:"varint,2,opt,name=stage,proto3,enum=tercel.admin.v1.ReplayStage" json:"stage,omitempty"`
 	Destinations []string          `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	Force        bool              `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	// The plan_token of the plan. Required.
-	PlanToken string `protobuf:"bytes,4,opt,name=plan_token,json=planToken,proto3" json:"plan_token,omitempty"`
+	PlanToken string `protobuf:"bytes,5,opt,name=plan_token,json=planToken,proto3" json:"plan_token,omitempty"`
 	// The most messages sent in a second, 1 to 10,000. 0 stands for 100.
-	Rate uint32 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	Rate uint32 `protobuf:"varint,6,opt,name=rate,proto3" json:"rate,omitempty"`
 	// Sends only the oldest so many, such as 1 as a dry run before the rest. 0
 	// stands for all.
-	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
 	// The replay ends when so many of its messages have become dead letters again
 	// or could not be sent. 0 stands for 10.
-	MaxFailures uint32 `protobuf:"varint,7,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
-	// Also sends letters that were replayed before.
-	Force bool `protobuf:"varint,8,opt,name=force,proto3" json:"force,omitempty"`
+	MaxFailures uint32 `protobuf:"varint,8,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
+	// How long after the last message it is watched what becomes of them, at most 10
+	// minutes. Without it, for 30 seconds.
+	Watch *durationpb.Duration `protobuf:"bytes,9,opt,name=watch,proto3" json:"watch,omitempty"`
 	// Why, for the audit record. Required, at most 1,000 bytes.
-	Reason        string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1374,6 +1387,13 @@ func (x *ReplayDeadLettersRequest) GetDestinations() []string {
 	return nil
 }
 
+func (x *ReplayDeadLettersRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 func (x *ReplayDeadLettersRequest) GetPlanToken() string {
 	if x != nil {
 		return x.PlanToken
@@ -1402,11 +1422,11 @@ func (x *ReplayDeadLettersRequest) GetMaxFailures() uint32 {
 	return 0
 }
 
-func (x *ReplayDeadLettersRequest) GetForce() bool {
+func (x *ReplayDeadLettersRequest) GetWatch() *durationpb.Duration {
 	if x != nil {
-		return x.Force
+		return x.Watch
 	}
-	return false
+	return nil
 }
 
 func (x *ReplayDeadLettersRequest) GetReason() string {
@@ -1559,10 +1579,13 @@ type EditDeadLetterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The letter.
 	DeadLetter *DeadLetter `protobuf:"bytes,1,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
-	// The payload before and after, and what differs, line by line.
+	// The payload before and after, cut after 64 KiB.
 	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	EditedPayload []byte `protobuf:"bytes,3,opt,name=edited_payload,json=editedPayload,proto3" json:"edited_payload,omitempty"`
-	Diff          string `protobuf:"bytes,4,opt,name=diff,proto3" json:"diff,omitempty"`
+	// What differs between the two, at most 200 values.
+	Changes []*PayloadChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	// There are more differences than these.
+	Truncated     bool `protobuf:"varint,5,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1618,9 +1641,80 @@ func (x *EditDeadLetterResponse) GetEditedPayload() []byte {
 	return nil
 }
 
-func (x *EditDeadLetterResponse) GetDiff() string {
+func (x *EditDeadLetterResponse) GetChanges() []*PayloadChange {
 	if x != nil {
-		return x.Diff
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *EditDeadLetterResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+// PayloadChange is one value that differs between two payloads.
+type PayloadChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is: a JSON Pointer (RFC 6901), "" for the whole.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// The value before and after as JSON, cut after 1 KiB; empty if there was or is
+	// none.
+	Before        string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PayloadChange) Reset() {
+	*x = PayloadChange{}
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PayloadChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PayloadChange) ProtoMessage() {}
+
+func (x *PayloadChange) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PayloadChange.ProtoReflect.Descriptor instead.
+func (*PayloadChange) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PayloadChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PayloadChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *PayloadChange) GetAfter() string {
+	if x != nil {
+		return x.After
 	}
 	return ""
 }
@@ -1628,7 +1722,8 @@ func (x *EditDeadLetterResponse) GetDiff() string {
 // DiscardDeadLettersRequest chooses letters.
 type DiscardDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which letters. Without a state, open ones. At least one field is required.
+	// Which letters, at most 10,000. Without a state, open ones. At least one field
+	// is required.
 	Filter *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// How many letters the caller takes the filter to choose: if they are more,
 	// nothing is discarded. Required.
@@ -1641,7 +1736,7 @@ type DiscardDeadLettersRequest struct {
 
 func (x *DiscardDeadLettersRequest) Reset() {
 	*x = DiscardDeadLettersRequest{}
-	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1748,7 @@ func (x *DiscardDeadLettersRequest) String() string {
 func (*DiscardDeadLettersRequest) ProtoMessage() {}
 
 func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1761,7 @@ func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{16}
+	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DiscardDeadLettersRequest) GetFilter() *DeadLetterFilter {
@@ -1701,7 +1796,7 @@ type DiscardDeadLettersResponse struct {
 
 func (x *DiscardDeadLettersResponse) Reset() {
 	*x = DiscardDeadLettersResponse{}
-	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1808,7 @@ func (x *DiscardDeadLettersResponse) String() string {
 func (*DiscardDeadLettersResponse) ProtoMessage() {}
 
 func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_dead_letter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1821,7 @@ func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{17}
+	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DiscardDeadLettersResponse) GetDiscarded() uint64 {
@@ -1740,7 +1835,7 @@ var File_tercel_admin_v1_dead_letter_proto protoreflect.FileDescriptor
 
 const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"\n" +
-	"!tercel/admin/v1/dead_letter.proto\x12\x0ftercel.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctercel/admin/v1/access.proto\x1a\x1btercel/admin/v1/event.proto\x1a\x1btercel/event/v1/event.proto\"\x85\x03\n" +
+	"!tercel/admin/v1/dead_letter.proto\x12\x0ftercel.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctercel/admin/v1/access.proto\x1a\x1btercel/admin/v1/event.proto\x1a\x1btercel/event/v1/event.proto\"\x85\x03\n" +
 	"\x10DeadLetterFilter\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x12\n" +
@@ -1832,24 +1927,27 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"\bredacted\x18\x06 \x01(\bR\bredacted\x12\x1a\n" +
 	"\x05patch\x18\a \x01(\tB\x04\x90\xe7\x18\x01R\x05patch\x12+\n" +
 	"\x0eedited_payload\x18\b \x01(\fB\x04\x90\xe7\x18\x01R\reditedPayload\x12\x1c\n" +
-	"\x06detail\x18\t \x01(\tB\x04\x90\xe7\x18\x01R\x06detail\"\xb0\x01\n" +
+	"\x06detail\x18\t \x01(\tB\x04\x90\xe7\x18\x01R\x06detail\"\xc6\x01\n" +
 	"\x1bPlanDeadLetterReplayRequest\x129\n" +
 	"\x06filter\x18\x01 \x01(\v2!.tercel.admin.v1.DeadLetterFilterR\x06filter\x122\n" +
 	"\x05stage\x18\x02 \x01(\x0e2\x1c.tercel.admin.v1.ReplayStageR\x05stage\x12\"\n" +
-	"\fdestinations\x18\x03 \x03(\tR\fdestinations\"O\n" +
+	"\fdestinations\x18\x03 \x03(\tR\fdestinations\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"O\n" +
 	"\x1cPlanDeadLetterReplayResponse\x12/\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1b.tercel.admin.v1.ReplayPlanR\x04plan\"\xc7\x02\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1b.tercel.admin.v1.ReplayPlanR\x04plan\"\xf8\x02\n" +
 	"\x18ReplayDeadLettersRequest\x129\n" +
 	"\x06filter\x18\x01 \x01(\v2!.tercel.admin.v1.DeadLetterFilterR\x06filter\x122\n" +
 	"\x05stage\x18\x02 \x01(\x0e2\x1c.tercel.admin.v1.ReplayStageR\x05stage\x12\"\n" +
-	"\fdestinations\x18\x03 \x03(\tR\fdestinations\x12\x1d\n" +
+	"\fdestinations\x18\x03 \x03(\tR\fdestinations\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x1d\n" +
 	"\n" +
-	"plan_token\x18\x04 \x01(\tR\tplanToken\x12\x12\n" +
-	"\x04rate\x18\x05 \x01(\rR\x04rate\x12\x14\n" +
-	"\x05limit\x18\x06 \x01(\rR\x05limit\x12!\n" +
-	"\fmax_failures\x18\a \x01(\rR\vmaxFailures\x12\x14\n" +
-	"\x05force\x18\b \x01(\bR\x05force\x12\x16\n" +
-	"\x06reason\x18\t \x01(\tR\x06reason\"\x95\x01\n" +
+	"plan_token\x18\x05 \x01(\tR\tplanToken\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\rR\x04rate\x12\x14\n" +
+	"\x05limit\x18\a \x01(\rR\x05limit\x12!\n" +
+	"\fmax_failures\x18\b \x01(\rR\vmaxFailures\x12/\n" +
+	"\x05watch\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05watch\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\"\x95\x01\n" +
 	"\x19ReplayDeadLettersResponse\x12;\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.tercel.admin.v1.ReplayProgressR\bprogress\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x1d\n" +
@@ -1859,13 +1957,18 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\x05patch\x18\x02 \x01(\tB\x04\x90\xe7\x18\x01R\x05patch\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbd\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x81\x02\n" +
 	"\x16EditDeadLetterResponse\x12<\n" +
 	"\vdead_letter\x18\x01 \x01(\v2\x1b.tercel.admin.v1.DeadLetterR\n" +
 	"deadLetter\x12\x1e\n" +
 	"\apayload\x18\x02 \x01(\fB\x04\x90\xe7\x18\x01R\apayload\x12+\n" +
-	"\x0eedited_payload\x18\x03 \x01(\fB\x04\x90\xe7\x18\x01R\reditedPayload\x12\x18\n" +
-	"\x04diff\x18\x04 \x01(\tB\x04\x90\xe7\x18\x01R\x04diff\"\x8a\x01\n" +
+	"\x0eedited_payload\x18\x03 \x01(\fB\x04\x90\xe7\x18\x01R\reditedPayload\x12>\n" +
+	"\achanges\x18\x04 \x03(\v2\x1e.tercel.admin.v1.PayloadChangeB\x04\x90\xe7\x18\x01R\achanges\x12\x1c\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"Q\n" +
+	"\rPayloadChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"\x8a\x01\n" +
 	"\x19DiscardDeadLettersRequest\x129\n" +
 	"\x06filter\x18\x01 \x01(\v2!.tercel.admin.v1.DeadLetterFilterR\x06filter\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\rR\bexpected\x12\x16\n" +
@@ -1908,7 +2011,7 @@ func file_tercel_admin_v1_dead_letter_proto_rawDescGZIP() []byte {
 }
 
 var file_tercel_admin_v1_dead_letter_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tercel_admin_v1_dead_letter_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tercel_admin_v1_dead_letter_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tercel_admin_v1_dead_letter_proto_goTypes = []any{
 	(DeadLetterState)(0),                 // 0: tercel.admin.v1.DeadLetterState
 	(DeadLetterGroupState)(0),            // 1: tercel.admin.v1.DeadLetterGroupState
@@ -1929,65 +2032,69 @@ var file_tercel_admin_v1_dead_letter_proto_goTypes = []any{
 	(*ReplayDeadLettersResponse)(nil),    // 16: tercel.admin.v1.ReplayDeadLettersResponse
 	(*EditDeadLetterRequest)(nil),        // 17: tercel.admin.v1.EditDeadLetterRequest
 	(*EditDeadLetterResponse)(nil),       // 18: tercel.admin.v1.EditDeadLetterResponse
-	(*DiscardDeadLettersRequest)(nil),    // 19: tercel.admin.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil),   // 20: tercel.admin.v1.DiscardDeadLettersResponse
-	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
-	(*v1.Attributes)(nil),                // 22: tercel.event.v1.Attributes
-	(*Position)(nil),                     // 23: tercel.admin.v1.Position
-	(*ReplayPlan)(nil),                   // 24: tercel.admin.v1.ReplayPlan
-	(*ReplayProgress)(nil),               // 25: tercel.admin.v1.ReplayProgress
+	(*PayloadChange)(nil),                // 19: tercel.admin.v1.PayloadChange
+	(*DiscardDeadLettersRequest)(nil),    // 20: tercel.admin.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil),   // 21: tercel.admin.v1.DiscardDeadLettersResponse
+	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
+	(*v1.Attributes)(nil),                // 23: tercel.event.v1.Attributes
+	(*Position)(nil),                     // 24: tercel.admin.v1.Position
+	(*ReplayPlan)(nil),                   // 25: tercel.admin.v1.ReplayPlan
+	(*durationpb.Duration)(nil),          // 26: google.protobuf.Duration
+	(*ReplayProgress)(nil),               // 27: tercel.admin.v1.ReplayProgress
 }
 var file_tercel_admin_v1_dead_letter_proto_depIdxs = []int32{
 	0,  // 0: tercel.admin.v1.DeadLetterFilter.state:type_name -> tercel.admin.v1.DeadLetterState
-	21, // 1: tercel.admin.v1.DeadLetterFilter.since:type_name -> google.protobuf.Timestamp
-	21, // 2: tercel.admin.v1.DeadLetterFilter.until:type_name -> google.protobuf.Timestamp
-	22, // 3: tercel.admin.v1.DeadLetter.attributes:type_name -> tercel.event.v1.Attributes
-	23, // 4: tercel.admin.v1.DeadLetter.original:type_name -> tercel.admin.v1.Position
-	21, // 5: tercel.admin.v1.DeadLetter.first_at:type_name -> google.protobuf.Timestamp
-	21, // 6: tercel.admin.v1.DeadLetter.last_at:type_name -> google.protobuf.Timestamp
-	21, // 7: tercel.admin.v1.DeadLetter.dead_at:type_name -> google.protobuf.Timestamp
+	22, // 1: tercel.admin.v1.DeadLetterFilter.since:type_name -> google.protobuf.Timestamp
+	22, // 2: tercel.admin.v1.DeadLetterFilter.until:type_name -> google.protobuf.Timestamp
+	23, // 3: tercel.admin.v1.DeadLetter.attributes:type_name -> tercel.event.v1.Attributes
+	24, // 4: tercel.admin.v1.DeadLetter.original:type_name -> tercel.admin.v1.Position
+	22, // 5: tercel.admin.v1.DeadLetter.first_at:type_name -> google.protobuf.Timestamp
+	22, // 6: tercel.admin.v1.DeadLetter.last_at:type_name -> google.protobuf.Timestamp
+	22, // 7: tercel.admin.v1.DeadLetter.dead_at:type_name -> google.protobuf.Timestamp
 	0,  // 8: tercel.admin.v1.DeadLetter.state:type_name -> tercel.admin.v1.DeadLetterState
 	5,  // 9: tercel.admin.v1.DeadLetter.replayed:type_name -> tercel.admin.v1.DeadLetterReplay
-	21, // 10: tercel.admin.v1.DeadLetter.discarded_at:type_name -> google.protobuf.Timestamp
-	21, // 11: tercel.admin.v1.DeadLetterReplay.at:type_name -> google.protobuf.Timestamp
-	23, // 12: tercel.admin.v1.DeadLetterReplay.position:type_name -> tercel.admin.v1.Position
+	22, // 10: tercel.admin.v1.DeadLetter.discarded_at:type_name -> google.protobuf.Timestamp
+	22, // 11: tercel.admin.v1.DeadLetterReplay.at:type_name -> google.protobuf.Timestamp
+	24, // 12: tercel.admin.v1.DeadLetterReplay.position:type_name -> tercel.admin.v1.Position
 	3,  // 13: tercel.admin.v1.ListDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
 	4,  // 14: tercel.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> tercel.admin.v1.DeadLetter
-	21, // 15: tercel.admin.v1.DeadLetterGroup.first_at:type_name -> google.protobuf.Timestamp
-	21, // 16: tercel.admin.v1.DeadLetterGroup.last_at:type_name -> google.protobuf.Timestamp
+	22, // 15: tercel.admin.v1.DeadLetterGroup.first_at:type_name -> google.protobuf.Timestamp
+	22, // 16: tercel.admin.v1.DeadLetterGroup.last_at:type_name -> google.protobuf.Timestamp
 	4,  // 17: tercel.admin.v1.DeadLetterGroup.sample:type_name -> tercel.admin.v1.DeadLetter
 	1,  // 18: tercel.admin.v1.DeadLetterGroup.state:type_name -> tercel.admin.v1.DeadLetterGroupState
-	21, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
+	22, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
 	3,  // 20: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
 	8,  // 21: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
 	4,  // 22: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
 	3,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
 	2,  // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	24, // 25: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	25, // 25: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
 	3,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
 	2,  // 27: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	25, // 28: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	4,  // 29: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	3,  // 30: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	6,  // 31: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
-	9,  // 32: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
-	11, // 33: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
-	13, // 34: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
-	15, // 35: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
-	17, // 36: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
-	19, // 37: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
-	7,  // 38: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
-	10, // 39: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
-	12, // 40: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
-	14, // 41: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
-	16, // 42: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
-	18, // 43: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
-	20, // 44: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
-	38, // [38:45] is the sub-list for method output_type
-	31, // [31:38] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	26, // 28: tercel.admin.v1.ReplayDeadLettersRequest.watch:type_name -> google.protobuf.Duration
+	27, // 29: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	4,  // 30: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	19, // 31: tercel.admin.v1.EditDeadLetterResponse.changes:type_name -> tercel.admin.v1.PayloadChange
+	3,  // 32: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	6,  // 33: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
+	9,  // 34: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
+	11, // 35: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
+	13, // 36: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
+	15, // 37: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
+	17, // 38: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
+	20, // 39: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
+	7,  // 40: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
+	10, // 41: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
+	12, // 42: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
+	14, // 43: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
+	16, // 44: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
+	18, // 45: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
+	21, // 46: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
+	40, // [40:47] is the sub-list for method output_type
+	33, // [33:40] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_dead_letter_proto_init() }
@@ -2003,7 +2110,7 @@ func file_tercel_admin_v1_dead_letter_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_dead_letter_proto_rawDesc), len(file_tercel_admin_v1_dead_letter_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1422,7 +1422,8 @@ type ReplayPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many messages would be sent.
 	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// How many of them were replayed before.
+	// How many of those chosen were replayed before. Triggers count among count,
+	// dead letters only with force.
 	ReplayedBefore uint64 `protobuf:"varint,2,opt,name=replayed_before,json=replayedBefore,proto3" json:"replayed_before,omitempty"`
 	// When the oldest and the newest of them were stored (dead letters: given up).
 	Oldest *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=oldest,proto3" json:"oldest,omitempty"`
@@ -1435,7 +1436,10 @@ type ReplayPlan struct {
 	// 15 minutes.
 	PlanToken string `protobuf:"bytes,6,opt,name=plan_token,json=planToken,proto3" json:"plan_token,omitempty"`
 	// The plan was cut after 100,000 messages. Choose fewer.
-	Truncated     bool `protobuf:"varint,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Truncated bool `protobuf:"varint,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// How many dead letters can't be sent because their payload is lost. They are
+	// not among count.
+	Missing       uint64 `protobuf:"varint,8,opt,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1517,6 +1521,13 @@ func (x *ReplayPlan) GetTruncated() bool {
 		return x.Truncated
 	}
 	return false
+}
+
+func (x *ReplayPlan) GetMissing() uint64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
 }
 
 // DestinationCount is how many messages a destination would get.
@@ -2195,7 +2206,7 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x12ListEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.tercel.admin.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12D\n" +
-	"\x10searched_back_to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0esearchedBackTo\"\xb7\x02\n" +
+	"\x10searched_back_to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0esearchedBackTo\"\xd1\x02\n" +
 	"\n" +
 	"ReplayPlan\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12'\n" +
@@ -2205,7 +2216,8 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\fdestinations\x18\x05 \x03(\v2!.tercel.admin.v1.DestinationCountR\fdestinations\x12\x1d\n" +
 	"\n" +
 	"plan_token\x18\x06 \x01(\tR\tplanToken\x12\x1c\n" +
-	"\ttruncated\x18\a \x01(\bR\ttruncated\"h\n" +
+	"\ttruncated\x18\a \x01(\bR\ttruncated\x12\x18\n" +
+	"\amissing\x18\b \x01(\x04R\amissing\"h\n" +
 	"\x10DestinationCount\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1c\n" +

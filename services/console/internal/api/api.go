@@ -21,6 +21,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/services/console/internal/access"
 	"github.com/tercelhq/tercel/services/internal/adminv1connect"
 	"github.com/tercelhq/tercel/services/internal/timeline"
@@ -31,6 +32,8 @@ type Config struct {
 	// Sources and Destinations are those of the file, by name.
 	Sources      map[string]provider.Source
 	Destinations map[string]pipeline.Destination
+	// Redact is what of payloads isn't shown, by source.
+	Redact redact.Set
 	// Version is the program's.
 	Version string
 }
@@ -97,7 +100,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a.errors = connect.NewErrorWriter(options...)
 	a.mux.Handle(adminv1connect.NewEventServiceHandler(events{a}, options...))
-	a.mux.Handle(adminv1connect.NewDeadLetterServiceHandler(deadLetters{API: a}, options...))
+	a.mux.Handle(adminv1connect.NewDeadLetterServiceHandler(deadLetters{a}, options...))
 	a.mux.Handle(adminv1connect.NewReconciliationServiceHandler(reconciliations{API: a}, options...))
 	a.mux.Handle(adminv1connect.NewSourceServiceHandler(sources{a}, options...))
 	a.mux.Handle(adminv1connect.NewPipelineServiceHandler(pipelines{a}, options...))

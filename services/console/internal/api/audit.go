@@ -92,14 +92,16 @@ func dropContent(m protoreflect.Message) {
 	})
 }
 
-// cut is a text of at most maxRecordBytes.
-func cut(text string) string {
-	if len(text) <= maxRecordBytes {
+// cut is a text as an audit record has it.
+func cut(text string) string { return shortened(text, maxRecordBytes) }
+
+// shortened is a text of about so many bytes.
+func shortened(text string, limit int) string {
+	if len(text) <= limit {
 		return text
 	}
-	end := maxRecordBytes
-	for !utf8.RuneStart(text[end]) {
-		end--
+	for !utf8.RuneStart(text[limit]) {
+		limit--
 	}
-	return text[:end] + " … (cut)"
+	return text[:limit] + " … (cut)"
 }

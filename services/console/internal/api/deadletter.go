@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -9,14 +10,10 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
-	"github.com/tercelhq/tercel/services/internal/adminv1connect"
 )
 
 // deadLetters is the DeadLetterService.
-type deadLetters struct {
-	*API
-	adminv1connect.UnimplementedDeadLetterServiceHandler
-}
+type deadLetters struct{ *API }
 
 // GetDeadLetter returns one letter with its payload.
 func (s deadLetters) GetDeadLetter(ctx context.Context, req *connect.Request[adminv1.GetDeadLetterRequest]) (*connect.Response[adminv1.GetDeadLetterResponse], error) {
@@ -31,15 +28,17 @@ func (s deadLetters) GetDeadLetter(ctx context.Context, req *connect.Request[adm
 	if err != nil {
 		return nil, err
 	}
+	shown := l.Redacted(s.cfg.Redact)
 	resp := &adminv1.GetDeadLetterResponse{
-		DeadLetter: letter(l), ContentType: utf8s(l.Event.ContentType), Payload: head(l.Payload, limit), PayloadBytes: uint64(len(l.Payload)),
-		Truncated: len(l.Payload) > limit, Detail: utf8s(l.Reason.Detail),
+		DeadLetter: letter(shown), ContentType: utf8s(l.Event.ContentType), Payload: head(shown.Payload, limit), PayloadBytes: uint64(len(l.Payload)),
+		Truncated: len(shown.Payload) > limit, Redacted: !bytes.Equal(shown.Payload, l.Payload), Detail: utf8s(shown.Reason.Detail),
 	}
 	if l.Edited {
 		edit, err := deadletter.EditOf(ctx, s.js, l)
 		if err != nil {
 			return nil, err
 		}
+		edit = edit.Redacted(l, s.cfg.Redact)
 		resp.Patch, resp.EditedPayload = utf8s(string(edit.Patch)), head(edit.After, limit)
 	}
 	return connect.NewResponse(resp), nil

@@ -31,6 +31,9 @@ func (s deadLetters) ListDeadLetters(ctx context.Context, req *connect.Request[a
 			resp.NextPageToken = nextPage(req.Msg, resp.GetDeadLetters()[n-1].GetSequence())
 			break
 		}
+		if l, err = l.RedactedIn(ctx, s.js, s.cfg.Redact); err != nil {
+			return nil, err
+		}
 		resp.DeadLetters = append(resp.DeadLetters, letter(l))
 	}
 	return connect.NewResponse(resp), nil
@@ -57,6 +60,9 @@ func (s deadLetters) ListDeadLetterGroups(ctx context.Context, req *connect.Requ
 	end := min(first+uint64(size), uint64(len(all.Groups)))
 	resp := &adminv1.ListDeadLetterGroupsResponse{Ungrouped: uint64(all.Ungrouped)}
 	for _, g := range all.Groups[first:end] {
+		if g, err = g.Redacted(ctx, s.js, s.cfg.Redact); err != nil {
+			return nil, err
+		}
 		resp.Groups = append(resp.Groups, group(g))
 	}
 	if end < uint64(len(all.Groups)) {

@@ -48,6 +48,8 @@ var known = []struct {
 	{deadletter.ErrNotFound, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{deadletter.ErrReplayed, connect.CodeFailedPrecondition, adminv1.Reason_REASON_ALREADY_DONE},
 	{deadletter.ErrPayloadMissing, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAYLOAD_MISSING},
+	{deadletter.ErrStage, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
+	{deadletter.ErrPatch, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
 	{control.ErrNobody, connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS},
 	{control.ErrUnknown, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{control.ErrRunning, connect.CodeAborted, adminv1.Reason_REASON_RUNNING},

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -46,9 +49,9 @@ func (s events) GetEvent(ctx context.Context, req *connect.Request[adminv1.GetEv
 		}
 		switch {
 		case strings.HasPrefix(m.Subject, event.PrefixRaw+"."):
-			resp.Triggers = append(resp.Triggers, stored(m, limit))
+			resp.Triggers = append(resp.Triggers, s.stored(m, limit))
 		case m.Stream == topology.StreamEnriched:
-			resp.Enriched = append(resp.Enriched, stored(m, limit))
+			resp.Enriched = append(resp.Enriched, s.stored(m, limit))
 		default:
 			continue
 		}
@@ -152,12 +155,25 @@ func position(stream string, sequence uint64) *adminv1.Position {
 }
 
 // stored is a message as callers get it. A limit of 0 leaves the payload out.
-func stored(m timeline.Message, limit int) *adminv1.StoredMessage {
-	return &adminv1.StoredMessage{
+func (a *API) stored(m timeline.Message, limit int) *adminv1.StoredMessage {
+	out := &adminv1.StoredMessage{
 		Position: position(m.Stream, m.Sequence), StoredAt: stamp(m.StoredAt), Subject: utf8s(m.Subject), Attributes: attributes(m.Event),
-		ContentType: utf8s(m.Event.ContentType), Payload: head(m.Data, limit), PayloadBytes: uint64(len(m.Data)), Truncated: len(m.Data) > limit,
-		TraceId: traceID(m.Header.Get(event.HeaderTraceParent)),
+		ContentType: utf8s(m.Event.ContentType), PayloadBytes: payloadSize(m), TraceId: traceID(m.Header.Get(event.HeaderTraceParent)),
 	}
+	if limit > 0 {
+		shown := a.cfg.Redact.Of(m.Event.Source).Show(m.Subject, m.Event, m.Data).Payload
+		out.Payload, out.Truncated, out.Redacted = head(shown, limit), len(shown) > limit, !bytes.Equal(shown, m.Data)
+	}
+	return out
+}
+
+// payloadSize is how many bytes the payload has. Of a message without its body
+// the server tells it.
+func payloadSize(m timeline.Message) uint64 {
+	if n, err := strconv.ParseUint(m.Header.Get(nats.MsgSize), 10, 64); err == nil && len(m.Data) == 0 {
+		return n
+	}
+	return uint64(len(m.Data))
 }
 
 // traced is a timeline as callers get it.

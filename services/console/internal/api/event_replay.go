@@ -119,12 +119,13 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 	if p.count > maxPlanned {
 		return fail(connect.CodeFailedPrecondition, adminv1.Reason_REASON_TOO_MANY, "the plan was cut after %d messages; choose fewer", maxPlanned)
 	}
-	run, err := newReplayRun(req.Msg.GetRate(), req.Msg.GetMaxFailures(), p.count, func(progress *adminv1.ReplayProgress) error {
-		return out.Send(&adminv1.ReplayEventsResponse{Progress: progress})
-	})
+	pace, err := newPace(req.Msg.GetRate(), req.Msg.GetMaxFailures())
 	if err != nil {
 		return err
 	}
+	run := newReplayRun(pace, p.count, func(progress *adminv1.ReplayProgress) error {
+		return out.Send(&adminv1.ReplayEventsResponse{Progress: progress})
+	})
 	stream, err := s.js.Stream(ctx, topology.StreamRaw)
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func (s events) TailEvents(ctx context.Context, req *connect.Request[adminv1.Tai
 		if err != nil || metaErr != nil || !f.chooses(e) {
 			return nil
 		}
-		return out.Send(&adminv1.TailEventsResponse{Message: stored(timeline.Message{
+		return out.Send(&adminv1.TailEventsResponse{Message: s.stored(timeline.Message{
 			Stream: meta.Stream, Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Event: e,
 		}, int(limit))})
 	})

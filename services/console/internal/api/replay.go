@@ -32,6 +32,23 @@ const (
 // errGone says that a message has left its stream.
 var errGone = errors.New("no longer stored")
 
+// pace is how fast a replay is, and when it ends before its time.
+type pace struct{ rate, maxFailures int }
+
+func newPace(perSecond, maxFailures uint32) (pace, error) {
+	p := pace{int(perSecond), int(maxFailures)}
+	if p.rate > maxRate {
+		return p, invalid("rate", "1 to 10,000 messages a second")
+	}
+	if p.rate == 0 {
+		p.rate = defaultRate
+	}
+	if p.maxFailures == 0 {
+		p.maxFailures = defaultMaxFailures
+	}
+	return p, nil
+}
+
 // planner adds up what a replay would do.
 type planner struct {
 	destinations map[string]pipeline.Destination
@@ -104,20 +121,11 @@ type replayRun struct {
 	failures    int // told so far
 }
 
-func newReplayRun(perSecond, maxFailures uint32, planned uint64, tell func(*adminv1.ReplayProgress) error) (*replayRun, error) {
-	if perSecond > maxRate {
-		return nil, invalid("rate", "1 to 10,000 messages a second")
-	}
-	if perSecond == 0 {
-		perSecond = defaultRate
-	}
-	if maxFailures == 0 {
-		maxFailures = defaultMaxFailures
-	}
+func newReplayRun(p pace, planned uint64, tell func(*adminv1.ReplayProgress) error) *replayRun {
 	return &replayRun{
-		limit: rate.NewLimiter(rate.Limit(perSecond), 1), maxFailures: uint64(maxFailures), tell: tell,
+		limit: rate.NewLimiter(rate.Limit(p.rate), 1), maxFailures: count(p.maxFailures), tell: tell,
 		progress: &adminv1.ReplayProgress{Planned: planned},
-	}, nil
+	}
 }
 
 // run sends all jobs, until too many have failed or the caller goes away. An
