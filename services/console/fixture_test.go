@@ -37,6 +37,7 @@ sources:
     secrets: [env:SECRET]
     event: {id: header.X-Delivery, type: body.type}
     api: {base: "http://127.0.0.1:1", allow_private: true}
+    redact: [body.card, record.card]
     resources: {order: {triggers: [order.*], id: body.id, get: "/orders/{id}", version: record.version}}
   bills:
     verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
@@ -56,6 +57,7 @@ type fixture struct {
 	service *console.Service
 	url     string
 	log     *lines
+	stop    func() // ends the console and waits for it
 }
 
 // lines is a log that may be read while it is written.
@@ -98,12 +100,13 @@ func setup(t *testing.T, edits ...func(*console.Config, *console.Deps)) *fixture
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f.service.Run(ctx) }()
-	t.Cleanup(func() {
+	f.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run() = %v", err)
 		}
 	})
+	t.Cleanup(f.stop)
 	select {
 	case <-f.service.Ready():
 	case err := <-ended:
@@ -131,7 +134,7 @@ func configured(t testing.TB) console.Config {
 			"victor": {Role: pipeline.Viewer, Token: config.NewSecret(viewerToken)},
 			"oscar":  {Role: pipeline.Operator, Token: config.NewSecret(oldToken), Expires: "2020-01-01"},
 		}},
-		Sources: parsed.Sources, Destinations: parsed.Destinations, Version: "v1.2.3",
+		Sources: parsed.Sources, Destinations: parsed.Destinations, Redact: parsed.Redactions(), Version: "v1.2.3",
 	}
 }
 
@@ -225,4 +228,9 @@ func until(t testing.TB, what string, ok func() bool) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// adminClientOptions are those of a gRPC client with a token.
+func adminClientOptions(token string) []connect.ClientOption {
+	return []connect.ClientOption{connect.WithGRPC(), bearer(token)}
 }
