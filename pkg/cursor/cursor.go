@@ -134,6 +134,12 @@ type Window struct {
 	// Behind says that some run compared before everything stored had been
 	// enriched.
 	Behind bool `json:"behind,omitzero"`
+	// Border are hashes of the records at the window's ends that it has compared
+	// for the windows beside it too.
+	Border []uint64 `json:"border,omitempty"`
+	// Share is about how much of the window is done, 0 to 1; 0 also while that
+	// can't be told. Only backfills have a border, and tell a share.
+	Share float64 `json:"share,omitzero"`
 	// The rest is what was found up to Position.
 	Pages        int                           `json:"pages"`
 	Counts       report.Counts                 `json:"counts"`

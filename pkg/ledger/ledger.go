@@ -61,6 +61,7 @@ type Ledger struct {
 	filter   string // of enriched subjects
 	resource string
 	created  int64 // when the stream was created, which tells it from its successor
+	view     bool  // nothing is written
 
 	index   map[uint64]state
 	through uint64 // the last sequence in index
@@ -79,9 +80,20 @@ type ref struct{ number, revision uint64 }
 // Open loads the ledger of a resource. Blocks that can't be used are deleted,
 // with all others of the ledger, and it begins anew.
 func Open(ctx context.Context, js jetstream.JetStream, source, account, resource string) (*Ledger, error) {
+	return open(ctx, js, source, account, resource, false)
+}
+
+// OpenView is like [Open] for somebody who writes nothing, and may do so while
+// another runner has the ledger open. What it catches up with it keeps to
+// itself.
+func OpenView(ctx context.Context, js jetstream.JetStream, source, account, resource string) (*Ledger, error) {
+	return open(ctx, js, source, account, resource, true)
+}
+
+func open(ctx context.Context, js jetstream.JetStream, source, account, resource string, view bool) (*Ledger, error) {
 	token := event.AccountToken(account)
 	l := &Ledger{
-		js: js, resource: resource, index: map[uint64]state{},
+		js: js, resource: resource, index: map[uint64]state{}, view: view,
 		// No bucket takes a percent sign, and no escape contains "=".
 		prefix: source + "." + strings.ReplaceAll(token, "%", "=") + "." + resource,
 		filter: event.PrefixEnriched + "." + source + "." + token + ".>",
@@ -130,6 +142,9 @@ func (l *Ledger) load(ctx context.Context, stream jetstream.Stream) error {
 			return cmp.Compare(b2i(unusable(a)), b2i(unusable(b)))
 		})
 		for _, b := range blocks {
+			if l.view {
+				break
+			}
 			if err := l.drop(ctx, b.ref); err != nil {
 				return err
 			}
@@ -240,6 +255,9 @@ func (l *Ledger) CatchUp(ctx context.Context) (through uint64, err error) {
 			}
 		}
 	}
+	if l.view {
+		return l.through, nil
+	}
 	if l.through > l.stored {
 		if err := l.store(ctx); err != nil {
 			return l.through, err
@@ -273,7 +291,9 @@ func (l *Ledger) observe(m consume.Message) {
 		return
 	}
 	l.index[id] = joined
-	l.addToTail(id)
+	if !l.view {
+		l.addToTail(id)
+	}
 }
 
 // Lookup compares a listed record with what was seen of it.

@@ -71,6 +71,8 @@ type Reconciler struct {
 	CatchUp time.Duration `yaml:"catch_up"`
 	// RepairRate is the most records a second sent again. Defaults to 200.
 	RepairRate int `yaml:"repair_rate"`
+	// Backfill is how backfills work that don't say otherwise.
+	Backfill Backfill `yaml:"backfill"`
 	// AuditEvery is the time between two audits of the pipeline itself.
 	// Defaults to 5m.
 	AuditEvery time.Duration `yaml:"audit_every"`
@@ -80,6 +82,17 @@ type Reconciler struct {
 	AuditSettle time.Duration `yaml:"audit_settle"`
 	// Collect is how dead letters are collected.
 	Collect consume.Config `yaml:"collect"`
+}
+
+// Backfill is how backfills work.
+type Backfill struct {
+	// Rate is the most records a second that one compares, in all accounts
+	// together. Of the API's budget it gets what nobody else wants. Defaults to
+	// 1000.
+	Rate int `yaml:"rate"`
+	// Slices is how many parts of the time it lists at once, where the list can
+	// be filtered by time. Defaults to 4.
+	Slices int `yaml:"slices"`
 }
 
 // Telemetry is what services tell about themselves.
@@ -116,6 +129,7 @@ func Default() *File {
 		Ingress:  defaultIngress(),
 		Reconciler: Reconciler{
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
+			Backfill: Backfill{Rate: 1000, Slices: 4},
 			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
 		},
 		Console:   Console{Listen: "127.0.0.1:8089"},
@@ -209,6 +223,12 @@ func (f *File) validateServices(c *config.Check) {
 	r := f.Reconciler
 	if r.LeaseTTL < time.Second || r.LeaseTTL%time.Second != 0 {
 		c.Fault("reconciler.lease_ttl", "", "whole seconds, at least 1s")
+	}
+	if r.Backfill.Rate < 1 {
+		c.Fault("reconciler.backfill.rate", "", "at least 1")
+	}
+	if n := r.Backfill.Slices; n < 1 || n > 64 {
+		c.Fault("reconciler.backfill.slices", "", "1 to 64")
 	}
 	if r.RepairRate < 1 {
 		c.Fault("reconciler.repair_rate", "", "at least 1 a second")

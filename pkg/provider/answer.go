@@ -20,6 +20,8 @@ type Page struct {
 	// TooMany says that the API has more records between the ends that it was
 	// asked for than it will list.
 	TooMany bool
+	// Total is how many records the list has, as far as the API says, else 0.
+	Total int
 }
 
 // Page reads the answer to a request. Base is that of the API. What an answer
@@ -48,10 +50,26 @@ func (r *Reconcile) Page(a PageRequest, base string, h http.Header, body []byte)
 			p.Next = ""
 		}
 	}
+	p.Total = r.totalIn(a, body)
 	if len(p.Next) > maxPosition {
 		return Page{}, fault.Permanent(fmt.Errorf("next: over %d bytes", maxPosition))
 	}
 	return p, nil
+}
+
+// totalIn is how many records the list has. What can't be read is not known:
+// nothing but an estimate rests on it.
+func (r *Reconcile) totalIn(a PageRequest, body []byte) int {
+	switch {
+	case r.Total != "":
+		total, _ := count(r.total, body)
+		return total
+	case r.Next.Pages != "":
+		pages, _ := count(r.Next.pages, body)
+		return pages * a.Want
+	default:
+		return 0
+	}
 }
 
 func (r *Reconcile) next(a PageRequest, base string, h http.Header, body []byte, records [][]byte) (string, error) {

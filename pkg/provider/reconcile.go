@@ -49,6 +49,9 @@ type Reconcile struct {
 	Order Order `yaml:"order"`
 	// Next says how to get the next page. Without it there is one page.
 	Next Next `yaml:"next"`
+	// Total is the path of the number of all records in an answer, such as
+	// meta.total. By it a backfill tells how much is left. Defaults to none.
+	Total string `yaml:"total"`
 	// Limit asks for a page size.
 	Limit PageSize `yaml:"limit"`
 	// Time finds when a record was last changed, to leave out what is younger
@@ -70,7 +73,7 @@ type Reconcile struct {
 	// to 10000.
 	MaxPages int `yaml:"max_pages"`
 
-	items field.Path
+	items, total field.Path
 }
 
 // Forms lists what DecodeNode takes, for the schema of files.
@@ -115,6 +118,9 @@ func (r *Reconcile) Validate(c *config.Check) {
 	var err error
 	if r.items, err = field.ParsePath(r.Items); err != nil {
 		c.Fault("items", "", "a path such as data.orders")
+	}
+	if r.total, err = field.ParsePath(r.Total); err != nil || r.total.Many() {
+		c.Fault("total", "", "a path such as meta.total")
 	}
 	r.validateAgainst(c)
 	r.validateShape(c)

@@ -28,6 +28,7 @@ type Trigger string
 const (
 	Schedule Trigger = "schedule"
 	Demand   Trigger = "demand"
+	Backfill Trigger = "backfill"
 )
 
 // Counts are the numbers of records of one window, over all runs that worked

@@ -34,6 +34,7 @@ import (
 	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/internal/destination"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
+	"github.com/tercelhq/tercel/services/reconciler/internal/backfill"
 	"github.com/tercelhq/tercel/services/reconciler/internal/collector"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
 )
@@ -70,6 +71,7 @@ type Service struct {
 	plans     []*plan
 	collector *collector.Collector
 	audit     *audit.Audit
+	backfills *backfill.Service
 	metrics   *run.Metrics
 	publisher *publish.Publisher
 	clients   []*sourceapi.Client
@@ -147,6 +149,8 @@ func (s *Service) addPlans() error {
 	for name, r := range s.readers {
 		destinations[name] = r
 	}
+	bySource := map[string]run.Deps{}
+	s.backfills = s.newBackfills(bySource)
 	repairs := rate.NewLimiter(rate.Limit(s.cfg.RepairRate), max(1, s.cfg.RepairRate/10))
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Sources)) {
 		source := s.cfg.Sources[name]
@@ -167,6 +171,7 @@ func (s *Service) addPlans() error {
 		}
 		s.clients = append(s.clients, client)
 		deps := run.Deps{JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now, Destinations: destinations}
+		bySource[name] = deps
 		p := &plan{
 			accounts: s.deps.Accounts.Of(name), turn: s.turn, forget: s.metrics.Forget, log: s.deps.Log,
 			slots: source.API.Concurrency, back: make(chan struct{}, 1), tasks: map[cursor.Key]*task{},
@@ -189,12 +194,9 @@ func (s *Service) addPlans() error {
 // tasks makes one for each resource of an account.
 func (s *Service) tasks(source, account string, listed map[string]provider.Resource, deps run.Deps) ([]*task, error) {
 	var all []*task
-	for resource, res := range listed {
+	for resource := range listed {
 		key := cursor.Key{Source: source, Account: account, Resource: resource}
-		r, err := run.New(run.Config{
-			Key: key, Resource: res, Drop: s.cfg.Sources[source].Drop, Base: s.cfg.Sources[source].API.Base,
-			LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
-		}, deps)
+		r, err := run.New(s.runConfig(key), deps)
 		if err != nil {
 			return nil, err
 		}
@@ -216,7 +218,15 @@ func (s *Service) eventsTask(source, account string, deps run.Deps) (*task, erro
 	return &task{key: key, runner: r}, err
 }
 
-// Run reconciles, audits, collects and answers requests until ctx ends, then
+func (s *Service) runConfig(key cursor.Key) run.Config {
+	source := s.cfg.Sources[key.Source]
+	return run.Config{
+		Key: key, Resource: source.Resources[key.Resource], Drop: source.Drop, Base: source.API.Base,
+		LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
+	}
+}
+
+// Run reconciles, backfills, audits, collects and answers requests until ctx ends, then
 // returns nil. A run in hand is left at its last saved page, from where any
 // replica goes on.
 func (s *Service) Run(ctx context.Context) error {
@@ -225,6 +235,8 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.collector.Run(ctx) })
 	g.Go(func() error { return s.audit.Run(ctx) })
 	g.Go(func() error { s.pauses.Run(ctx); return nil })
+	g.Go(func() error { return s.backfills.Run(ctx) })
+	g.Go(func() error { return control.ServeBackfills(ctx, s.deps.Conn, s.backfills.Do) })
 	for _, p := range s.plans {
 		g.Go(func() error {
 			if s.knowsPauses(ctx) {

@@ -33,6 +33,7 @@ type cli struct {
 	Event       eventCmd       `cmd:"" help:"Look at one event."`
 	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
 	Reconcile   reconcileCmd   `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
+	Backfill    backfillCmd    `cmd:"" help:"Compare and repair the records of a time, or all of them, beside the schedule."`
 	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
 	Accounts    accountsCmd    `cmd:"" help:"Add, list and remove accounts of a source."`
 	Contract    contractCmd    `cmd:"" help:"Print what other programs may rely on."`

@@ -64,7 +64,17 @@ type answer struct {
 }
 
 // codes are the errors that a caller may branch on.
-var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning, "paused": ErrPaused}
+var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning, "paused": ErrPaused, "range": ErrRange}
+
+// codeOf is the code of an error, or "".
+func codeOf(err error) string {
+	for code, kind := range codes {
+		if errors.Is(err, kind) {
+			return code
+		}
+	}
+	return ""
+}
 
 // remote is an error that another process told.
 type remote struct {
@@ -131,13 +141,7 @@ func handle(data []byte, begin func(Request) (Started, error)) []byte {
 	if err == nil {
 		return encode(answer{Started: started})
 	}
-	a := answer{Error: err.Error()}
-	for code, kind := range codes {
-		if errors.Is(err, kind) {
-			a.Code = code
-		}
-	}
-	return encode(a)
+	return encode(answer{Error: err.Error(), Code: codeOf(err)})
 }
 
 func encode(a answer) []byte {

@@ -33,6 +33,8 @@ type Run struct {
 	w       cursor.Window // what has been compared; entry has it as it was last saved
 	lost    int           // triggers that the run found accepted and without an outcome
 	gaps
+	// keep saves the window elsewhere than in the resource's cursor, if set.
+	keep func(context.Context, cursor.Window) error
 }
 
 // Begin takes the lease and opens a window, or goes on with the one that was
@@ -133,6 +135,9 @@ func (r *Run) LostInside() int { return r.lost }
 // save writes the cursor with the window as it is now. A dry run keeps it to
 // itself.
 func (r *Run) save(ctx context.Context, change func(*cursor.Cursor)) error {
+	if r.keep != nil {
+		return r.keep(ctx, r.w)
+	}
 	if r.opts.DryRun {
 		return nil
 	}

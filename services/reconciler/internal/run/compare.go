@@ -40,11 +40,17 @@ type record struct {
 	typ     string    // of a listed event that was missed
 }
 
+// book knows what was seen of records; a [ledger.Ledger] does.
+type book interface {
+	Lookup(id string, v event.Version) ledger.Verdict
+	Held(id string) (version uint64, held bool)
+}
+
 // comparison compares the pages of one run with the ledger and with
 // destinations.
 type comparison struct {
 	*Run
-	book   *ledger.Ledger
+	book   book
 	stored *stored       // in place of book where events are listed
 	waited time.Duration // for webhooks that the source was asked for again
 	// behind are the destinations that haven't taken all events yet.
@@ -52,8 +58,11 @@ type comparison struct {
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
-	first      bool // nothing was in front of the last page
-	lost, same int  // see turn and stands
+	first      bool      // nothing was in front of the last page
+	lost, same int       // see turn and stands
+	borders    *borders  // to other windows beside this one; nil without any
+	reached    time.Time // when the last listed record changed
+	total      int       // records that the source says it lists, or 0
 }
 
 // found is what a page holds.
@@ -95,7 +104,7 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	if err := c.advance(p, f, &next); err != nil {
 		return err
 	}
-	c.first = p.ask.Front == 0
+	c.first, c.total = p.ask.Front == 0, p.Total
 	c.w = next
 	c.explainLater(ctx, f.open)
 	return nil
@@ -155,7 +164,14 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 			f.ended = true
 			break
 		}
+		if c.borders.elsewhere(c, rec, next) {
+			if f.ended = c.list.Order == provider.Ascending && c.young(rec); f.ended {
+				break // all that follow are younger
+			}
+			continue
+		}
 		next.Counts.Listed++
+		c.reached = rec.changed
 		if c.young(rec) {
 			next.Counts.SkippedYoung++
 			if c.list.Order == provider.Ascending {
@@ -370,7 +386,7 @@ func (c *comparison) event(rec record, observedAt time.Time) event.Event {
 		ContentType: "application/json", Time: rec.changed, ReceivedAt: c.deps.Now(),
 		Resource: k.Resource, RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,
 	}
-	if c.w.From.IsZero() {
+	if c.w.From.IsZero() || c.opts.Trigger == report.Backfill {
 		e.Origin = event.Backfill
 	}
 	return e

@@ -27,6 +27,7 @@ func (r *Runner) fetch(ctx context.Context, w cursor.Window, position string) (p
 	}
 	answer, err := r.deps.API.Do(ctx, sourceapi.Request{
 		Method: ask.Method, Path: ask.Path, Query: ask.Query, Body: ask.Body, GraphQL: ask.GraphQL, Account: r.cfg.Key.Account,
+		Background: r.cfg.Background,
 	})
 	if err != nil {
 		return page{}, err

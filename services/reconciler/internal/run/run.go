@@ -43,6 +43,8 @@ type Config struct {
 	Drop mapping.Expr
 	// Base is the URL of the source's API.
 	Base string
+	// Background says that its requests give way to those of other runners.
+	Background bool
 	// LeaseTTL is how long a runner that has gone keeps others out.
 	LeaseTTL time.Duration
 	// CatchUp bounds waiting until what was stored before the run is enriched.

@@ -210,9 +210,14 @@ func (r *Run) report(cause error) report.Report {
 		Sets: r.w.Sets, Destinations: r.w.Destinations,
 	}
 	if cause != nil {
-		rep.Error = cause.Error()
-		// A cut character would keep the report from being written.
-		rep.Error = strings.ToValidUTF8(rep.Error[:min(len(rep.Error), maxErrorBytes)], "")
+		rep.Error = errorText(cause)
 	}
 	return rep
+}
+
+// errorText is an error as a report has it. A cut character would keep that
+// from being written.
+func errorText(err error) string {
+	text := err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), maxErrorBytes)], "")
 }

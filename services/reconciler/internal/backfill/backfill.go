@@ -1,0 +1,266 @@
+// Package backfill works on what operators asked to have backfilled: the
+// records of a time, in one account of a source or in all, beside the schedule
+// and at a rate of their own.
+//
+// What is wanted and how far it has come stands in the bucket of cursors. Every
+// replica follows it; under a lease one of them works on each backfill. When
+// that is stopped, or the backfill paused, it stands at its last saved pages, and
+// any replica goes on there.
+package backfill
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/services/reconciler/internal/run"
+)
+
+const (
+	// accountsAtOnce is how many accounts of one backfill are worked on at once.
+	accountsAtOnce = 4
+	// lookEvery is how often a replica tries to take over what another has.
+	lookEvery = 2 * time.Second
+)
+
+// Config is how backfills work.
+type Config struct {
+	// Rate and Slices are those of backfills that don't name their own, as
+	// [cursor.Backfill] has them.
+	Rate, Slices int
+	// LeaseTTL is how long a replica that has gone keeps others out.
+	LeaseTTL time.Duration
+}
+
+// Resources are what can be listed.
+type Resources interface {
+	// Accounts returns the names of a source's accounts, which are one without a
+	// name where it has none. It says which resources there are if it is not
+	// among them.
+	Accounts(ctx context.Context, source, resource string) ([]string, error)
+	// Runner returns the one for a resource in an account.
+	Runner(key cursor.Key) (*run.Runner, error)
+}
+
+// Deps are what a [Service] borrows.
+type Deps struct {
+	JetStream jetstream.JetStream
+	Resources Resources
+	Log       *slog.Logger
+	Now       func() time.Time
+}
+
+// Service starts, changes and works on backfills. It is safe for concurrent use.
+type Service struct {
+	cfg  Config
+	deps Deps
+
+	// The rest belongs to the goroutine of Run.
+	wanted map[string]cursor.Backfill // those that are active
+	inHand map[string]*job
+	ended  chan string // ids of jobs that are no longer in hand
+	jobs   sync.WaitGroup
+}
+
+// job is a backfill that this replica works on, or tries to.
+type job struct {
+	state cursor.BackfillState
+	stop  context.CancelFunc
+}
+
+// New returns a service. Run it, once.
+func New(cfg Config, deps Deps) *Service {
+	return &Service{cfg: cfg, deps: deps, inHand: map[string]*job{}, ended: make(chan string)}
+}
+
+// Run works on backfills until ctx ends and what was in hand has stopped. A
+// server that is away is waited for.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.jobs.Wait()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		if store, err := cursor.OpenBackfills(ctx, s.deps.JetStream); err == nil {
+			if w, err := store.Watch(ctx); err == nil {
+				s.follow(ctx, store, w, look.C)
+				_ = w.Stop() // of one that has broken off there is nothing left to stop
+			}
+		}
+		select {
+		case <-look.C:
+		case id := <-s.ended:
+			delete(s.inHand, id)
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// follow returns when the watch breaks off.
+func (s *Service) follow(ctx context.Context, store *cursor.Backfills, w jetstream.KeyWatcher, look <-chan time.Time) {
+	for ctx.Err() == nil {
+		select {
+		case _, ok := <-w.Updates():
+			if !ok || s.read(ctx, store) != nil {
+				return
+			}
+			s.arrange(ctx, store)
+		case <-look:
+			s.arrange(ctx, store)
+		case id := <-s.ended: // what is left of it waits for the next look
+			delete(s.inHand, id)
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *Service) read(ctx context.Context, store *cursor.Backfills) error {
+	all, err := store.List(ctx)
+	if err != nil {
+		return err
+	}
+	s.wanted = map[string]cursor.Backfill{}
+	for _, b := range all {
+		if b.Active() {
+			s.wanted[b.ID] = b
+		}
+	}
+	return nil
+}
+
+// arrange stops what is no longer wanted so, and begins what is and isn't in
+// hand.
+func (s *Service) arrange(ctx context.Context, store *cursor.Backfills) {
+	for id, j := range s.inHand {
+		if s.wanted[id].State != j.state {
+			j.stop()
+		}
+	}
+	for id, b := range s.wanted {
+		if s.inHand[id] != nil || b.State == cursor.Paused {
+			continue
+		}
+		ctx, stop := context.WithCancel(ctx)
+		s.inHand[id] = &job{b.State, stop}
+		s.jobs.Go(func() {
+			defer stop()
+			s.work(ctx, store, b)
+			stop()
+			select {
+			case s.ended <- id:
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+// work takes a backfill over, if nobody has it, and works on it until its end.
+func (s *Service) work(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) {
+	lease, err := cursor.Acquire(ctx, s.deps.JetStream, cursor.BackfillLease(b.ID), s.cfg.LeaseTTL)
+	if err != nil {
+		if !errors.Is(err, cursor.ErrHeld) && ctx.Err() == nil {
+			s.log(ctx, slog.LevelWarn, "backfill can't be taken over", b, slog.Any("err", err))
+		}
+		return
+	}
+	defer lease.Release()
+	ctx = lease.Context()
+	if b, err = store.Load(ctx, b.ID); err != nil || !b.Active() || b.State == cursor.Paused {
+		return // it was changed in the meantime
+	}
+	s.log(ctx, slog.LevelInfo, "backfill is worked on", b)
+	if s.accounts(ctx, store, b) && ctx.Err() == nil {
+		s.end(ctx, store, b)
+	}
+}
+
+// accounts works on all accounts and reports whether each has come to its end.
+func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) bool {
+	names := []string{b.Account}
+	if b.Account == "" {
+		var err error
+		if names, err = s.deps.Resources.Accounts(ctx, b.Source, b.Resource); err != nil {
+			s.log(ctx, slog.LevelWarn, "backfill can't go on", b, slog.Any("err", err))
+			return false
+		}
+		slices.Sort(names)
+	}
+	o := run.BackfillOptions{Backfill: b, Store: store, Pace: rate.NewLimiter(rate.Limit(b.Rate), max(1, b.Rate/10))}
+	var left atomic.Bool
+	var g errgroup.Group
+	g.SetLimit(accountsAtOnce)
+	for _, name := range names {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if err := s.account(ctx, o, name); err != nil {
+				if first := !left.Swap(true); first && ctx.Err() == nil {
+					s.log(ctx, slog.LevelWarn, "backfill of an account can't go on", b, slog.String("account", name), slog.Any("err", err))
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return !left.Load()
+}
+
+func (s *Service) account(ctx context.Context, o run.BackfillOptions, name string) error {
+	runner, err := s.deps.Resources.Runner(o.Key(name))
+	if err != nil {
+		return err
+	}
+	var rep report.Report
+	if o.State == cursor.Cancelled {
+		rep, err = runner.Cancel(ctx, o)
+	} else {
+		rep, err = runner.Backfill(ctx, o)
+	}
+	if err != nil || rep.Run == "" {
+		return err
+	}
+	attrs := []slog.Attr{
+		slog.String("account", name), slog.String("run", rep.Run), slog.Int("listed", rep.Listed), slog.Int("repaired", rep.Repaired),
+		slog.Bool("complete", rep.Complete),
+	}
+	if rep.Error != "" {
+		attrs = append(attrs, slog.String("err", rep.Error))
+	}
+	s.log(ctx, slog.LevelInfo, "backfill of an account ended", o.Backfill, attrs...)
+	if n := rep.Evidence.Causes[report.LostInside]; n > 0 {
+		s.log(ctx, slog.LevelError, "triggers were accepted but lost inside: their records were found by a backfill", o.Backfill,
+			slog.String("account", name), slog.String("run", rep.Run), slog.Int("records", n))
+	}
+	return nil
+}
+
+// end notes that there is nothing left to do. If somebody has changed the
+// backfill meanwhile, it is looked at again.
+func (s *Service) end(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) {
+	b.EndedAt = s.deps.Now()
+	if b.State == cursor.Running {
+		b.State, b.ChangedAt = cursor.Ended, b.EndedAt
+	}
+	if _, err := store.Save(ctx, b); err != nil && ctx.Err() == nil {
+		s.log(ctx, slog.LevelWarn, "the end of a backfill can't be saved", b, slog.Any("err", err))
+		return
+	}
+	s.log(ctx, slog.LevelInfo, "backfill ended", b, slog.String("state", string(b.State)))
+}
+
+func (s *Service) log(ctx context.Context, level slog.Level, text string, b cursor.Backfill, attrs ...slog.Attr) {
+	s.deps.Log.LogAttrs(ctx, level, text, append([]slog.Attr{
+		slog.String("backfill", b.ID), slog.String("source", b.Source), slog.String("resource", b.Resource),
+	}, attrs...)...)
+}

@@ -1,0 +1,634 @@
+package run_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/reconciler/internal/run"
+)
+
+// archive is a source's API with many orders, listed by the time of change in
+// pages, after a filter with both ends.
+type archive struct {
+	size int // of a page
+
+	mu     sync.Mutex
+	orders []order // sorted
+	asked  []string
+	before func(w http.ResponseWriter, r *http.Request) bool
+}
+
+// fill puts n orders into the archive, over the given time up to two hours
+// before noon, of which every two have the same time.
+func (a *archive) fill(n int, over time.Duration) {
+	begin := noon.Add(-2*time.Hour - over)
+	for i := range n {
+		at := begin.Add(over / time.Duration(n) * time.Duration(i/2*2)).Truncate(time.Second)
+		a.orders = append(a.orders, order{ID: fmt.Sprintf("o%05d", i), Updated: at})
+	}
+}
+
+func (a *archive) hook(f func(w http.ResponseWriter, r *http.Request) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.before = f
+}
+
+func (a *archive) requests() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.asked)
+}
+
+func (a *archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.asked = append(a.asked, r.URL.RawQuery)
+	list, before := a.orders, a.before
+	a.mu.Unlock()
+	if before != nil && before(w, r) {
+		return
+	}
+	if since, ok := a.time(r.FormValue("since")); ok {
+		i, _ := slices.BinarySearchFunc(list, since, func(o order, t time.Time) int { return o.Updated.Compare(t) })
+		list = list[i:]
+	}
+	if until, ok := a.time(r.FormValue("until")); ok {
+		i, _ := slices.BinarySearchFunc(list, until.Add(1), func(o order, t time.Time) int { return o.Updated.Compare(t) })
+		list = list[:i]
+	}
+	at, _ := strconv.Atoi(r.FormValue("cursor"))
+	answer := map[string]any{"orders": list[min(at, len(list)):min(at+a.size, len(list))], "cursor": nil, "total": len(list)}
+	if at+a.size < len(list) {
+		answer["cursor"] = strconv.Itoa(at + a.size)
+	}
+	w.Header().Set("Date", noon.Format(http.TimeFormat))
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// time reads a filter in either of two formats.
+func (a *archive) time(text string) (t time.Time, ok bool) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+const between = "since: since, until: until, order: ascending, items: orders, next: cursor"
+
+// withArchive makes the archive the fixture's source.
+func (f *fixture) withArchive(size int) *archive {
+	f.t.Helper()
+	a := &archive{size: size}
+	srv := httptest.NewServer(a)
+	f.t.Cleanup(srv.Close)
+	f.base = srv.URL
+	return a
+}
+
+// backfill is one of everything, up to when changes have settled.
+func (f *fixture) backfill(slices int) run.BackfillOptions {
+	f.t.Helper()
+	store, err := cursor.OpenBackfills(f.t.Context(), f.js)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return run.BackfillOptions{
+		Backfill: cursor.Backfill{
+			ID: "b1", Source: key.Source, Resource: key.Resource, Account: key.Account, Accounts: 1, To: noon.Add(-2 * time.Minute), Slices: slices,
+			State: cursor.Running, StartedAt: noon,
+		},
+		Store: store, Pace: rate.NewLimiter(rate.Inf, 1),
+	}
+}
+
+func (f *fixture) stretch(o run.BackfillOptions) cursor.Stretch {
+	f.t.Helper()
+	st, err := o.Store.Stretch(f.t.Context(), o.ID, key.Account)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return st
+}
+
+// messages counts the triggers that are stored, and the records in them.
+func (f *fixture) messages() (stored, records int) {
+	f.t.Helper()
+	ids := map[string]bool{}
+	for _, m := range f.sent() {
+		ids[m.Header.Get(event.HeaderSubject)] = true
+		stored++
+	}
+	return stored, len(ids)
+}
+
+// Promise 6: a backfill compares each record of the time once and repairs what is
+// missing, in one slice as in several, and nothing else of the resource moves.
+func TestBackfillComparesEachRecordOnce(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		reconcile string
+		slices    int
+		from      time.Time
+		listed    int
+	}{
+		"all of it":               {between, 1, time.Time{}, 400},
+		"in slices":               {between, 7, time.Time{}, 400},
+		"from a time":             {between, 3, noon.Add(-12 * time.Hour), 200},
+		"without an end":          {"since: since, order: ascending, items: orders, next: cursor", 4, time.Time{}, 400},
+		"an exclusive end":        {"since: {param: since, exclusive: true}, until: until, order: ascending, items: orders, next: cursor", 4, noon.Add(-12 * time.Hour), 200},
+		"times to the minute":     {"since: {param: since, format: minute}, until: {param: until, format: minute}, order: ascending, items: orders, next: cursor", 3, time.Time{}, 400},
+		"in parts of the slices":  {between + ", start: 48h, slice: 5h", 2, time.Time{}, 400},
+		"without a known begin":   {"since: since, until: until, items: orders, next: cursor", 5, time.Time{}, 400},
+		"more slices than sense":  {between, 50, noon.Add(-12 * time.Hour), 200},
+		"without a filter at all": {"items: orders, next: cursor", 1, time.Time{}, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			a := f.withArchive(9)
+			a.fill(400, 20*time.Hour) // every two of them 6 minutes apart
+			f.enrich()
+			o := f.backfill(tt.slices)
+			o.From = tt.from
+			rep, err := f.runner(tt.reconcile).Backfill(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep.Listed != tt.listed || rep.Missed != tt.listed || rep.Repaired != tt.listed || rep.Duplicates != 0 || rep.SkippedYoung != 0 ||
+				!rep.Complete || rep.Trigger != report.Backfill || rep.Sets.Listed.Records != tt.listed || !rep.To.Equal(o.To) {
+				t.Errorf("report %+v, want %d records missed and repaired", rep, tt.listed)
+			}
+			if stored, records := f.messages(); stored != tt.listed || records != tt.listed {
+				t.Errorf("%d triggers of %d records are stored, want %d", stored, records, tt.listed)
+			}
+			if origin := f.sent()[0].Header.Get(event.HeaderOrigin); origin != string(event.Backfill) {
+				t.Errorf("origin %q, want backfill", origin)
+			}
+			if c := f.cursor(); c.Cursor != (cursor.Cursor{}) {
+				t.Errorf("the schedule's cursor is %+v, want it untouched", c.Cursor)
+			}
+			if st := f.stretch(o); !st.Complete || st.EndedAt.IsZero() {
+				t.Errorf("stretch %+v, want it complete", st)
+			}
+			if again, err := f.runner(tt.reconcile).Backfill(t.Context(), o); err != nil || again.Run != "" {
+				t.Errorf("Backfill() again = %+v, %v, want nothing left to do", again, err)
+			}
+		})
+	}
+}
+
+// faulty stores triggers, and does something after each.
+type faulty struct {
+	run.Publisher
+	after func(n int)
+
+	mu sync.Mutex
+	n  int
+}
+
+func (p *faulty) Publish(ctx context.Context, m *nats.Msg) (publish.Ack, error) {
+	ack, err := p.Publisher.Publish(ctx, m)
+	p.mu.Lock()
+	p.n++
+	n := p.n
+	p.mu.Unlock()
+	p.after(n)
+	return ack, err
+}
+
+// Promise 6: however often the process dies, in whichever slice, on a page or
+// between a page and its place, each of 10,000 records is compared and stored.
+func TestBackfillSurvivesCrashes(t *testing.T) {
+	t.Parallel()
+	const records, slices, size = 10_000, 4, 100
+	f := setup(t)
+	a := f.withArchive(size)
+	a.fill(records, 40*time.Hour)
+	o := f.backfill(slices)
+	stored := &faulty{Publisher: f.pub}
+	f.pub = stored
+
+	var mu sync.Mutex
+	killed := map[string]bool{} // by the begin of the slice
+	crashes, stop := 0, func() {}
+	a.hook(func(_ http.ResponseWriter, r *http.Request) bool { // in each slice at its 7th page
+		mu.Lock()
+		defer mu.Unlock()
+		since := r.FormValue("since")
+		if r.FormValue("cursor") == "600" && !killed[since] {
+			killed[since] = true
+			stop()
+			return true
+		}
+		return false
+	})
+	stored.after = func(n int) { // and twice while the last of a page are stored
+		mu.Lock()
+		defer mu.Unlock()
+		if n == 1000 || n == 5000 {
+			stop()
+		}
+	}
+	var rep report.Report
+	for rep.Run == "" {
+		ctx, cancel := context.WithCancel(t.Context())
+		mu.Lock()
+		stop = cancel
+		mu.Unlock()
+		var err error
+		rep, err = f.runner(between).Backfill(ctx, o)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, cursor.ErrConflict) { // what the dead one wrote may have come late
+			t.Fatal(err)
+		}
+		cancel()
+		if crashes++; crashes > 20 {
+			t.Fatalf("no end after %d crashes", crashes)
+		}
+	}
+	if len(killed) != slices {
+		t.Errorf("%d slices were killed, want each of %d", len(killed), slices)
+	}
+	if rep.Listed != records || rep.Repaired != records || rep.Unreadable != 0 || !rep.Complete {
+		t.Errorf("after %d crashes: report of %+v, want all %d", crashes-1, rep.Counts, records)
+	}
+	if n, distinct := f.messages(); n != records || distinct != records {
+		t.Errorf("%d triggers of %d records are stored, want %d", n, distinct, records)
+	}
+	if n := len(a.requests()); n > records/size+4*slices*crashes {
+		t.Errorf("%d requests, want hardly more than %d: it begins again", n, records/size)
+	}
+	if len(f.reports()) != 1 {
+		t.Errorf("%d reports, want one", len(f.reports()))
+	}
+}
+
+// Promise 6: of two runners that believe to be alone only one can move the
+// backfill on.
+func TestOnlyOneRunnerCanSaveABackfill(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	o := f.backfill(1)
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	a.hook(func(_ http.ResponseWriter, r *http.Request) bool { // the first to come to the 5th page
+		if r.FormValue("cursor") == "40" {
+			first := false
+			once.Do(func() { first = true })
+			if first {
+				close(held)
+				<-release
+			}
+		}
+		return false
+	})
+	paused := make(chan error, 1)
+	go func() {
+		_, err := f.runner(between).Backfill(t.Context(), o)
+		paused <- err
+	}()
+	<-held
+	rep, err := f.runner(between).Backfill(t.Context(), o) // as one does that took over
+	if err != nil || rep.Listed != 100 || !rep.Complete {
+		t.Errorf("the one that took over: %+v, %v", rep, err)
+	}
+	before := f.stretch(o)
+	close(release)
+	if err := <-paused; !errors.Is(err, cursor.ErrConflict) {
+		t.Errorf("the one that was paused: %v, want %v", err, cursor.ErrConflict)
+	}
+	if after := f.stretch(o); after.UpdatedAt != before.UpdatedAt || !after.Complete {
+		t.Errorf("the stretch is %+v, want it as the other left it", after)
+	}
+}
+
+func TestDryBackfillRepairsNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	f.enrich()
+	f.saw(a.orders[3].ID, a.orders[3].Updated, false)
+	o := f.backfill(3)
+	o.DryRun = true
+	rep, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Listed != 100 || rep.Matched != 1 || rep.Missed != 99 || rep.Repaired != 0 || !rep.DryRun || !rep.Complete {
+		t.Errorf("report %+v", rep)
+	}
+	if n, _ := f.messages(); n != 0 {
+		t.Errorf("%d triggers are stored, want none", n)
+	}
+	if c := f.cursor(); c.Cursor != (cursor.Cursor{}) {
+		t.Errorf("the cursor is %+v, want it untouched", c.Cursor)
+	}
+}
+
+// A source that fails is tried again, and one that no longer knows a page is
+// listed from the begin of the slice; what was repaired before is not forgotten.
+func TestBackfillOutlastsTrouble(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	o := f.backfill(1)
+	failed, forgotten := false, false
+	a.hook(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.FormValue("cursor") == "30" && !failed:
+			failed = true
+			f.pass(time.Hour) // so that the next attempt needs no wait
+			w.WriteHeader(http.StatusInternalServerError)
+		case r.FormValue("cursor") == "70" && !forgotten:
+			forgotten = true
+			w.WriteHeader(http.StatusGone)
+		default:
+			return false
+		}
+		return true
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	type result struct {
+		rep report.Report
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		rep, err := f.runner(between).Backfill(ctx, o)
+		done <- result{rep, err}
+	}()
+	eventually(t, "the failure is noted", func() bool { return f.stretch(o).Failures > 0 })
+	if st := f.stretch(o); !strings.Contains(st.Error, "status 500") || st.Slices[0].Pages != 3 || st.RetryAt.IsZero() {
+		t.Errorf("stretch %+v, want it to wait behind its 3rd page", st)
+	}
+	cancel() // it would wait for ten seconds by the clock of the test
+	<-done
+	f.pass(time.Minute)
+	rep, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := f.stretch(o)
+	if rep.Listed != 100 || !rep.Complete || rep.Continues == "" || st.RepairedBefore != 70 {
+		t.Errorf("report %+v after %d repaired before, want 100 compared again after 70", rep, st.RepairedBefore)
+	}
+	if reports := f.reports(); len(reports) != 2 || reports[0].Complete || reports[0].Listed != 70 || reports[0].Run != rep.Continues {
+		t.Errorf("%d reports, the first %+v", len(reports), reports[0].Counts)
+	}
+	if n, distinct := f.messages(); distinct != 100 {
+		t.Errorf("%d triggers of %d records, want of 100", n, distinct)
+	}
+}
+
+// What can't be read is counted, named, and makes the backfill incomplete; when
+// somebody resumes it, only what is missing is listed again.
+func TestBackfillTellsWhatItCouldNotRead(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	f.enrich()
+	good := a.orders[55].ID
+	a.orders[55].ID = ""
+	o := f.backfill(2)
+	rep, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Unreadable != 1 || rep.Complete || rep.Repaired != 99 || rep.Error != "" {
+		t.Errorf("report %+v, want one unreadable", rep)
+	}
+	p := o.Progress([]cursor.Stretch{f.stretch(o)}, noon)
+	if p.Complete || len(p.Reasons) != 1 || !strings.Contains(p.Reasons[0], "1 records could not be read") {
+		t.Errorf("progress %+v", p)
+	}
+	a.orders[55].ID = good
+	asked := len(a.requests())
+	o.Attempt++
+	again, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil || !again.Complete || again.Listed != 100 || again.Continues != rep.Run {
+		t.Errorf("Backfill() resumed = %+v, %v, want it complete", again, err)
+	}
+	if n := len(a.requests()) - asked; n > 7 {
+		t.Errorf("%d requests to list one slice again, want at most 7", n)
+	}
+	if n, distinct := f.messages(); n != 100 || distinct != 100 {
+		t.Errorf("%d triggers of %d records, want 100", n, distinct)
+	}
+}
+
+// A page refused for good ends the backfill with the reason, and it can be
+// resumed.
+func TestBackfillEndsWithTheReason(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(50, 10*time.Hour)
+	o := f.backfill(1)
+	a.hook(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") != "20" {
+			return false
+		}
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return true
+	})
+	rep, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil || rep.Complete || !strings.Contains(rep.Error, "page 3: ") || !strings.Contains(rep.Error, "status 422") {
+		t.Errorf("Backfill() = %+v, %v, want it to end with the refusal", rep, err)
+	}
+	a.hook(nil)
+	o.Attempt++
+	rep, err = f.runner(between).Backfill(t.Context(), o)
+	if err != nil || !rep.Complete || rep.Listed != 50 {
+		t.Errorf("Backfill() resumed = %+v, %v, want it complete", rep, err)
+	}
+	if p := o.Progress([]cursor.Stretch{f.stretch(o)}, noon); p.Repaired < 50 {
+		t.Errorf("%d repaired in all, want at least 50", p.Repaired)
+	}
+}
+
+func TestCancelledBackfillReportsWhatItDid(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	o := f.backfill(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	a.hook(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") == "30" {
+			cancel()
+		}
+		return false
+	})
+	if _, err := f.runner(between).Backfill(ctx, o); err == nil {
+		t.Fatal("Backfill() = nil, want the end of its context")
+	}
+	rep, err := f.runner(between).Cancel(t.Context(), o)
+	if err != nil || rep.Complete || rep.Listed != 30 || rep.Error != "cancelled by an operator" {
+		t.Errorf("Cancel() = %+v, %v", rep, err)
+	}
+	if again, err := f.runner(between).Cancel(t.Context(), o); err != nil || again.Run != "" {
+		t.Errorf("Cancel() again = %+v, %v, want nothing", again, err)
+	}
+}
+
+// The rate bounds what is compared, whatever the pages' size.
+func TestBackfillKeepsToItsRate(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(50)
+	a.fill(300, 10*time.Hour)
+	o := f.backfill(3)
+	o.Pace = rate.NewLimiter(200, 20)
+	began := time.Now()
+	if _, err := f.runner(between).Backfill(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 1400*time.Millisecond-20*time.Millisecond {
+		t.Errorf("300 records at 200 a second took %s", took)
+	}
+}
+
+// Webhooks' triggers queue behind what a backfill sends: it waits while many do.
+func TestBackfillWaitsForTheEnricher(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(600)
+	a.fill(3600, 10*time.Hour)
+	f.catchUp = time.Minute
+	cfg := topology.EnrichConsumer("orders", consume.DefaultConfig().Delivery())
+	if _, err := f.js.CreateOrUpdateConsumer(t.Context(), topology.StreamRaw, cfg); err != nil { // nobody pulls
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	o := f.backfill(1)
+	go func() {
+		_, err := f.runner(between).Backfill(ctx, o)
+		done <- err
+	}()
+	eventually(t, "two pages are stored", func() bool { n, _ := f.messages(); return n == 1200 })
+	stream, err := f.js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeKeep(900)); err != nil { // as if 300 had been enriched
+		t.Fatal(err)
+	}
+	eventually(t, "a third page is stored", func() bool {
+		i, err := stream.Info(t.Context())
+		return err == nil && i.State.LastSeq == 1800
+	})
+	eventually(t, "its place is saved", func() bool { return f.stretch(o).Slices[0].Pages == 3 })
+	if n := len(a.requests()); n != 3+1 { // one for the oldest
+		t.Errorf("%d requests, want 3 pages and the next held back", n)
+	}
+	cancel()
+	<-done
+}
+
+func TestProgressTellsTheShareDone(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		reconcile string
+		slices    int
+		want      float64
+	}{
+		"by the time of the last record": {between, 1, .5},
+		"in slices":                      {between, 2, .5},
+		"by the source's total":          {"items: orders, next: cursor, total: total", 1, .5},
+		"unknown":                        {"items: orders, next: cursor", 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			a := f.withArchive(10)
+			a.fill(200, 118*time.Minute) // up to two hours ago, or half of the time
+			for i := range a.orders {
+				a.orders[i].Updated = a.orders[i].Updated.Add(118 * time.Minute)
+			}
+			o := f.backfill(tt.slices)
+			ctx, cancel := context.WithCancel(t.Context())
+			a.hook(func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.FormValue("cursor") == strconv.Itoa(100/tt.slices) {
+					if tt.slices == 1 || strings.Contains(r.URL.RawQuery, "since") {
+						cancel()
+					}
+				}
+				return false
+			})
+			if _, err := f.runner(tt.reconcile).Backfill(ctx, o); err == nil {
+				t.Fatal("it was not stopped")
+			}
+			p := o.Progress([]cursor.Stretch{f.stretch(o)}, noon.Add(time.Minute))
+			if tt.slices == 1 && math.Abs(p.Share-tt.want) > .05 || p.Share > tt.want+.05 {
+				t.Errorf("share %.3f, want about %.2f", p.Share, tt.want)
+			}
+			if (p.Left == 0) != (tt.want == 0) {
+				t.Errorf("%s left at a share of %.2f", p.Left, p.Share)
+			}
+		})
+	}
+}
+
+func TestBackfillsThatCannotBeListedAreRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ranged := cursor.Backfill{Source: "orders", Resource: "order", From: noon.Add(-time.Hour), To: noon, Slices: 1}
+	for name, tt := range map[string]struct {
+		reconcile string
+		b         cursor.Backfill
+		want      string
+	}{
+		"a range without a filter":    {"items: orders", ranged, "orders order: its list can't be filtered by time (reconcile.since): ask for all of it, without a range"},
+		"a begin without a filter":    {"items: orders, until: until", ranged, "has no filter for the begin"},
+		"slices without an end":       {"items: orders, since: since", cursor.Backfill{To: noon, Slices: 2}, "can't be cut by time"},
+		"slices of an ascending list": {"items: orders, since: since, order: ascending", cursor.Backfill{To: noon, Slices: 2}, ""},
+		"all of it":                   {"items: orders", cursor.Backfill{To: noon, Slices: 1}, ""},
+	} {
+		err := f.runner(tt.reconcile).CanList(tt.b, !tt.b.From.IsZero())
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: CanList() = %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// eventually waits until f holds.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); !f(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
