@@ -59,8 +59,9 @@ type Backfill struct {
 	EndedAt time.Time `json:"ended_at,omitzero"`
 	// Attempt counts how often it was resumed after its end.
 	Attempt int `json:"attempt,omitzero"`
-	// Rested is how long it was paused or at an end before it was resumed.
-	Rested time.Duration `json:"rested_ns,omitzero,format:nano"`
+	// Rested is how long it was paused or at an end before it was resumed, in
+	// seconds.
+	Rested float64 `json:"rested_seconds,omitzero"`
 
 	revision uint64
 }
@@ -110,6 +111,9 @@ type Stretch struct {
 	// Error is why it ended early, or waits until RetryAt.
 	Error   string    `json:"error,omitzero"`
 	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Report is one that is still to be published: by whoever could save it here,
+	// and nobody else.
+	Report *report.Report `json:"report,omitempty"`
 	// Failures counts those in a row without a page between them.
 	Failures int `json:"failures,omitzero"`
 	// Restarted says that slices were begun again by themselves, because the

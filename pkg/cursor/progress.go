@@ -20,15 +20,15 @@ type Progress struct {
 	// Pages is how many were compared.
 	Pages int `json:"pages"`
 	report.Counts
-	// Worked is how long it has been at work: since it was started, less the time
-	// that it rested.
-	Worked time.Duration `json:"worked_ns,format:nano"`
+	// Worked is how long it has been at work, in seconds: since it was started,
+	// less the time that it rested.
+	Worked float64 `json:"worked_seconds"`
 	// PerSecond is how many records were listed a second of that.
 	PerSecond float64 `json:"per_second"`
 	// Share is about how much is done, 0 to 1; 0 while nothing tells.
 	Share float64 `json:"share,omitzero"`
-	// Left is about how long it takes yet, or 0 while nothing tells.
-	Left time.Duration `json:"left_ns,omitzero,format:nano"`
+	// Left is about how long it takes yet, in seconds, or 0 while nothing tells.
+	Left float64 `json:"left_seconds,omitzero"`
 	// Complete says that it ended with every record compared, and every gap sent
 	// again or, in a dry run, found.
 	Complete bool `json:"complete"`
@@ -64,8 +64,8 @@ func (b Backfill) Progress(stretches []Stretch, now time.Time) Progress {
 		p.Reasons = append(p.Reasons, fmt.Sprintf("%d accounts have gone before they were begun", n))
 	}
 	p.Worked = b.worked(now)
-	if s := p.Worked.Seconds(); s > 0 {
-		p.PerSecond = float64(p.Listed) / s
+	if p.Worked > 0 {
+		p.PerSecond = float64(p.Listed) / p.Worked
 	}
 	p.estimate(share)
 	return p
@@ -92,14 +92,14 @@ func (b Backfill) reason(st Stretch, t Window) string {
 }
 
 // worked is how long the backfill has been at work.
-func (b Backfill) worked(now time.Time) time.Duration {
+func (b Backfill) worked(now time.Time) float64 {
 	switch {
 	case b.State == Paused:
 		now = b.ChangedAt
 	case !b.Active():
 		now = b.EndedAt
 	}
-	return max(0, now.Sub(b.StartedAt)-b.Rested)
+	return max(0, now.Sub(b.StartedAt).Seconds()-b.Rested)
 }
 
 func (p *Progress) estimate(share float64) {
@@ -107,6 +107,6 @@ func (p *Progress) estimate(share float64) {
 		p.Share = min(share/float64(p.Accounts), 1)
 	}
 	if p.Active() && p.Share > 0 && p.Share < 1 {
-		p.Left = time.Duration(float64(p.Worked) * (1 - p.Share) / p.Share)
+		p.Left = p.Worked * (1 - p.Share) / p.Share
 	}
 }

@@ -13,6 +13,7 @@ func (c Counts) Plus(o Counts) Counts {
 	c.Dropped += o.Dropped
 	c.Orphaned += o.Orphaned
 	c.Repaired += o.Repaired
+	c.Redelivered += o.Redelivered
 	c.SkippedYoung += o.SkippedYoung
 	c.Unreadable += o.Unreadable
 	return c

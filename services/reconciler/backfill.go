@@ -10,6 +10,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/reconciler/internal/backfill"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
@@ -30,7 +31,8 @@ func (s *Service) newBackfills(deps map[string]run.Deps) *backfill.Service {
 
 // Accounts returns the names of a source's accounts.
 func (l lists) Accounts(ctx context.Context, source, resource string) ([]string, error) {
-	if l.cfg.Sources[source].Resources[resource].Reconcile == nil {
+	src := l.cfg.Sources[source]
+	if src.Resources[resource].Reconcile == nil && (resource != provider.EventsResource || src.Events == nil) {
 		return nil, fmt.Errorf("%w %q of source %q: %s", control.ErrUnknown, resource, source, l.known())
 	}
 	table := l.Service.deps.Accounts.Of(source)
@@ -51,6 +53,9 @@ func (l lists) known() string {
 			if r.Reconcile != nil {
 				names = append(names, source+"/"+resource)
 			}
+		}
+		if src.Events != nil {
+			names = append(names, source+"/"+provider.EventsResource)
 		}
 	}
 	slices.Sort(names)

@@ -211,24 +211,26 @@ func (s *Service) tasks(source, account string, listed map[string]provider.Resou
 
 // eventsTask is that of a source's list of events, in one account.
 func (s *Service) eventsTask(source, account string, deps run.Deps) (*task, error) {
-	src, key := s.cfg.Sources[source], cursor.Key{Source: source, Account: account, Resource: provider.EventsResource}
-	r, err := run.New(run.Config{
-		Key: key, Source: &src, Drop: src.Drop, Base: src.API.Base, LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
-	}, deps)
+	key := cursor.Key{Source: source, Account: account, Resource: provider.EventsResource}
+	r, err := run.New(s.runConfig(key), deps)
 	return &task{key: key, runner: r}, err
 }
 
 func (s *Service) runConfig(key cursor.Key) run.Config {
 	source := s.cfg.Sources[key.Source]
-	return run.Config{
+	cfg := run.Config{
 		Key: key, Resource: source.Resources[key.Resource], Drop: source.Drop, Base: source.API.Base,
 		LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
 	}
+	if key.Resource == provider.EventsResource && source.Events != nil {
+		cfg.Source = &source
+	}
+	return cfg
 }
 
-// Run reconciles, backfills, audits, collects and answers requests until ctx ends, then
-// returns nil. A run in hand is left at its last saved page, from where any
-// replica goes on.
+// Run reconciles, backfills, audits, collects and answers requests until ctx
+// ends, then returns nil. A run in hand is left at its last saved page, from
+// where any replica goes on.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.close()
 	g, ctx := errgroup.WithContext(ctx)

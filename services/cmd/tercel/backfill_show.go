@@ -84,7 +84,7 @@ func showProgress(w io.Writer, p cursor.Progress, live bool, last string) string
 // progressLine says what changes while a backfill works.
 func progressLine(p cursor.Progress) string {
 	parts := []string{
-		fmt.Sprintf("%s %s: %d pages, %d listed, %d repaired", p.Worked.Round(time.Second), p.State, p.Pages, p.Listed, p.Repaired),
+		fmt.Sprintf("%s %s: %d pages, %d listed, %d repaired", seconds(p.Worked), p.State, p.Pages, p.Listed, p.Repaired),
 		fmt.Sprintf("%.0f/s", p.PerSecond), shareText(p),
 	}
 	if p.Accounts > 1 {
@@ -92,6 +92,15 @@ func progressLine(p cursor.Progress) string {
 	}
 	parts = append(parts, p.Reasons...)
 	return strings.Join(parts, ", ")
+}
+
+// seconds is a duration for people.
+func seconds(s float64) time.Duration {
+	d := time.Duration(s * float64(time.Second))
+	if d < 10*time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(time.Second)
 }
 
 // shareText says how much is done and how long the rest takes, where that is
@@ -103,7 +112,7 @@ func shareText(p cursor.Progress) string {
 	case p.Left == 0:
 		return fmt.Sprintf("%.0f%% done", 100*p.Share)
 	default:
-		return fmt.Sprintf("%.0f%% done, about %s left", 100*p.Share, p.Left.Round(time.Second))
+		return fmt.Sprintf("%.0f%% done, about %s left", 100*p.Share, seconds(p.Left))
 	}
 }
 
@@ -128,7 +137,10 @@ func resultLine(p cursor.Progress) string {
 		verdict = "NOT complete"
 	}
 	line := fmt.Sprintf("%s: %d listed, %d matched, %d missed, %d stale, %d repaired, %d unreadable, in %d pages and %s",
-		verdict, p.Listed, p.Matched, p.Missed, p.Stale, p.Repaired, p.Unreadable, p.Pages, p.Worked.Round(time.Millisecond))
+		verdict, p.Listed, p.Matched, p.Missed, p.Stale, p.Repaired, p.Unreadable, p.Pages, seconds(p.Worked))
+	if p.Redelivered > 0 {
+		line += fmt.Sprintf("; the source sent %d again itself", p.Redelivered)
+	}
 	if p.DryRun {
 		line += "; a dry run, which repairs nothing"
 	}

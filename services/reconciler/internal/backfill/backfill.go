@@ -150,12 +150,11 @@ func (s *Service) arrange(ctx context.Context, store *cursor.Backfills) {
 		if s.inHand[id] != nil || b.State == cursor.Paused {
 			continue
 		}
-		ctx, stop := context.WithCancel(ctx)
+		its, stop := context.WithCancel(ctx)
 		s.inHand[id] = &job{b.State, stop}
 		s.jobs.Go(func() {
 			defer stop()
-			s.work(ctx, store, b)
-			stop()
+			s.work(its, store, b)
 			select {
 			case s.ended <- id:
 			case <-ctx.Done():

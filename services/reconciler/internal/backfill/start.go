@@ -204,7 +204,7 @@ func (s *Service) changed(ctx context.Context, store *cursor.Backfills, b cursor
 	}
 	now := s.deps.Now()
 	if want == cursor.Running {
-		b.Rested += now.Sub(b.ChangedAt)
+		b.Rested += now.Sub(b.ChangedAt).Seconds()
 	}
 	b.State, b.ChangedAt = want, now
 	return b, nil

@@ -95,6 +95,10 @@ func (r *Runner) stretch(ctx context.Context, o BackfillOptions) (*stretch, erro
 		return nil, err
 	}
 	s := &stretch{Runner: r, job: o, st: st}
+	if err := s.tell(ctx); err != nil {
+		return nil, err
+	}
+	st = s.st
 	if again := !st.EndedAt.IsZero() && !st.Complete && st.Attempt < o.Attempt; again {
 		s.st = renew(st, func(w cursor.Window) bool { return w.Done && w.Counts.Unreadable > 0 })
 		s.st.Restarted = false
@@ -152,6 +156,9 @@ func (s *stretch) work(ctx context.Context) error {
 	if err := s.plan(ctx); err != nil {
 		return err
 	}
+	if s.cfg.Source != nil {
+		return s.events(ctx)
+	}
 	caughtUp, err := s.awaitEnriched(ctx)
 	if err != nil {
 		return err
@@ -175,13 +182,33 @@ func (s *stretch) work(ctx context.Context) error {
 		if n := len(st.Slices); n > 1 {
 			c.borders = &borders{marked: border, slice: i, below: i > 0, above: i < n-1}
 		}
-		c.keep = func(ctx context.Context, w cursor.Window) error {
-			w.Share = c.share(w, st.Oldest)
-			return s.save(ctx, i, w)
-		}
+		c.keep = s.keep(i, c, st.Oldest)
 		g.Go(func() error { return s.slice(ctx, i, c) })
 	}
 	return g.Wait()
+}
+
+// events compares a list of events, which is not cut.
+func (s *stretch) events(ctx context.Context) error {
+	st := s.st
+	c := &comparison{Run: s.run(st, st.Slices[0])}
+	if c.w.Done {
+		return nil
+	}
+	var err error
+	if c.stored, err = c.readStored(ctx); err != nil {
+		return err
+	}
+	c.keep = s.keep(0, c, st.Oldest)
+	return s.slice(ctx, 0, c)
+}
+
+// keep saves the window of a slice.
+func (s *stretch) keep(i int, c *comparison, oldest time.Time) func(context.Context, cursor.Window) error {
+	return func(ctx context.Context, w cursor.Window) error {
+		w.Share = c.share(w, oldest)
+		return s.save(ctx, i, w)
+	}
 }
 
 // run is the run that works on a window of the stretch.
@@ -207,8 +234,10 @@ func (b *broken) Unwrap() error { return b.err }
 // slice compares the pages of one slice until it is done.
 func (s *stretch) slice(ctx context.Context, i int, c *comparison) error {
 	for repaired := 0; !c.w.Done; {
-		if err := s.view.refresh(ctx); err != nil {
-			return err
+		if s.view != nil {
+			if err := s.view.refresh(ctx); err != nil {
+				return err
+			}
 		}
 		before := c.w.Counts
 		if err := c.step(ctx); err != nil {
@@ -295,12 +324,9 @@ func (s *stretch) trouble(ctx context.Context, cause error) (report.Report, erro
 		if left.Pages == 0 || s.st.Restarted {
 			return s.finish(ctx, cause, next)
 		}
-		if err := report.Publish(ctx, s.deps.JetStream, s.report(ctx, cause)); err != nil {
-			return report.Report{}, err
-		}
 		next = renew(next, func(cursor.Window) bool { return false })
 		next.Restarted = true
-		return report.Report{}, s.put(ctx, next)
+		return report.Report{}, s.settle(ctx, s.report(ctx, cause), next)
 	case gone || next.Failures >= maxFailures:
 		return s.finish(ctx, cause, next)
 	}
@@ -310,23 +336,43 @@ func (s *stretch) trouble(ctx context.Context, cause error) (report.Report, erro
 	return report.Report{}, s.put(ctx, next)
 }
 
-// finish publishes the report, then ends the stretch as next: in this order a
-// crash between the two repeats the report, which its message id absorbs.
+// finish ends the stretch as next, with its report.
 func (s *stretch) finish(ctx context.Context, cause error, next cursor.Stretch) (report.Report, error) {
 	rep := s.report(ctx, cause)
-	if err := report.Publish(ctx, s.deps.JetStream, rep); err != nil {
-		return report.Report{}, err
-	}
 	o := complete
 	if cause != nil {
 		o = failed
 	}
 	next.Complete, next.Error, next.EndedAt, next.RetryAt = rep.Complete, rep.Error, rep.EndedAt, time.Time{}
-	if err := s.put(ctx, next); err != nil {
+	if err := s.settle(ctx, rep, next); err != nil {
 		return report.Report{}, err
 	}
 	s.deps.Metrics.ended(s.cfg.Key, o)
 	return rep, nil
+}
+
+// settle saves the stretch with a report and publishes that, in this order: only
+// whoever could save it has a report to publish, and a crash between the two
+// leaves it to whoever goes on.
+func (s *stretch) settle(ctx context.Context, rep report.Report, next cursor.Stretch) error {
+	next.Report = &rep
+	if err := s.put(ctx, next); err != nil {
+		return err
+	}
+	return s.tell(ctx)
+}
+
+// tell publishes the report that the stretch was saved with, if there is one.
+func (s *stretch) tell(ctx context.Context) error {
+	next := s.st
+	if next.Report == nil {
+		return nil
+	}
+	if err := report.Publish(ctx, s.deps.JetStream, *next.Report); err != nil {
+		return err
+	}
+	next.Report = nil
+	return s.put(ctx, next)
 }
 
 func (s *stretch) report(ctx context.Context, cause error) report.Report {

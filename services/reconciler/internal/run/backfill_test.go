@@ -593,7 +593,7 @@ func TestProgressTellsTheShareDone(t *testing.T) {
 				t.Errorf("share %.3f, want about %.2f", p.Share, tt.want)
 			}
 			if (p.Left == 0) != (tt.want == 0) {
-				t.Errorf("%s left at a share of %.2f", p.Left, p.Share)
+				t.Errorf("%.1fs left at a share of %.2f", p.Left, p.Share)
 			}
 		})
 	}

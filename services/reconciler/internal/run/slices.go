@@ -37,6 +37,9 @@ func (r *Runner) Settled() time.Time { return r.deps.Now().Add(-r.list.Settle) }
 
 // sliceable reports whether a part of the time can be listed without the rest.
 func (r *Runner) sliceable() bool {
+	if r.cfg.Source != nil {
+		return false // a list of events is short, and what it is compared with takes memory
+	}
 	until := r.list.Until.Param != "" || strings.Contains(r.list.Since.Text, "{until}")
 	return r.list.Since.Param != "" && (until || r.list.Order == provider.Ascending)
 }

@@ -89,11 +89,12 @@ func (c *comparison) ready(ctx context.Context) error {
 		return err
 	}
 	c.w.Behind = c.w.Behind || !caughtUp
-	c.book, err = ledger.Open(ctx, c.deps.JetStream, c.cfg.Key.Source, c.cfg.Key.Account, c.cfg.Key.Resource)
+	l, err := ledger.Open(ctx, c.deps.JetStream, c.cfg.Key.Source, c.cfg.Key.Account, c.cfg.Key.Resource)
 	if err != nil {
 		return err
 	}
-	if _, err := c.book.CatchUp(ctx); err != nil {
+	c.book = l
+	if _, err := l.CatchUp(ctx); err != nil {
 		return err
 	}
 	c.behind, err = c.awaitDelivered(ctx)
