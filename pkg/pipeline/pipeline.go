@@ -129,7 +129,7 @@ func Default() *File {
 		Ingress:  defaultIngress(),
 		Reconciler: Reconciler{
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
-			Backfill: Backfill{Rate: 1000, Slices: 4},
+			Backfill:   Backfill{Rate: 1000, Slices: 4},
 			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
 		},
 		Console:   Console{Listen: "127.0.0.1:8089"},
