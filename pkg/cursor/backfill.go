@@ -145,6 +145,12 @@ func (s Stretch) Total() Window {
 			}
 			t.Destinations[name] = t.Destinations[name].Plus(d)
 		}
+		for cause, n := range w.Causes {
+			if t.Causes == nil {
+				t.Causes = map[report.Cause]int{}
+			}
+			t.Causes[cause] += n
+		}
 		t.Records = append(t.Records, w.Records...)
 		if share += w.Share; w.Done {
 			share += 1 - w.Share

@@ -186,11 +186,11 @@ func TestStretchTotalsItsSlices(t *testing.T) {
 	w := func(h int) cursor.Window {
 		return cursor.Window{
 			To: begun.Add(time.Duration(h) * time.Hour), Done: h < 2, Pages: h, Records: rec, Counts: report.Counts{Listed: h},
-			Destinations: map[string]report.Destination{"warehouse": {Missed: h}},
+			Destinations: map[string]report.Destination{"warehouse": {Missed: h}}, Causes: map[report.Cause]int{report.Late: h},
 		}
 	}
 	got := cursor.Stretch{Run: "r", Continues: "q", Slices: []cursor.Window{w(1), w(2)}, To: begun.Add(9 * time.Hour)}.Total()
-	if got.Done || got.Pages != 3 || got.Counts.Listed != 3 || got.Destinations["warehouse"].Missed != 3 || len(got.Records) != report.MaxRecords ||
+	if got.Done || got.Pages != 3 || got.Counts.Listed != 3 || got.Destinations["warehouse"].Missed != 3 || got.Causes[report.Late] != 3 || len(got.Records) != report.MaxRecords ||
 		!got.To.Equal(begun.Add(2*time.Hour)) || got.Share != .5 || got.Run != "r" || got.Continues != "q" {
 		t.Errorf("Total() = %+v", got)
 	}

@@ -216,6 +216,7 @@ func (s *stretch) run(st cursor.Stretch, w cursor.Window) *Run {
 	r := &Run{
 		Runner: s.Runner, opts: Options{Trigger: report.Backfill, DryRun: s.job.DryRun}, id: st.Run, started: st.StartedAt, w: w,
 	}
+	r.few = maxWaiting / max(1, len(st.Slices))
 	if s.job.Attempt > 0 { // whoever resumes it has seen that records can't be read
 		r.entry.Failures = maxUnread
 	}
@@ -252,7 +253,11 @@ func (s *stretch) slice(ctx context.Context, i int, c *comparison) error {
 			return err
 		}
 	}
-	return nil
+	if len(c.waiting) == 0 {
+		return nil
+	}
+	c.explainWaiting(ctx)
+	return c.keep(ctx, c.w)
 }
 
 // pay takes n from a limiter, whatever its burst.

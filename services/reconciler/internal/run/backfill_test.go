@@ -181,6 +181,13 @@ func TestBackfillComparesEachRecordOnce(t *testing.T) {
 				!rep.Complete || rep.Trigger != report.Backfill || rep.Sets.Listed.Records != tt.listed || !rep.To.Equal(o.To) {
 				t.Errorf("report %+v, want %d records missed and repaired", rep, tt.listed)
 			}
+			causes := 0
+			for _, n := range rep.Evidence.Causes {
+				causes += n
+			}
+			if causes != tt.listed || len(rep.Records) != min(tt.listed, report.MaxRecords) || rep.Records[0].Cause == "" {
+				t.Errorf("%d causes of %d records, %d of them named, want those of all", causes, tt.listed, len(rep.Records))
+			}
 			if stored, records := f.messages(); stored != tt.listed || records != tt.listed {
 				t.Errorf("%d triggers of %d records are stored, want %d", stored, records, tt.listed)
 			}
