@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tercelhq/tercel/pkg/field"
 )
@@ -29,13 +32,17 @@ func expressions(t testing.TB) (all []field.Expr, paths []field.Path) {
 	return all, paths
 }
 
-// checkScan holds a scan against [field.Valid] and a reading for each expression.
+// checkScan holds a scan, and [field.Valid], against package jsontext's reading
+// of the whole and of each expression.
 func checkScan(t *testing.T, doc []byte) {
 	t.Helper()
 	all, paths := expressions(t)
 	scan, err := field.NewScan("body", doc, paths)
-	if want := field.Valid(doc); fmt.Sprint(err) != fmt.Sprint(want) {
-		t.Fatalf("NewScan(%q) = %v, want %v as Valid says", doc, err, want)
+	if want := jsontext.Value(doc).IsValid(); (err == nil) != want {
+		t.Fatalf("NewScan(%q) = %v, want ok %t", doc, err, want)
+	}
+	if valid := field.Valid(doc); fmt.Sprint(err) != fmt.Sprint(valid) {
+		t.Fatalf("Valid(%q) = %v, and NewScan says %v", doc, valid, err)
 	}
 	if err != nil {
 		return
@@ -55,6 +62,25 @@ var scannedDocs = []string{
 	`{"order":{"lines":[{"sku":"a","sku":"b"}]}}`, `{"id":"a"}`, `{"order":{"lines":[]}}`, `{"order":[]}`, `{"id":[1,2]}`,
 	"{\"id\":\"\xff\"}", `{"id":"\ud800"}`, `{"a":{"b":{"c":{"d":true}}}}`, `{"order" : {"lines" : [ 1 , {"sku" : "b"} ]}}`,
 	`{"order":{"lines":[1,2`, `{"id":}`, `{"id":tru}`, "\ufeff{}", `{"é":1}`, `{"id\u0000":1}`,
+	// What is refused behind a beginning that is well, and what is nearly so.
+	`{"a":1,}`, `{,}`, `{"a"}`, `{"a":1 "b":2}`, `[1,]`, `[,1]`, `[1 2]`, `[]]`, `{"a":[}`, `"`, `"a`, `"a"b`, "\"a\tb\"", "\"12345678\x1f\"",
+	"\"\x7f\"", `[-]`, `[01]`, `[1.]`, `[.5]`, `[1e]`, `[1e+]`, `[+1]`, `[-0.5E-07,10,0,1e5]`, `[nul]`, `[truefalse]`, `[Null]`, "[\f1]", "[\u00a01]",
+	// Names alike in what a hash of them sees, or spelled in two ways.
+	`{"abcdefgh":1,"abcdefghi":2,"abcdefgh_ijklmnop":3,"abcdefgh-ijklmnop":4}`, `{"abcdefgh_ijklmnop":3,"abcdefgh_ijklmnop":4}`,
+	`{"ab":{"ab":1},"c":2,"ab":3}`, `{"":1,"":2}`, `{"a":1,"\u0061":2}`, `{"x":0,"a":{"b":1},"b":2,"a":3}`, `{"0123456":[{}],"0123456":0}`,
+	// Escapes.
+	`["\"\\\/\b\f\n\r\t\u00e9\uD83D\uDE00"]`, `["\ud83d"]`, `["\ud83dx"]`, `["\ud83d\u0061"]`, `["\ude00\ud83d"]`, `["\u12"]`, `["\u12g4"]`, `["\x41"]`, `["\`, `["\"`,
+	strings.Repeat("[", 65) + strings.Repeat("]", 65), strings.Repeat(`{"a":`, 70) + "1" + strings.Repeat("}", 70),
+	manyNames(600, ""), manyNames(300, `,"name 7":0`), "[" + manyNames(300, "") + "," + manyNames(300, "") + "]", " \n\t\r1 ",
+}
+
+// manyNames is an object of n members and some more.
+func manyNames(n int, more string) string {
+	doc := `{"first":0`
+	for i := range n {
+		doc += fmt.Sprintf(`,"name %d":%d`, i, i)
+	}
+	return doc + more + "}"
 }
 
 func TestScanFindsWhatReadingFinds(t *testing.T) {
