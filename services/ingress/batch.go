@@ -107,7 +107,7 @@ func (s *Service) storePart(ctx context.Context, in *inspection, msgs []*nats.Ms
 			stored++
 		}
 	}
-	s.meter.storedTriggers(ctx, in.route.name, stored)
+	s.meter.storedTriggers(in.route.name, stored)
 	return stored, nil
 }
 

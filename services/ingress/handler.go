@@ -163,7 +163,7 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	if ack.Duplicate {
 		return s.repeated(ctx, in, it, ack.Sequence), nil
 	}
-	s.meter.storedTriggers(ctx, in.route.name, 1)
+	s.meter.storedTriggers(in.route.name, 1)
 	return result{outcome: accepted, eventID: it.event.ID}, nil
 }
 
