@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -15,8 +16,14 @@ import (
 
 // acks sends messages and brings the server's acknowledgements of them back,
 // all over one subscription. It does what futures of package jetstream do, in
-// two thirds of the time: nothing is made anew for a message but its reply
-// subject, and no JSON decoder runs for the usual answer.
+// half of the time: no JSON decoder runs for the usual answer, and subjects that
+// answers come to are used again, so that the server knows the way.
+//
+// A subject that was used before could bring a second answer to the message
+// before, if two servers had thought themselves the stream's leader. So there
+// only the acknowledgement of a later place in the stream is believed. After any
+// other answer the message is sent again under a fresh subject, and after one
+// that didn't come the subject isn't used any more.
 type acks struct {
 	nc     *nats.Conn
 	sub    *nats.Subscription
@@ -24,24 +31,31 @@ type acks struct {
 
 	mu      sync.Mutex           // guards those below
 	status  chan nats.Status     // nil when all is over; closed by then
-	waiting map[uint64]*delivery // by the number that ends the reply subject
-	last    uint64
+	all     map[uint64]*delivery // by the number that ends the reply subject
+	free    []*delivery          // of all, the ones that no message waits for
+	waiting int
+	last    uint64 // number
 	closed  bool
 }
 
-// delivery is a message that waits for its answer.
+// delivery is a subject for answers, and the message that waits for its own.
 type delivery struct {
 	number uint64
+	reply  string
 	answer chan result // holds the one
-	timer  *time.Timer
+
+	// Guarded by acks.mu:
+	waits    bool
+	deadline time.Time
+	stored   uint64 // sequence of the last message that was acknowledged here, or 0
 }
 
-var deliveries = sync.Pool{New: func() any {
-	return &delivery{answer: make(chan result, 1), timer: time.NewTimer(time.Hour)}
-}}
+// errUnsure is the outcome of a message whose answer could be another's. Sent
+// again under a fresh subject it gets its own.
+var errUnsure = errors.New("unexpected answer under a used subject")
 
 func newAcks(nc *nats.Conn) (*acks, error) {
-	a := &acks{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]*delivery{}}
+	a := &acks{nc: nc, prefix: nc.NewInbox() + ".", all: map[uint64]*delivery{}}
 	var err error
 	if a.sub, err = nc.Subscribe(a.prefix+"*", a.receive); err != nil {
 		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
@@ -51,16 +65,38 @@ func newAcks(nc *nats.Conn) (*acks, error) {
 	return a, nil
 }
 
-// watch tells those who wait that their answers are lost with the connection.
+// lookEvery is how often deadlines are looked at. A timer for each message
+// would cost more than its answer.
+const lookEvery = 25 * time.Millisecond
+
+// watch tells those who wait that their time is over, or that their answers are
+// lost with the connection.
 func (a *acks) watch(status <-chan nats.Status) {
-	for range status {
-		a.mu.Lock()
-		lost := a.waiting
-		a.waiting = map[uint64]*delivery{}
-		a.endIfIdle()
-		a.mu.Unlock()
-		for _, d := range lost {
-			d.answer <- result{err: nats.ErrDisconnected}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case now := <-look.C:
+			a.giveUp(context.DeadlineExceeded, func(d *delivery) bool { return now.After(d.deadline) })
+		case _, more := <-status:
+			if !more {
+				return
+			}
+			a.giveUp(nats.ErrDisconnected, func(*delivery) bool { return true })
+		}
+	}
+}
+
+// giveUp ends the wait for some answers.
+func (a *acks) giveUp(why error, which func(*delivery) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == 0 {
+		return
+	}
+	for _, d := range a.all {
+		if d.waits && which(d) {
+			a.settle(d, result{err: why})
 		}
 	}
 }
@@ -75,7 +111,7 @@ func (a *acks) close() {
 
 // endIfIdle needs a.mu to be held.
 func (a *acks) endIfIdle() {
-	if a.closed && len(a.waiting) == 0 && a.status != nil {
+	if a.closed && a.waiting == 0 && a.status != nil {
 		_ = a.sub.Unsubscribe() // of a closed connection it is gone already
 		a.nc.RemoveStatusListener(a.status)
 		a.status = nil
@@ -86,68 +122,83 @@ func (a *acks) endIfIdle() {
 func (a *acks) inFlight() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.waiting)
+	return a.waiting
 }
 
-// send publishes msg. Its answer must be waited for with await.
-func (a *acks) send(msg *nats.Msg) (*delivery, error) {
-	d := deliveries.Get().(*delivery) //nolint:forcetypeassert // the pool's New makes nothing else
-	a.mu.Lock()
-	a.last++
-	d.number = a.last
-	a.waiting[d.number] = d
-	a.mu.Unlock()
-	var subject [64]byte
-	msg.Reply = string(strconv.AppendUint(append(subject[:0], a.prefix...), d.number, 36))
+// send publishes msg. Its answer must be waited for with await; it comes by the
+// deadline, if only to say that it is over.
+func (a *acks) send(msg *nats.Msg, deadline time.Time, fresh bool) (*delivery, error) {
+	d := a.expect(deadline, fresh)
+	msg.Reply = d.reply
 	if err := a.nc.PublishMsg(msg); err != nil {
-		if !a.forget(d) {
-			<-d.answer
-		}
-		deliveries.Put(d)
+		a.abandon(d, err)
 		return nil, err
 	}
 	return d, nil
 }
 
-// await waits for the answer until ctx ends or a time is over.
-func (a *acks) await(ctx context.Context, d *delivery, most time.Duration) (ack Ack, err error) {
-	d.timer.Reset(most)
-	select {
-	case r := <-d.answer:
-		ack, err = r.ack, r.err
-	case <-ctx.Done():
-		ack, err = a.abandon(d, ctx.Err())
-	case <-d.timer.C:
-		ack, err = a.abandon(d, context.DeadlineExceeded)
+// expect finds or makes a subject for an answer.
+func (a *acks) expect(deadline time.Time, fresh bool) *delivery {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var d *delivery
+	if n := len(a.free) - 1; n >= 0 && !fresh {
+		d, a.free = a.free[n], a.free[:n]
+	} else {
+		a.last++
+		d = &delivery{number: a.last, answer: make(chan result, 1)}
+		d.reply = string(strconv.AppendUint([]byte(a.prefix), d.number, 36))
+		a.all[d.number] = d
 	}
-	d.timer.Stop()
-	deliveries.Put(d)
-	return ack, err
+	d.waits, d.deadline = true, deadline
+	a.waiting++
+	return d
+}
+
+// await waits for the answer.
+func (a *acks) await(ctx context.Context, d *delivery) (Ack, error) {
+	var r result
+	if ctx.Done() == nil {
+		r = <-d.answer
+	} else {
+		select {
+		case r = <-d.answer:
+		case <-ctx.Done():
+			return a.abandon(d, ctx.Err())
+		}
+	}
+	if r.err == nil && !r.ack.Duplicate {
+		a.mu.Lock()
+		a.free = append(a.free, d)
+		a.mu.Unlock()
+	}
+	return r.ack, r.err
 }
 
 // abandon waits no longer, unless the answer is there already.
 func (a *acks) abandon(d *delivery, why error) (Ack, error) {
-	if a.forget(d) {
-		return Ack{}, why
+	a.mu.Lock()
+	if d.waits {
+		a.settle(d, result{err: why})
 	}
+	a.mu.Unlock()
 	r := <-d.answer
 	return r.ack, r.err
 }
 
-// forget takes d out of those that wait. If it returns false, somebody else has
-// and is about to answer.
-func (a *acks) forget(d *delivery) bool {
-	_, ok := a.take(d.number)
-	return ok
-}
-
-func (a *acks) take(number uint64) (*delivery, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	d, ok := a.waiting[number]
-	delete(a.waiting, number)
+// settle gives the message that waits its answer. Only under the subject of one
+// that was stored another answer can be told from one that comes late. a.mu
+// must be held.
+func (a *acks) settle(d *delivery, r result) {
+	if r.err == nil && !r.ack.Duplicate {
+		d.stored = r.ack.Sequence
+	} else {
+		delete(a.all, d.number)
+	}
+	d.waits = false
+	a.waiting--
 	a.endIfIdle()
-	return d, ok
+	d.answer <- r
 }
 
 func (a *acks) receive(m *nats.Msg) {
@@ -155,10 +206,18 @@ func (a *acks) receive(m *nats.Msg) {
 	if err != nil {
 		return
 	}
-	if d, ok := a.take(number); ok {
-		ack, err := readAck(m)
-		d.answer <- result{ack, err}
+	var r result
+	r.ack, r.err = readAck(m)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.all[number]
+	if d == nil || !d.waits {
+		return
 	}
+	if d.stored > 0 && (r.err != nil || r.ack.Duplicate || r.ack.Sequence <= d.stored) { // promise 1
+		r = result{err: errUnsure}
+	}
+	a.settle(d, r)
 }
 
 // readAck reads an answer: an acknowledgement, the server's refusal, or that

@@ -93,6 +93,37 @@ func TestLateAnswersReachNobody(t *testing.T) {
 	}
 }
 
+// Promise 1: a second answer to the message before, which only a server that
+// wrongly thinks itself the leader would give, is not taken for the next one's.
+func TestSecondAnswersReachNobody(t *testing.T) {
+	t.Parallel()
+	for name, second := range map[string]string{
+		"stored":           `{"stream":"S","seq":5}`,
+		"stored before":    `{"stream":"S","seq":4}`,
+		"repeat":           `{"stream":"S","seq":5,"duplicate":true}`,
+		"repeat of others": `{"stream":"S","seq":6,"duplicate":true}`,
+		"refused":          `{"stream":"S","error":{"code":400,"err_code":10071,"description":"no"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var replies []string // written by the responder, one message after the other
+			_, p, subject := answering(t, publish.Config{}, func(m *nats.Msg) {
+				replies = append(replies, m.Reply)
+				answer := []string{`{"stream":"S","seq":5}`, second, `{"stream":"S","seq":7}`, `{"stream":"S","seq":8}`}[len(replies)-1]
+				_ = m.Respond([]byte(answer))
+			})
+			for _, want := range []uint64{5, 7, 8} {
+				if ack, err := p.Publish(t.Context(), to(subject)); ack != (publish.Ack{Sequence: want}) || err != nil {
+					t.Errorf("Publish() = %+v, %v, want its own answer, %d", ack, err, want)
+				}
+			}
+			if len(replies) != 4 || replies[1] != replies[0] || replies[2] == replies[1] || replies[3] != replies[2] {
+				t.Errorf("answers were wanted under %q, want the first twice, then another twice", replies)
+			}
+		})
+	}
+}
+
 // A connection that is lost takes the answers along: who waits is told at once.
 func TestLostConnectionEndsTheWait(t *testing.T) {
 	t.Parallel()

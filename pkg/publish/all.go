@@ -195,7 +195,7 @@ func (p *Publisher) ask(msg *nats.Msg) *delivery {
 	} else {
 		probe.Header.Set(jetstream.ExpectedLastMsgIDHeader, noSuchID)
 	}
-	d, err := p.acks.send(probe)
+	d, err := p.acks.send(probe, time.Now().Add(p.cfg.Timeout), true)
 	if err != nil {
 		return nil
 	}
@@ -208,6 +208,6 @@ func (p *Publisher) answered(ctx context.Context, asked *delivery) (Ack, bool) {
 	if asked == nil {
 		return Ack{}, false
 	}
-	ack, err := p.acks.await(ctx, asked, p.cfg.Timeout)
+	ack, err := p.acks.await(ctx, asked)
 	return ack, err == nil && ack.Duplicate // without an error it always is: nothing else can be answered well
 }

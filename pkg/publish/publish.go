@@ -173,23 +173,25 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 // grouped has msg committed with others, or at once by itself where there are
 // none.
 func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack, error) {
-	d := deliveries.Get().(*delivery) //nolint:forcetypeassert // the pool's New makes nothing else
+	d := waits.Get().(*wait) //nolint:forcetypeassert // the pool's New makes nothing else
 	w := &pending{msg: msg, id: id, result: d.answer}
 	if p.alone(w) {
 		ack, err := p.one(ctx, msg)
 		p.settle(w, ack, err)
-	} else {
-		select {
-		case p.queue <- w:
-		default:
-			return Ack{}, ErrBusy
-		}
+		<-w.result
+		waits.Put(d)
+		return ack, err
+	}
+	select {
+	case p.queue <- w:
+	default:
+		return Ack{}, ErrBusy
 	}
 	d.timer.Reset(p.cfg.Timeout)
 	defer d.timer.Stop()
 	select {
 	case r := <-w.result:
-		deliveries.Put(d)
+		waits.Put(d)
 		return r.ack, r.err
 	case <-p.ended:
 		select {
@@ -207,21 +209,33 @@ func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack,
 	}
 }
 
+// wait is what a message in a group needs to wait.
+type wait struct {
+	answer chan result // holds the one
+	timer  *time.Timer
+}
+
+var waits = sync.Pool{New: func() any {
+	return &wait{answer: make(chan result, 1), timer: time.NewTimer(time.Hour)}
+}}
+
 // one publishes a single message and waits for its own acknowledgement, at
 // most for Timeout.
 func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
-	began, leaderless := time.Now(), 0
+	deadline, leaderless, fresh := time.Now().Add(p.cfg.Timeout), 0, false
 	for {
-		d, err := p.acks.send(msg)
+		d, err := p.acks.send(msg, deadline, fresh)
 		if err != nil {
 			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		ack, err := p.acks.await(ctx, d, p.cfg.Timeout-time.Since(began))
+		ack, err := p.acks.await(ctx, d)
 		if err == nil {
 			return ack, nil
 		}
 		pause := 20 * time.Millisecond
 		switch {
+		case errors.Is(err, errUnsure):
+			pause, fresh = 0, true
 		case isCode(err, codeInProcess):
 			// The first copy of this id is on its way through the replicas: neither
 			// stored nor a duplicate yet.
@@ -232,7 +246,7 @@ func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
 			return Ack{}, storeError(err)
 		}
 		select {
-		case <-time.After(min(pause, p.cfg.Timeout-time.Since(began))):
+		case <-time.After(min(pause, time.Until(deadline))):
 		case <-ctx.Done():
 			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
