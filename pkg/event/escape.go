@@ -17,7 +17,7 @@ func Escape(text string) string {
 	if text == "" {
 		return "%"
 	}
-	return escapeBytes(text, isTokenByte)
+	return escapeBytes(text, tokenBytes)
 }
 
 // Unescape returns the text that [Escape] made token from.
@@ -28,17 +28,26 @@ func Unescape(token string) (string, error) {
 	return unescapeBytes(token)
 }
 
-func isTokenByte(c byte) bool {
+// tokenBytes are the bytes that a subject token has as they are.
+var tokenBytes = bytesThat(func(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+})
+
+// headerBytes are the bytes that the CloudEvents NATS binding leaves as they
+// are: printable ASCII without space, double quote and percent.
+var headerBytes = bytesThat(func(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' })
+
+func bytesThat(are func(byte) bool) *[256]bool {
+	var set [256]bool
+	for c := range set {
+		set[c] = are(byte(c))
+	}
+	return &set
 }
 
-// isHeaderByte reports the bytes that the CloudEvents NATS binding leaves as
-// they are: printable ASCII without space, double quote and percent.
-func isHeaderByte(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
-
-func escapeBytes(text string, keep func(byte) bool) string {
+func escapeBytes(text string, keep *[256]bool) string {
 	plain := 0
-	for plain < len(text) && keep(text[plain]) {
+	for plain < len(text) && keep[text[plain]] {
 		plain++
 	}
 	if plain == len(text) {
@@ -48,7 +57,7 @@ func escapeBytes(text string, keep func(byte) bool) string {
 	b.Grow(len(text) + 8)
 	b.WriteString(text[:plain])
 	for i := plain; i < len(text); i++ {
-		if c := text[i]; keep(c) {
+		if c := text[i]; keep[c] {
 			b.WriteByte(c)
 		} else {
 			b.WriteByte('%')
@@ -83,7 +92,7 @@ func unescapeBytes(text string) (string, error) {
 	return b.String(), nil
 }
 
-func encodeHeader(v string) string { return escapeBytes(v, isHeaderByte) }
+func encodeHeader(v string) string { return escapeBytes(v, headerBytes) }
 
 func decodeHeader(v string) (string, error) {
 	s, err := unescapeBytes(v)

@@ -113,53 +113,14 @@ func (e Event) For(destination string) bool {
 	return false
 }
 
-// headers is how many a message mostly has, those of its publication included.
-const headers = 14
-
 // Header returns e as message headers, without Nats-Msg-Id and traceparent,
 // which belong to the act of publishing. Values are encoded as the CloudEvents
 // NATS binding says, so none can break out of its header.
 func (e Event) Header() nats.Header {
-	h := make(nats.Header, headers)
-	e.SetHeader(h)
-	return h
-}
-
-// SetHeader adds what [Event.Header] returns to h, which has none of it.
-func (e Event) SetHeader(h nats.Header) {
-	values := make([]string, 0, headers) // of all, so that they are one allocation
-	set := func(name, value string) {
-		if value != "" {
-			values = append(values, encodeHeader(value))
-			last := len(values)
-			h[name] = values[last-1 : last : last]
-		}
-	}
-	set(HeaderSpecVersion, "1.0")
-	set(HeaderID, e.ID)
-	set(HeaderSource, "/sources/"+e.Source+"/"+Escape(e.Account))
-	set(HeaderType, e.Type)
-	set(HeaderSubject, e.RecordID)
-	set(HeaderTime, formatTime(e.Time))
-	set(HeaderContentType, e.ContentType)
-	set(HeaderOrigin, string(e.Origin))
-	set(HeaderDeliveryID, e.DeliveryID)
-	set(HeaderReceivedAt, formatTime(e.ReceivedAt))
-	set(HeaderPart, e.Part)
-	set(HeaderRequest, e.Request)
-	set(HeaderObservedAt, formatTime(e.ObservedAt))
-	set(HeaderResource, e.Resource)
-	set(HeaderVersion, string(e.Version))
-	if e.Deleted {
-		set(HeaderDeleted, "true")
-	}
-	if e.TriggerSequence > 0 {
-		set(HeaderTriggerSequence, strconv.FormatUint(e.TriggerSequence, 10))
-	}
-	set(HeaderDestinations, e.Destinations)
-	if e.Edited {
-		set(HeaderEdited, "true")
-	}
+	var f Form
+	f.begin()
+	f.fill(&e)
+	return f.header
 }
 
 // FromHeader reads the attributes of a message that Tercel published. The

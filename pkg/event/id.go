@@ -37,14 +37,14 @@ func Unsigned(deliveryID string, sum [sha256.Size]byte) string {
 // because a stream's dedup window knows nothing but this text. It is bounded
 // and free of what the server would trim or misread.
 func (e Event) MsgID() string {
-	return e.Source + ":" + AccountToken(e.Account) + ":" + boundID(escapeBytes(e.ID, isHeaderByte))
+	return e.Source + ":" + AccountToken(e.Account) + ":" + boundID(escapeBytes(e.ID, headerBytes))
 }
 
 // ListedMsgID is the Nats-Msg-Id of an event that its source's own list of events
 // named, where nothing signs the delivery id of its webhook: only what an API
 // said may stand under it. A webhook that comes later is known by it.
 func (e Event) ListedMsgID() string {
-	return e.Source + ":" + AccountToken(e.Account) + ":listed:" + boundID(escapeBytes(e.DeliveryID, isHeaderByte))
+	return e.Source + ":" + AccountToken(e.Account) + ":listed:" + boundID(escapeBytes(e.DeliveryID, headerBytes))
 }
 
 // AgainID is a fresh Nats-Msg-Id for sending again what was once published

@@ -59,6 +59,9 @@ func AccountToken(account string) string {
 // would take more than 12 tokens or 256 bytes is cut and ends in a token with
 // a hash of the whole; its full spelling is in the ce-type header.
 func TypeTokens(typ string) string {
+	if plainType(typ) {
+		return typ
+	}
 	parts := strings.Split(typ, ".")
 	var b strings.Builder
 	for i, p := range parts {
@@ -77,6 +80,23 @@ func TypeTokens(typ string) string {
 		b.WriteString(token)
 	}
 	return b.String()
+}
+
+// plainType reports whether a type is its own tokens, as most are.
+func plainType(typ string) bool {
+	tokens, last := 1, byte('.')
+	for i := range len(typ) {
+		c := typ[i]
+		if c == '.' {
+			if tokens++; last == '.' {
+				return false // an empty token
+			}
+		} else if !tokenBytes[c] {
+			return false
+		}
+		last = c
+	}
+	return last != '.' && tokens <= maxTypeTokens && len(typ) < maxTypeBytes
 }
 
 // TypeFromTokens undoes [TypeTokens]. It returns an error for a type that was

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/textproto"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -34,7 +36,7 @@ type Expr struct {
 type part struct {
 	literal string
 	root    string // "" for a literal
-	header  string // header name when root is "header"
+	header  string // its canonical name when root is "header"
 	path    Path
 }
 
@@ -93,7 +95,7 @@ func parseRef(ref string, roots []string) (part, error) {
 		if !dotted || rest == "" || strings.ContainsAny(rest, " :{}") {
 			return part{}, fmt.Errorf("reference %q: want header.NAME", ref)
 		}
-		return part{root: root, header: rest}, nil
+		return part{root: root, header: textproto.CanonicalMIMEHeaderKey(rest)}, nil
 	}
 	path, err := ParsePath(rest)
 	if err != nil {
@@ -113,7 +115,18 @@ func (e Expr) Uses(root string) bool {
 	return slices.ContainsFunc(e.parts, func(p part) bool { return p.root == root })
 }
 
-// Headers yields the names of the request headers that e refers to.
+// Repeated returns a header that e refers to and that h has more than once, or
+// "". Two readers could take two different values of it.
+func (e Expr) Repeated(h map[string][]string) string {
+	for i := range e.parts {
+		if p := &e.parts[i]; p.root == "header" && len(h[p.header]) > 1 {
+			return p.header
+		}
+	}
+	return ""
+}
+
+// Headers yields the canonical names of the request headers that e refers to.
 func (e Expr) Headers() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, p := range e.parts {
@@ -270,6 +283,9 @@ func (p part) value(s Scope) (string, error) {
 func Text(v jsontext.Value) (string, error) {
 	switch v.Kind() {
 	case '"':
+		if n := len(v) - 1; n > 1 && plain(v, 1) == n && v[n] == '"' && utf8.Valid(v) {
+			return string(v[1:n]), nil // as it is spelled
+		}
 		b, err := jsontext.AppendUnquote(nil, v)
 		if err != nil {
 			return "", errors.New("invalid JSON string")

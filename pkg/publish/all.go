@@ -161,13 +161,13 @@ func (p *Publisher) atomically(ctx context.Context, msgs []*nats.Msg, flow jetst
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout/2)
 	defer cancel()
 	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, msgs, flow)
+	for _, m := range msgs {
+		m.Reply = ""
+		delete(m.Header, jetstreamext.BatchIDHeader)
+		delete(m.Header, jetstreamext.BatchSeqHeader)
+		delete(m.Header, jetstreamext.BatchCommitHeader)
+	}
 	if err != nil {
-		for _, m := range msgs {
-			m.Reply = ""
-			m.Header.Del(jetstreamext.BatchIDHeader)
-			m.Header.Del(jetstreamext.BatchSeqHeader)
-			m.Header.Del(jetstreamext.BatchCommitHeader)
-		}
 		return 0, err
 	}
 	return ack.Sequence - uint64(len(msgs)) + 1, nil

@@ -93,6 +93,7 @@ type Publisher struct {
 	done   chan struct{} // closed by Close
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
+	closed atomic.Bool
 
 	mu     sync.Mutex          // guards those below
 	flying map[string]*pending // what is on its way, by id
@@ -138,7 +139,10 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 
 // Close stops taking messages, lets those that wait be committed and returns.
 func (p *Publisher) Close() {
-	p.closer.Do(func() { close(p.done) })
+	p.closer.Do(func() {
+		p.closed.Store(true)
+		close(p.done)
+	})
 	<-p.ended
 	p.acks.close()
 }
@@ -147,19 +151,18 @@ func (p *Publisher) Close() {
 // 1), or with [ErrUnavailable], [ErrBusy], [ErrClosed], ctx's error, or the
 // server's own refusal. msg must come from nats.NewMsg and carry a
 // Nats-Msg-Id. It belongs to the publisher from here on, and is only given
-// back, with its body and more headers than it had, when there is no error:
+// back, with the body and the headers that it had, when there is no error:
 // otherwise it may still be on its way.
 func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	id := msg.Header.Get(jetstream.MsgIDHeader)
 	if id == "" {
 		return Ack{}, fmt.Errorf("publish to %s: no %s", msg.Subject, jetstream.MsgIDHeader)
 	}
-	select {
-	case <-p.done:
+	if p.closed.Load() {
 		return Ack{}, ErrClosed
-	case <-ctx.Done():
-		return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
-	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if !p.cfg.Group {
 		if p.acks.inFlight() >= p.cfg.Queue {

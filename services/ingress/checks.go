@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -47,8 +45,9 @@ type inspection struct {
 	body        []byte            // what it says
 	scan        *field.Scan       // of the body; nil before its structure was checked, and where nothing looks into it
 	docs        map[string][]byte // what expressions look into; see scope
-	requestID   string            // of the request's own message, where its bytes are no event's; else ""
-	items       []item            // the events; none before the request was split
+	header      func(name string) string
+	requestID   string // of the request's own message, where its bytes are no event's; else ""
+	items       []item // the events; none before the request was split
 	single      [1]item
 	strays      strays
 	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
@@ -57,7 +56,7 @@ type inspection struct {
 	typ, id, time provider.TriggerExpr
 
 	buffer  bytes.Buffer // has received
-	msg     *nats.Msg    // the trigger, where there is one event; nil before the first one
+	trigger *trigger     // where there is one event; nil before the first one
 	settled bool         // the message and the body are nobody else's any more; see reuse
 
 	onlyHandshake bool                     // events have another content type

@@ -142,11 +142,10 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 		return s.storeAll(ctx, in)
 	}
 	it := &in.items[0]
-	if in.msg == nil {
-		in.msg = nats.NewMsg("")
+	if in.trigger == nil {
+		in.trigger = new(trigger)
 	}
-	msg := in.msg
-	it.fill(ctx, msg)
+	msg := in.trigger.fill(ctx, it)
 	if !s.fits(msg) {
 		return result{}, tooLarge("body and attributes don't fit into the server's max_payload")
 	}
@@ -167,20 +166,21 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	return result{outcome: accepted, eventID: it.event.ID}, nil
 }
 
-// message is the event's trigger.
-func (it *item) message(ctx context.Context) *nats.Msg {
-	msg := nats.NewMsg("")
-	it.fill(ctx, msg)
-	return msg
+// trigger is an event's message, to be filled in again for the next event.
+type trigger struct {
+	msg  nats.Msg
+	form event.Form
 }
 
-// fill makes msg, which has nothing in it, the event's trigger.
-func (it *item) fill(ctx context.Context, msg *nats.Msg) {
-	msg.Subject, msg.Data = it.event.RawSubject(), it.body
-	it.event.SetHeader(msg.Header)
-	msg.Header.Set(jetstream.MsgIDHeader, it.msgID)
-	event.InjectTrace(ctx, msg.Header)
+func (t *trigger) fill(ctx context.Context, it *item) *nats.Msg {
+	t.msg = nats.Msg{
+		Subject: it.event.RawSubject(), Header: t.form.Publication(ctx, &it.event, it.msgID), Data: it.body,
+	}
+	return &t.msg
 }
+
+// message is the event's trigger.
+func (it *item) message(ctx context.Context) *nats.Msg { return new(trigger).fill(ctx, it) }
 
 // mostHeaders is more than the subject and the headers of a message can be:
 // type, ids and content type are bounded, and three times as long if escaped.

@@ -141,11 +141,9 @@ func bounded(v string, err error) (string, error) {
 // scope is what expr may look into of the request. A header that is there
 // twice is an error, since two readers could take two different values.
 func (in *inspection) scope(expr provider.TriggerExpr) (field.Scope, error) {
-	for _, e := range expr {
-		for name := range e.Headers() {
-			if len(in.request.Header.Values(name)) > 1 {
-				return field.Scope{}, fmt.Errorf("more than one header %s", name)
-			}
+	for i := range expr {
+		if name := expr[i].Repeated(in.request.Header); name != "" {
+			return field.Scope{}, fmt.Errorf("more than one header %s", name)
 		}
 	}
 	if in.docs == nil {
@@ -157,7 +155,10 @@ func (in *inspection) scope(expr provider.TriggerExpr) (field.Scope, error) {
 	if _, read := in.docs["form"]; !read && expr.Uses("form") {
 		in.docs["form"] = in.form()
 	}
-	return field.Scope{Header: in.request.Header.Get, Docs: in.docs, Scan: in.scan}, nil
+	if in.header == nil {
+		in.header = in.request.Header.Get // made once, since it is allocated
+	}
+	return field.Scope{Header: in.header, Docs: in.docs, Scan: in.scan}, nil
 }
 
 // form returns the fields of a form as a JSON document. Those that are there

@@ -1,10 +1,6 @@
 package ingress
 
-import (
-	"sync"
-
-	"github.com/nats-io/nats.go"
-)
+import "sync"
 
 // inspections are those whose requests are over, to be used again: with their
 // memory for the body, the message and its headers, which is half of all that
@@ -21,14 +17,9 @@ func (in *inspection) reuse() {
 	if in.buffer.Cap() > maxReused {
 		return
 	}
-	buffer, docs, msg := in.buffer, in.docs, in.msg
+	buffer, docs, trigger := in.buffer, in.docs, in.trigger
 	buffer.Reset()
 	clear(docs)
-	if msg != nil {
-		header := msg.Header
-		clear(header) // a batch has left its own there
-		*msg = nats.Msg{Header: header}
-	}
-	*in = inspection{buffer: buffer, docs: docs, msg: msg}
+	*in = inspection{buffer: buffer, docs: docs, trigger: trigger}
 	inspections.Put(in)
 }
