@@ -156,3 +156,55 @@ func ExampleHistory() {
 	fmt.Println(up, known, len(h.Counts("orders", time.Now(), time.Now())))
 	// Output: false false 0
 }
+
+// A tail has each message once, and begins anew when its stream does.
+func TestTailReadsEachMessageOnce(t *testing.T) {
+	t.Parallel()
+	js, c := setup(t)
+	l := intake.New(js, c.now, []string{"a"}, []string{"accepted"})
+	tail := intake.NewTail(js, time.Now().Add(-time.Hour))
+	anew := false
+	next := func(want ...int64) {
+		t.Helper()
+		var got []int64
+		anew = false
+		err := tail.Read(t.Context(), func() { anew = true }, func(s intake.Span) { got = append(got, s.Sources["a"].Accepted()) })
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("Read() has counts %v, %v; want %v", got, err, want)
+		}
+	}
+	next()
+	for range 3 {
+		l.Count("a", "accepted")
+	}
+	flush(t, l)
+	flush(t, l)
+	next(3, 0)
+	next()
+	if _, err := js.Publish(t.Context(), topology.SubjectIntake, []byte("no span")); err != nil {
+		t.Fatal(err)
+	}
+	l.Count("a", "accepted")
+	flush(t, l)
+	next(1)
+	if err := js.DeleteStream(t.Context(), topology.StreamIntake); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); ; <-time.After(20 * time.Millisecond) {
+		err := topology.Ensure(t.Context(), js, topology.DefaultConfig())
+		if err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	l.Count("a", "accepted")
+	flush(t, l)
+	if anew {
+		t.Error("it begins anew while its stream goes on")
+	}
+	next(1)
+	if !anew {
+		t.Error("it doesn't begin anew with its stream")
+	}
+}

@@ -80,6 +80,10 @@ type Reconciler struct {
 	// is sent again. It must exceed the time that all attempts of the enricher
 	// may take. Defaults to 1h.
 	AuditSettle time.Duration `yaml:"audit_settle"`
+	// Silence is when a source counts as silent.
+	Silence Silence `yaml:"silence"`
+	// Refused is when refused requests of a source are an alarm.
+	Refused Refused `yaml:"refused"`
 	// Collect is how dead letters are collected.
 	Collect consume.Config `yaml:"collect"`
 }
@@ -131,6 +135,7 @@ func Default() *File {
 			LeaseTTL: 15 * time.Second, CatchUp: 30 * time.Second, RepairRate: 200,
 			Backfill:   Backfill{Rate: 1000, Slices: 4},
 			AuditEvery: 5 * time.Minute, AuditSettle: time.Hour, Collect: collect,
+			Silence: defaultSilence(), Refused: defaultRefused(),
 		},
 		Console:   Console{Listen: "127.0.0.1:8089"},
 		Telemetry: Telemetry{Listen: "127.0.0.1:9464", Sample: 1, LogLevel: "info"},

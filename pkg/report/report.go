@@ -29,6 +29,8 @@ const (
 	Schedule Trigger = "schedule"
 	Demand   Trigger = "demand"
 	Backfill Trigger = "backfill"
+	// Silence is that of a run because the source had fallen silent.
+	Silence Trigger = "silence"
 )
 
 // Counts are the numbers of records of one window, over all runs that worked

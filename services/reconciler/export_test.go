@@ -9,6 +9,8 @@ import (
 	"github.com/tercelhq/tercel/pkg/cursor"
 )
 
+func init() { alarmEvery = 200 * time.Millisecond }
+
 // Turn is what a plan does for an account when it is due. It returns when it
 // should be due again, longest at the latest.
 type Turn func(ctx context.Context, account string, longest time.Duration) (time.Duration, error)

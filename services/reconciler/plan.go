@@ -37,12 +37,14 @@ type task struct {
 	index  int                         // in the queue; -1 while it is in hand
 	stop   context.CancelFunc          // while it is in hand
 	retry  *backoff.ExponentialBackOff // after a failure to begin, else nil
+	probe  bool                        // it is due although its schedule doesn't say so; never changes while it is in hand
 }
 
 // plan makes the runs of one source when they are due: of all its accounts, as
 // they come and go, and a bounded number at once. New accounts are spread over
 // time, so that many of them don't ask the source and the server all at once.
 type plan struct {
+	source   string
 	accounts *account.Table // nil where the source has none
 	make     func(account string) ([]*task, error)
 	turn     func(context.Context, *task, time.Duration) (time.Duration, error)
@@ -166,6 +168,26 @@ func (p *plan) start(ctx context.Context, inHand *sync.WaitGroup) time.Duration 
 	return lookEvery
 }
 
+// probe makes all tasks due now that are not in hand, spread as new ones are.
+func (p *plan) probe() {
+	p.mu.Lock()
+	now, over := time.Now(), time.Duration(len(p.queue)-1)*lookPause
+	for _, t := range p.queue {
+		t.probe, t.at = true, now.Add(time.Duration(rand.Float64()*float64(over)))
+	}
+	heap.Init(&p.queue)
+	p.mu.Unlock()
+	p.wake()
+}
+
+// wake has the plan look at what is due.
+func (p *plan) wake() {
+	select {
+	case p.back <- struct{}{}:
+	default: // it is known already
+	}
+}
+
 // done puts a task back, for after wait or, after a failure, a growing time.
 // What goes wrong is told and tried again: nothing a source does may end it.
 func (p *plan) done(ctx context.Context, t *task, wait time.Duration, err error) {
@@ -179,7 +201,7 @@ func (p *plan) done(ctx context.Context, t *task, wait time.Duration, err error)
 	} else {
 		switch {
 		case err == nil:
-			t.retry = nil
+			t.retry, t.probe = nil, false
 		case t.retry == nil:
 			t.retry = backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second),
 				backoff.WithMaxInterval(lookEvery), backoff.WithMaxElapsedTime(0))
@@ -191,10 +213,7 @@ func (p *plan) done(ctx context.Context, t *task, wait time.Duration, err error)
 		heap.Push(&p.queue, t)
 	}
 	p.mu.Unlock()
-	select {
-	case p.back <- struct{}{}:
-	default: // it is known already
-	}
+	p.wake()
 }
 
 // queue is a heap of tasks, the one that is due first in front.

@@ -25,12 +25,15 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	if err != nil {
 		return 0, err
 	}
+	why := report.Schedule
 	if wait := due.Sub(s.deps.Now()); wait > 0 {
-		return min(wait, longest), nil
+		if why = report.Silence; !t.probe {
+			return min(wait, longest), nil
+		}
 	}
 	running, stop := s.pauses.While(ctx, t.key)
 	defer stop()
-	r, err := t.runner.Begin(running, run.Options{Trigger: report.Schedule})
+	r, err := t.runner.Begin(running, run.Options{Trigger: why})
 	switch {
 	case err != nil && errors.Is(context.Cause(running), cursor.ErrPaused):
 		return 0, nil

@@ -33,6 +33,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/internal/destination"
+	"github.com/tercelhq/tercel/services/reconciler/internal/alarm"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
 	"github.com/tercelhq/tercel/services/reconciler/internal/backfill"
 	"github.com/tercelhq/tercel/services/reconciler/internal/collector"
@@ -77,6 +78,7 @@ type Service struct {
 	clients   []*sourceapi.Client
 	readers   map[string]*destination.Reader
 	pauses    *cursor.Pauses
+	alarms    *alarm.Alarms
 	runs      sync.WaitGroup // those that were asked for
 }
 
@@ -116,6 +118,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	if err == nil {
 		err = s.addPlans()
+	}
+	if err == nil {
+		err = s.addAlarms()
 	}
 	if err != nil {
 		s.close()
@@ -173,7 +178,7 @@ func (s *Service) addPlans() error {
 		deps := run.Deps{JetStream: s.js, API: client, Publisher: s.publisher, Repairs: repairs, Metrics: s.metrics, Now: s.deps.Now, Destinations: destinations}
 		bySource[name] = deps
 		p := &plan{
-			accounts: s.deps.Accounts.Of(name), turn: s.turn, forget: s.metrics.Forget, log: s.deps.Log,
+			source: name, accounts: s.deps.Accounts.Of(name), turn: s.turn, forget: s.metrics.Forget, log: s.deps.Log,
 			slots: source.API.Concurrency, back: make(chan struct{}, 1), tasks: map[cursor.Key]*task{},
 			make: func(account string) ([]*task, error) { return s.tasks(name, account, listed, deps) },
 		}
@@ -239,6 +244,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.pauses.Run(ctx); return nil })
 	g.Go(func() error { return s.backfills.Run(ctx) })
 	g.Go(func() error { return control.ServeBackfills(ctx, s.deps.Conn, s.backfills.Do) })
+	g.Go(func() error { return s.alarms.Run(ctx) })
 	for _, p := range s.plans {
 		g.Go(func() error {
 			if s.knowsPauses(ctx) {
@@ -270,6 +276,9 @@ func (s *Service) knowsPauses(ctx context.Context) bool {
 func (s *Service) close() {
 	if s.metrics != nil {
 		s.metrics.Close()
+	}
+	if s.alarms != nil {
+		s.alarms.Close()
 	}
 	s.publisher.Close()
 	for _, c := range s.clients {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -29,6 +30,7 @@ import (
 
 // shop lists five pages of one order each, all changed an hour ago.
 type shop struct {
+	age    time.Duration // of the orders
 	mu     sync.Mutex
 	pages  []string        // the cursor of each request
 	proofs map[string]bool // path and Authorization of each request
@@ -72,7 +74,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		next = "null"
 	}
 	_, _ = fmt.Fprintf(w, `{"orders":[{"id":"o%s","updated_at":%q}],"cursor":%s}`,
-		page, time.Now().Add(-time.Hour).Format(time.RFC3339), next)
+		page, time.Now().Add(-s.age).Format(time.RFC3339), next)
 }
 
 func (s *shop) set(before func(ctx context.Context, page string)) {
@@ -93,6 +95,7 @@ type fixture struct {
 	js     jetstream.JetStream
 	shop   *shop
 	cfg    reconciler.Config
+	log    io.Writer
 }
 
 func setup(t *testing.T, every string) *fixture {
@@ -102,7 +105,7 @@ func setup(t *testing.T, every string) *fixture {
 
 func setupAccounts(t *testing.T, every, accounts string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, server: natstest.Start(t, false), shop: &shop{proofs: map[string]bool{}}}
+	f := &fixture{t: t, server: natstest.Start(t, false), shop: &shop{proofs: map[string]bool{}, age: time.Hour}, log: io.Discard}
 	srv := httptest.NewServer(f.shop)
 	t.Cleanup(srv.Close)
 	file, err := pipeline.Decode("tercel.yaml", []byte(`
@@ -139,7 +142,7 @@ reconciler: {lease_ttl: 1s, catch_up: 100ms}
 // start runs a service until the returned function is called.
 func (f *fixture) start() (stop func()) {
 	f.t.Helper()
-	nc, log := f.server.Connect(), slog.New(slog.DiscardHandler)
+	nc, log := f.server.Connect(), slog.New(slog.NewJSONHandler(f.log, nil))
 	accounts, err := account.Open(account.Config{Sources: f.cfg.Sources, Streams: f.cfg.Streams}, account.Deps{Conn: nc, Log: log})
 	if err != nil {
 		f.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -104,5 +105,31 @@ func resets(t *testing.T, with func(args ...string) []string) {
 	}
 	if o := tercel(t, "", with("reconcile", "reset", "ordres", "--beginning", "--yes")...); o.code != boot.Failed || !strings.Contains(o.err, "nothing to reset") {
 		t.Errorf("reset of what isn't there: exit %d\n%s", o.code, o.err)
+	}
+}
+
+// Status shows what needs a person, and of which source too little is known.
+func TestStatusShowsHowSourcesSend(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
+	learned := cursor.Learned{Since: at, Minutes: 2000, Enough: true}
+	var out strings.Builder
+	err := printSources(&out, []cursor.Health{
+		{Source: "alarmed", Learned: learned, Silence: &cursor.Silence{Since: at, AlarmedAt: at, Missed: 3, Advice: "look"}, Refused: &cursor.Refused{Since: at, Requests: 9, Reasons: map[string]int64{"refused_size": 5}}},
+		{Source: "quiet", Learned: learned, Silence: &cursor.Silence{Since: at, ProbedAt: time.Now()}},
+		{Source: "usual", Learned: learned},
+		{Source: "young", Learned: cursor.Learned{Since: at, Minutes: 7}},
+		{Source: "new"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"ALARM: silent since 2026-11-26T10:00:00Z although 3 records have changed: look", "ALARM: 5 of 9 requests refused, since 2026-11-26T10:00:00Z: refused_size 5",
+		"and nothing has changed; asked 0s ago", "usual    as usual", "too few events to learn it, only 7 minutes with events since ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
 	}
 }

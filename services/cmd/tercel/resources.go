@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/services/internal/status"
 )
 
@@ -38,4 +39,37 @@ func next(r status.Resource) string {
 		return "in " + wait.String()
 	}
 	return "due since " + stamp(r.NextRun)
+}
+
+// printSources says how sources send, alarms first of all.
+func printSources(w io.Writer, all []cursor.Health) error {
+	t := newTable(w, "source", "sends", "usual rate")
+	for _, h := range all {
+		state := "as usual"
+		switch alarms := h.Alarms(); {
+		case len(alarms) > 0:
+			state = "ALARM: " + alarms[0]
+			for _, another := range alarms[1:] {
+				t.row(h.Source, "ALARM: "+another, "")
+			}
+		case h.Silence != nil:
+			state = fmt.Sprintf("silent since %s, and nothing has changed; asked %s", stamp(h.Silence.Since), ago(h.Silence.ProbedAt))
+		case !h.Learned.Enough:
+			state = "-"
+		}
+		t.row(h.Source, state, usualRate(h.Learned))
+	}
+	return t.flush()
+}
+
+// usualRate says what a source's usual rate is known from.
+func usualRate(l cursor.Learned) string {
+	switch known := fmt.Sprintf("%d minutes with events since %s", l.Minutes, stamp(l.Since)); {
+	case l.Enough:
+		return "learned from " + known
+	case l.Minutes > 0:
+		return "too few events to learn it, only " + known
+	default:
+		return "too few events to learn it"
+	}
 }

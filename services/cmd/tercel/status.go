@@ -74,7 +74,11 @@ func printStatus(w io.Writer, s shownStatus) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	return printResources(w, s.Reconciled)
+	if err := printResources(w, s.Reconciled); err != nil || len(s.Sources) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	return printSources(w, s.Sources)
 }
 
 // untilWhen tells how long a pause has yet to last.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -23,6 +24,8 @@ type Status struct {
 	Reconciled  []Resource `json:"reconciled"`
 	DeadLetters uint64     `json:"dead_letters"`
 	Accounts    []Accounts `json:"accounts"`
+	// Sources is how sources send, and which of them are an alarm.
+	Sources []cursor.Health `json:"sources"`
 }
 
 // Accounts are those that a bucket has for a source. Those in a file or folder
@@ -83,7 +86,10 @@ func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
 	if s.Reconciled, err = Resources(ctx, js, ""); err != nil {
 		return Status{}, err
 	}
-	s.Accounts, err = accounts(ctx, js)
+	if s.Accounts, err = accounts(ctx, js); err != nil {
+		return Status{}, err
+	}
+	s.Sources, err = sources(ctx, js)
 	return s, err
 }
 
@@ -167,4 +173,17 @@ func accounts(ctx context.Context, js jetstream.JetStream) ([]Accounts, error) {
 		}
 	}
 	return all, nil
+}
+
+// sources tells how those send that a reconciler looks after.
+func sources(ctx context.Context, js jetstream.JetStream) ([]cursor.Health, error) {
+	store, err := cursor.Open(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	all, err := store.Healths(ctx)
+	if all == nil {
+		all = []cursor.Health{}
+	}
+	return all, err
 }
