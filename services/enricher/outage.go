@@ -81,7 +81,11 @@ func (o *outage) pause(ctx context.Context, storedAt time.Time) (held bool) {
 	if known {
 		return true
 	}
-	_, err := o.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source), until)
+	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
+	if err == nil && topology.PausedByHand(cons.CachedInfo()) {
+		return true // a pause of ours would end before the operator's
+	}
+	_, err = o.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source), until)
 	if err != nil { // the triggers wait one by one instead
 		o.log.LogAttrs(ctx, slog.LevelWarn, "source not paused", slog.String("source", o.source), slog.Any("err", err))
 		return true

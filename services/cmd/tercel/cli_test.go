@@ -360,7 +360,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Errorf("listen:\n%s", out)
 	}
 	st := decode[shownStatus](t, with("status")...)
-	if len(st.Streams) != 8 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
+	if len(st.Streams) != 9 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
 		t.Errorf("status is %+v", st)
 	}
 	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {

@@ -50,6 +50,9 @@ const (
 	// ReconciliationServiceResumeReconciliationProcedure is the fully-qualified name of the
 	// ReconciliationService's ResumeReconciliation RPC.
 	ReconciliationServiceResumeReconciliationProcedure = "/tercel.admin.v1.ReconciliationService/ResumeReconciliation"
+	// ReconciliationServiceResetReconciliationProcedure is the fully-qualified name of the
+	// ReconciliationService's ResetReconciliation RPC.
+	ReconciliationServiceResetReconciliationProcedure = "/tercel.admin.v1.ReconciliationService/ResetReconciliation"
 )
 
 // ReconciliationServiceClient is a client for the tercel.admin.v1.ReconciliationService service.
@@ -63,11 +66,16 @@ type ReconciliationServiceClient interface {
 	// ListReconciliationReports under the same run. Fails with aborted while
 	// another run is under way, and with unavailable when no reconciler answers.
 	RunReconciliation(context.Context, *connect.Request[v1.RunReconciliationRequest]) (*connect.Response[v1.RunReconciliationResponse], error)
-	// Keeps a resource's reconciliation from running until it is resumed, restarts
-	// included.
+	// Keeps resources from being reconciled until they are resumed, restarts
+	// included. A run in hand stops at the last page that it has saved.
 	PauseReconciliation(context.Context, *connect.Request[v1.PauseReconciliationRequest]) (*connect.Response[v1.PauseReconciliationResponse], error)
-	// Ends a pause.
+	// Ends the pauses of resources.
 	ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error)
+	// Sets resources back to a time: what changed since is listed and compared
+	// again, and only what was missed or is stale is sent again. A run in hand is
+	// given up. Fails with failed_precondition, having changed nothing, for a time
+	// that one of them has not come to.
+	ResetReconciliation(context.Context, *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error)
 }
 
 // NewReconciliationServiceClient constructs a client for the tercel.admin.v1.ReconciliationService
@@ -111,6 +119,12 @@ func NewReconciliationServiceClient(httpClient connect.HTTPClient, baseURL strin
 			connect.WithSchema(reconciliationServiceMethods.ByName("ResumeReconciliation")),
 			connect.WithClientOptions(opts...),
 		),
+		resetReconciliation: connect.NewClient[v1.ResetReconciliationRequest, v1.ResetReconciliationResponse](
+			httpClient,
+			baseURL+ReconciliationServiceResetReconciliationProcedure,
+			connect.WithSchema(reconciliationServiceMethods.ByName("ResetReconciliation")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -121,6 +135,7 @@ type reconciliationServiceClient struct {
 	runReconciliation         *connect.Client[v1.RunReconciliationRequest, v1.RunReconciliationResponse]
 	pauseReconciliation       *connect.Client[v1.PauseReconciliationRequest, v1.PauseReconciliationResponse]
 	resumeReconciliation      *connect.Client[v1.ResumeReconciliationRequest, v1.ResumeReconciliationResponse]
+	resetReconciliation       *connect.Client[v1.ResetReconciliationRequest, v1.ResetReconciliationResponse]
 }
 
 // GetReconciliationStatus calls tercel.admin.v1.ReconciliationService.GetReconciliationStatus.
@@ -148,6 +163,11 @@ func (c *reconciliationServiceClient) ResumeReconciliation(ctx context.Context, 
 	return c.resumeReconciliation.CallUnary(ctx, req)
 }
 
+// ResetReconciliation calls tercel.admin.v1.ReconciliationService.ResetReconciliation.
+func (c *reconciliationServiceClient) ResetReconciliation(ctx context.Context, req *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error) {
+	return c.resetReconciliation.CallUnary(ctx, req)
+}
+
 // ReconciliationServiceHandler is an implementation of the tercel.admin.v1.ReconciliationService
 // service.
 type ReconciliationServiceHandler interface {
@@ -160,11 +180,16 @@ type ReconciliationServiceHandler interface {
 	// ListReconciliationReports under the same run. Fails with aborted while
 	// another run is under way, and with unavailable when no reconciler answers.
 	RunReconciliation(context.Context, *connect.Request[v1.RunReconciliationRequest]) (*connect.Response[v1.RunReconciliationResponse], error)
-	// Keeps a resource's reconciliation from running until it is resumed, restarts
-	// included.
+	// Keeps resources from being reconciled until they are resumed, restarts
+	// included. A run in hand stops at the last page that it has saved.
 	PauseReconciliation(context.Context, *connect.Request[v1.PauseReconciliationRequest]) (*connect.Response[v1.PauseReconciliationResponse], error)
-	// Ends a pause.
+	// Ends the pauses of resources.
 	ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error)
+	// Sets resources back to a time: what changed since is listed and compared
+	// again, and only what was missed or is stale is sent again. A run in hand is
+	// given up. Fails with failed_precondition, having changed nothing, for a time
+	// that one of them has not come to.
+	ResetReconciliation(context.Context, *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error)
 }
 
 // NewReconciliationServiceHandler builds an HTTP handler from the service implementation. It
@@ -204,6 +229,12 @@ func NewReconciliationServiceHandler(svc ReconciliationServiceHandler, opts ...c
 		connect.WithSchema(reconciliationServiceMethods.ByName("ResumeReconciliation")),
 		connect.WithHandlerOptions(opts...),
 	)
+	reconciliationServiceResetReconciliationHandler := connect.NewUnaryHandler(
+		ReconciliationServiceResetReconciliationProcedure,
+		svc.ResetReconciliation,
+		connect.WithSchema(reconciliationServiceMethods.ByName("ResetReconciliation")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tercel.admin.v1.ReconciliationService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ReconciliationServiceGetReconciliationStatusProcedure:
@@ -216,6 +247,8 @@ func NewReconciliationServiceHandler(svc ReconciliationServiceHandler, opts ...c
 			reconciliationServicePauseReconciliationHandler.ServeHTTP(w, r)
 		case ReconciliationServiceResumeReconciliationProcedure:
 			reconciliationServiceResumeReconciliationHandler.ServeHTTP(w, r)
+		case ReconciliationServiceResetReconciliationProcedure:
+			reconciliationServiceResetReconciliationHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -243,4 +276,8 @@ func (UnimplementedReconciliationServiceHandler) PauseReconciliation(context.Con
 
 func (UnimplementedReconciliationServiceHandler) ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.ReconciliationService.ResumeReconciliation is not implemented"))
+}
+
+func (UnimplementedReconciliationServiceHandler) ResetReconciliation(context.Context, *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.ReconciliationService.ResetReconciliation is not implemented"))
 }

@@ -38,6 +38,9 @@ const (
 	// SourceServiceListSourcesProcedure is the fully-qualified name of the SourceService's ListSources
 	// RPC.
 	SourceServiceListSourcesProcedure = "/tercel.admin.v1.SourceService/ListSources"
+	// SourceServiceListRefusalsProcedure is the fully-qualified name of the SourceService's
+	// ListRefusals RPC.
+	SourceServiceListRefusalsProcedure = "/tercel.admin.v1.SourceService/ListRefusals"
 	// SourceServicePauseSourceProcedure is the fully-qualified name of the SourceService's PauseSource
 	// RPC.
 	SourceServicePauseSourceProcedure = "/tercel.admin.v1.SourceService/PauseSource"
@@ -50,6 +53,9 @@ const (
 type SourceServiceClient interface {
 	// Lists the sources.
 	ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error)
+	// Lists requests that were refused, newest first, as far as they are kept: a
+	// bounded number, without credentials. Only an empty next_page_token is the end.
+	ListRefusals(context.Context, *connect.Request[v1.ListRefusalsRequest]) (*connect.Response[v1.ListRefusalsResponse], error)
 	// Has no enricher work on a source's triggers until it is resumed, restarts
 	// included. Those in hand are worked on to their end.
 	PauseSource(context.Context, *connect.Request[v1.PauseSourceRequest]) (*connect.Response[v1.PauseSourceResponse], error)
@@ -75,6 +81,12 @@ func NewSourceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(sourceServiceMethods.ByName("ListSources")),
 			connect.WithClientOptions(opts...),
 		),
+		listRefusals: connect.NewClient[v1.ListRefusalsRequest, v1.ListRefusalsResponse](
+			httpClient,
+			baseURL+SourceServiceListRefusalsProcedure,
+			connect.WithSchema(sourceServiceMethods.ByName("ListRefusals")),
+			connect.WithClientOptions(opts...),
+		),
 		pauseSource: connect.NewClient[v1.PauseSourceRequest, v1.PauseSourceResponse](
 			httpClient,
 			baseURL+SourceServicePauseSourceProcedure,
@@ -93,6 +105,7 @@ func NewSourceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 // sourceServiceClient implements SourceServiceClient.
 type sourceServiceClient struct {
 	listSources  *connect.Client[v1.ListSourcesRequest, v1.ListSourcesResponse]
+	listRefusals *connect.Client[v1.ListRefusalsRequest, v1.ListRefusalsResponse]
 	pauseSource  *connect.Client[v1.PauseSourceRequest, v1.PauseSourceResponse]
 	resumeSource *connect.Client[v1.ResumeSourceRequest, v1.ResumeSourceResponse]
 }
@@ -100,6 +113,11 @@ type sourceServiceClient struct {
 // ListSources calls tercel.admin.v1.SourceService.ListSources.
 func (c *sourceServiceClient) ListSources(ctx context.Context, req *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
 	return c.listSources.CallUnary(ctx, req)
+}
+
+// ListRefusals calls tercel.admin.v1.SourceService.ListRefusals.
+func (c *sourceServiceClient) ListRefusals(ctx context.Context, req *connect.Request[v1.ListRefusalsRequest]) (*connect.Response[v1.ListRefusalsResponse], error) {
+	return c.listRefusals.CallUnary(ctx, req)
 }
 
 // PauseSource calls tercel.admin.v1.SourceService.PauseSource.
@@ -116,6 +134,9 @@ func (c *sourceServiceClient) ResumeSource(ctx context.Context, req *connect.Req
 type SourceServiceHandler interface {
 	// Lists the sources.
 	ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error)
+	// Lists requests that were refused, newest first, as far as they are kept: a
+	// bounded number, without credentials. Only an empty next_page_token is the end.
+	ListRefusals(context.Context, *connect.Request[v1.ListRefusalsRequest]) (*connect.Response[v1.ListRefusalsResponse], error)
 	// Has no enricher work on a source's triggers until it is resumed, restarts
 	// included. Those in hand are worked on to their end.
 	PauseSource(context.Context, *connect.Request[v1.PauseSourceRequest]) (*connect.Response[v1.PauseSourceResponse], error)
@@ -137,6 +158,12 @@ func NewSourceServiceHandler(svc SourceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(sourceServiceMethods.ByName("ListSources")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sourceServiceListRefusalsHandler := connect.NewUnaryHandler(
+		SourceServiceListRefusalsProcedure,
+		svc.ListRefusals,
+		connect.WithSchema(sourceServiceMethods.ByName("ListRefusals")),
+		connect.WithHandlerOptions(opts...),
+	)
 	sourceServicePauseSourceHandler := connect.NewUnaryHandler(
 		SourceServicePauseSourceProcedure,
 		svc.PauseSource,
@@ -153,6 +180,8 @@ func NewSourceServiceHandler(svc SourceServiceHandler, opts ...connect.HandlerOp
 		switch r.URL.Path {
 		case SourceServiceListSourcesProcedure:
 			sourceServiceListSourcesHandler.ServeHTTP(w, r)
+		case SourceServiceListRefusalsProcedure:
+			sourceServiceListRefusalsHandler.ServeHTTP(w, r)
 		case SourceServicePauseSourceProcedure:
 			sourceServicePauseSourceHandler.ServeHTTP(w, r)
 		case SourceServiceResumeSourceProcedure:
@@ -168,6 +197,10 @@ type UnimplementedSourceServiceHandler struct{}
 
 func (UnimplementedSourceServiceHandler) ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.SourceService.ListSources is not implemented"))
+}
+
+func (UnimplementedSourceServiceHandler) ListRefusals(context.Context, *connect.Request[v1.ListRefusalsRequest]) (*connect.Response[v1.ListRefusalsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.SourceService.ListRefusals is not implemented"))
 }
 
 func (UnimplementedSourceServiceHandler) PauseSource(context.Context, *connect.Request[v1.PauseSourceRequest]) (*connect.Response[v1.PauseSourceResponse], error) {

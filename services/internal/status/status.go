@@ -70,7 +70,7 @@ type Stage struct {
 // streams are those that are looked at.
 var streams = []string{
 	topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
-	topology.StreamIntake, topology.StreamAudit,
+	topology.StreamIntake, topology.StreamRefused, topology.StreamAudit,
 }
 
 // Read looks at everything. It costs a request for each stream, consumer and

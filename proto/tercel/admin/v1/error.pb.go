@@ -70,9 +70,11 @@ const (
 	// More was chosen than one call may act on; choose less. Code
 	// failed_precondition.
 	Reason_REASON_TOO_MANY Reason = 17
+	// It is paused; resume it first. Code failed_precondition.
+	Reason_REASON_PAUSED Reason = 18
 	// Something went wrong that the caller can't help; the log of the console
 	// tells. Code internal.
-	Reason_REASON_INTERNAL Reason = 18
+	Reason_REASON_INTERNAL Reason = 19
 )
 
 // Enum value maps for Reason.
@@ -96,7 +98,8 @@ var (
 		15: "REASON_INDEX_BEHIND",
 		16: "REASON_TOO_MANY_STREAMS",
 		17: "REASON_TOO_MANY",
-		18: "REASON_INTERNAL",
+		18: "REASON_PAUSED",
+		19: "REASON_INTERNAL",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":          0,
@@ -117,7 +120,8 @@ var (
 		"REASON_INDEX_BEHIND":         15,
 		"REASON_TOO_MANY_STREAMS":     16,
 		"REASON_TOO_MANY":             17,
-		"REASON_INTERNAL":             18,
+		"REASON_PAUSED":               18,
+		"REASON_INTERNAL":             19,
 	}
 )
 
@@ -224,7 +228,7 @@ const file_tercel_admin_v1_error_proto_rawDesc = "" +
 	"\tErrorInfo\x12/\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x17.tercel.admin.v1.ReasonR\x06reason\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
-	"\x04want\x18\x03 \x01(\tR\x04want*\xeb\x03\n" +
+	"\x04want\x18\x03 \x01(\tR\x04want*\xfe\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x1d\n" +
@@ -244,8 +248,9 @@ const file_tercel_admin_v1_error_proto_rawDesc = "" +
 	"\x13REASON_NOT_RECORDED\x10\x0e\x12\x17\n" +
 	"\x13REASON_INDEX_BEHIND\x10\x0f\x12\x1b\n" +
 	"\x17REASON_TOO_MANY_STREAMS\x10\x10\x12\x13\n" +
-	"\x0fREASON_TOO_MANY\x10\x11\x12\x13\n" +
-	"\x0fREASON_INTERNAL\x10\x12B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
+	"\x0fREASON_TOO_MANY\x10\x11\x12\x11\n" +
+	"\rREASON_PAUSED\x10\x12\x12\x13\n" +
+	"\x0fREASON_INTERNAL\x10\x13B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_tercel_admin_v1_error_proto_rawDescOnce sync.Once

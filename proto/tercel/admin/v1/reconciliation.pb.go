@@ -10,6 +10,7 @@ package adminv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -23,15 +24,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Resource names what is reconciled: the records of one kind in one account.
+// Resource names what is reconciled: the records of one kind in one account. To
+// pause, resume and reset, it names one, all of an account, one in all accounts,
+// or all of a source.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The source's name in the pipeline file. Required.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// The tenant at the source. May be empty where the source has one account or
-	// none.
+	// none, or where all are meant.
 	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	// The resource's name in the pipeline file. Required.
+	// The resource's name in the pipeline file. Required, unless all are meant.
 	Resource      string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -186,21 +189,25 @@ type ResourceStatus struct {
 	Resource *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// The record set is complete up to this time; absent if it never was.
 	CompleteThrough *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=complete_through,json=completeThrough,proto3" json:"complete_through,omitempty"`
-	// When the last run began, when one last ended in any way, and when one last
-	// finished its window.
-	LastStartedAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_started_at,json=lastStartedAt,proto3" json:"last_started_at,omitempty"`
-	LastEndedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_ended_at,json=lastEndedAt,proto3" json:"last_ended_at,omitempty"`
+	// The time since then; absent if it never was complete.
+	Lag *durationpb.Duration `protobuf:"bytes,3,opt,name=lag,proto3" json:"lag,omitempty"`
+	// When the last run began, and when one last finished its window.
+	LastStartedAt  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_started_at,json=lastStartedAt,proto3" json:"last_started_at,omitempty"`
 	LastFinishedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_finished_at,json=lastFinishedAt,proto3" json:"last_finished_at,omitempty"`
-	// When the next run is due, if that is known.
+	// When the next run is due. It is in the past for one that nobody makes.
 	NextAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
 	// A window was begun and not finished; the next run goes on with it.
 	UnfinishedWindow bool `protobuf:"varint,7,opt,name=unfinished_window,json=unfinishedWindow,proto3" json:"unfinished_window,omitempty"`
+	// Who has it in hand, or empty.
+	Runner string `protobuf:"bytes,8,opt,name=runner,proto3" json:"runner,omitempty"`
 	// How many runs in a row have failed.
-	Failures uint32 `protobuf:"varint,8,opt,name=failures,proto3" json:"failures,omitempty"`
-	// It is paused, by whom and why, as far as that is known.
-	Paused        bool   `protobuf:"varint,9,opt,name=paused,proto3" json:"paused,omitempty"`
-	PausedBy      string `protobuf:"bytes,10,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
-	PauseReason   string `protobuf:"bytes,11,opt,name=pause_reason,json=pauseReason,proto3" json:"pause_reason,omitempty"`
+	Failures uint32 `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Says in words whether every record of the last window was compared.
+	Completeness string `protobuf:"bytes,10,opt,name=completeness,proto3" json:"completeness,omitempty"`
+	// What the last run that ended has found; absent if none has.
+	Last *LastRun `protobuf:"bytes,11,opt,name=last,proto3" json:"last,omitempty"`
+	// The pauses that keep it from being reconciled.
+	Paused        []*ReconciliationPause `protobuf:"bytes,12,rep,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,16 +256,16 @@ func (x *ResourceStatus) GetCompleteThrough() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *ResourceStatus) GetLastStartedAt() *timestamppb.Timestamp {
+func (x *ResourceStatus) GetLag() *durationpb.Duration {
 	if x != nil {
-		return x.LastStartedAt
+		return x.Lag
 	}
 	return nil
 }
 
-func (x *ResourceStatus) GetLastEndedAt() *timestamppb.Timestamp {
+func (x *ResourceStatus) GetLastStartedAt() *timestamppb.Timestamp {
 	if x != nil {
-		return x.LastEndedAt
+		return x.LastStartedAt
 	}
 	return nil
 }
@@ -284,6 +291,13 @@ func (x *ResourceStatus) GetUnfinishedWindow() bool {
 	return false
 }
 
+func (x *ResourceStatus) GetRunner() string {
+	if x != nil {
+		return x.Runner
+	}
+	return ""
+}
+
 func (x *ResourceStatus) GetFailures() uint32 {
 	if x != nil {
 		return x.Failures
@@ -291,25 +305,151 @@ func (x *ResourceStatus) GetFailures() uint32 {
 	return 0
 }
 
-func (x *ResourceStatus) GetPaused() bool {
+func (x *ResourceStatus) GetCompleteness() string {
+	if x != nil {
+		return x.Completeness
+	}
+	return ""
+}
+
+func (x *ResourceStatus) GetLast() *LastRun {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *ResourceStatus) GetPaused() []*ReconciliationPause {
 	if x != nil {
 		return x.Paused
+	}
+	return nil
+}
+
+// LastRun is what the last run of a resource has found.
+type LastRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Run   string                 `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Every record of the window was compared, and every gap sent again.
+	Complete bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Numbers of records by verdict, as in reports.
+	Counts map[string]uint64 `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Why the run failed, or empty.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LastRun) Reset() {
+	*x = LastRun{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastRun) ProtoMessage() {}
+
+func (x *LastRun) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastRun.ProtoReflect.Descriptor instead.
+func (*LastRun) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *LastRun) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *LastRun) GetComplete() bool {
+	if x != nil {
+		return x.Complete
 	}
 	return false
 }
 
-func (x *ResourceStatus) GetPausedBy() string {
+func (x *LastRun) GetCounts() map[string]uint64 {
 	if x != nil {
-		return x.PausedBy
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *LastRun) GetError() string {
+	if x != nil {
+		return x.Error
 	}
 	return ""
 }
 
-func (x *ResourceStatus) GetPauseReason() string {
+// ReconciliationPause keeps resources from being reconciled.
+type ReconciliationPause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which, and since when.
+	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconciliationPause) Reset() {
+	*x = ReconciliationPause{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconciliationPause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconciliationPause) ProtoMessage() {}
+
+func (x *ReconciliationPause) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
 	if x != nil {
-		return x.PauseReason
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
 	}
-	return ""
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconciliationPause.ProtoReflect.Descriptor instead.
+func (*ReconciliationPause) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReconciliationPause) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *ReconciliationPause) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
 }
 
 // ListReconciliationReportsRequest asks for one page.
@@ -335,7 +475,7 @@ type ListReconciliationReportsRequest struct {
 
 func (x *ListReconciliationReportsRequest) Reset() {
 	*x = ListReconciliationReportsRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +487,7 @@ func (x *ListReconciliationReportsRequest) String() string {
 func (*ListReconciliationReportsRequest) ProtoMessage() {}
 
 func (x *ListReconciliationReportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +500,7 @@ func (x *ListReconciliationReportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReconciliationReportsRequest.ProtoReflect.Descriptor instead.
 func (*ListReconciliationReportsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{4}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListReconciliationReportsRequest) GetSource() string {
@@ -432,7 +572,7 @@ type ListReconciliationReportsResponse struct {
 
 func (x *ListReconciliationReportsResponse) Reset() {
 	*x = ListReconciliationReportsResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +584,7 @@ func (x *ListReconciliationReportsResponse) String() string {
 func (*ListReconciliationReportsResponse) ProtoMessage() {}
 
 func (x *ListReconciliationReportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +597,7 @@ func (x *ListReconciliationReportsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ListReconciliationReportsResponse.ProtoReflect.Descriptor instead.
 func (*ListReconciliationReportsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{5}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListReconciliationReportsResponse) GetReports() []*ReconciliationReport {
@@ -526,7 +666,7 @@ type ReconciliationReport struct {
 
 func (x *ReconciliationReport) Reset() {
 	*x = ReconciliationReport{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +678,7 @@ func (x *ReconciliationReport) String() string {
 func (*ReconciliationReport) ProtoMessage() {}
 
 func (x *ReconciliationReport) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +691,7 @@ func (x *ReconciliationReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconciliationReport.ProtoReflect.Descriptor instead.
 func (*ReconciliationReport) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{6}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReconciliationReport) GetRun() string {
@@ -712,7 +852,7 @@ type RecordSet struct {
 
 func (x *RecordSet) Reset() {
 	*x = RecordSet{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +864,7 @@ func (x *RecordSet) String() string {
 func (*RecordSet) ProtoMessage() {}
 
 func (x *RecordSet) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +877,7 @@ func (x *RecordSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordSet.ProtoReflect.Descriptor instead.
 func (*RecordSet) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{7}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RecordSet) GetRecords() uint64 {
@@ -769,7 +909,7 @@ type DestinationComparison struct {
 
 func (x *DestinationComparison) Reset() {
 	*x = DestinationComparison{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +921,7 @@ func (x *DestinationComparison) String() string {
 func (*DestinationComparison) ProtoMessage() {}
 
 func (x *DestinationComparison) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +934,7 @@ func (x *DestinationComparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationComparison.ProtoReflect.Descriptor instead.
 func (*DestinationComparison) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{8}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DestinationComparison) GetCounts() map[string]uint64 {
@@ -841,7 +981,7 @@ type RecordVerdict struct {
 
 func (x *RecordVerdict) Reset() {
 	*x = RecordVerdict{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +993,7 @@ func (x *RecordVerdict) String() string {
 func (*RecordVerdict) ProtoMessage() {}
 
 func (x *RecordVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1006,7 @@ func (x *RecordVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordVerdict.ProtoReflect.Descriptor instead.
 func (*RecordVerdict) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{9}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecordVerdict) GetId() string {
@@ -940,7 +1080,7 @@ type RunReconciliationRequest struct {
 
 func (x *RunReconciliationRequest) Reset() {
 	*x = RunReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1092,7 @@ func (x *RunReconciliationRequest) String() string {
 func (*RunReconciliationRequest) ProtoMessage() {}
 
 func (x *RunReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1105,7 @@ func (x *RunReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*RunReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{10}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunReconciliationRequest) GetResource() *Resource {
@@ -1004,7 +1144,7 @@ type RunReconciliationResponse struct {
 
 func (x *RunReconciliationResponse) Reset() {
 	*x = RunReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1156,7 @@ func (x *RunReconciliationResponse) String() string {
 func (*RunReconciliationResponse) ProtoMessage() {}
 
 func (x *RunReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1169,7 @@ func (x *RunReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*RunReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{11}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RunReconciliationResponse) GetRun() string {
@@ -1056,7 +1196,7 @@ func (x *RunReconciliationResponse) GetStartedAt() *timestamppb.Timestamp {
 // PauseReconciliationRequest names what to pause.
 type PauseReconciliationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Which resources. Source is required.
 	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Why, for the audit record. Required, at most 1,000 bytes.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1066,7 +1206,7 @@ type PauseReconciliationRequest struct {
 
 func (x *PauseReconciliationRequest) Reset() {
 	*x = PauseReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1218,7 @@ func (x *PauseReconciliationRequest) String() string {
 func (*PauseReconciliationRequest) ProtoMessage() {}
 
 func (x *PauseReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1231,7 @@ func (x *PauseReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*PauseReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{12}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PauseReconciliationRequest) GetResource() *Resource {
@@ -1108,16 +1248,18 @@ func (x *PauseReconciliationRequest) GetReason() string {
 	return ""
 }
 
-// PauseReconciliationResponse is empty.
+// PauseReconciliationResponse says what was paused before.
 type PauseReconciliationResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pauses that there were of the same or of more.
+	Before        []*ReconciliationPause `protobuf:"bytes,1,rep,name=before,proto3" json:"before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PauseReconciliationResponse) Reset() {
 	*x = PauseReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1271,7 @@ func (x *PauseReconciliationResponse) String() string {
 func (*PauseReconciliationResponse) ProtoMessage() {}
 
 func (x *PauseReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,13 +1284,20 @@ func (x *PauseReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*PauseReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{13}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PauseReconciliationResponse) GetBefore() []*ReconciliationPause {
+	if x != nil {
+		return x.Before
+	}
+	return nil
 }
 
 // ResumeReconciliationRequest names what to resume.
 type ResumeReconciliationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Which resources. Source is required.
 	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Why, for the audit record. Required, at most 1,000 bytes.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1158,7 +1307,7 @@ type ResumeReconciliationRequest struct {
 
 func (x *ResumeReconciliationRequest) Reset() {
 	*x = ResumeReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1319,7 @@ func (x *ResumeReconciliationRequest) String() string {
 func (*ResumeReconciliationRequest) ProtoMessage() {}
 
 func (x *ResumeReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1332,7 @@ func (x *ResumeReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*ResumeReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{14}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResumeReconciliationRequest) GetResource() *Resource {
@@ -1200,16 +1349,20 @@ func (x *ResumeReconciliationRequest) GetReason() string {
 	return ""
 }
 
-// ResumeReconciliationResponse is empty.
+// ResumeReconciliationResponse says what is resumed.
 type ResumeReconciliationResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pauses that have ended.
+	Ended []*ReconciliationPause `protobuf:"bytes,1,rep,name=ended,proto3" json:"ended,omitempty"`
+	// Pauses that name more, and still hold.
+	Left          []*ReconciliationPause `protobuf:"bytes,2,rep,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResumeReconciliationResponse) Reset() {
 	*x = ResumeReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1374,7 @@ func (x *ResumeReconciliationResponse) String() string {
 func (*ResumeReconciliationResponse) ProtoMessage() {}
 
 func (x *ResumeReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,14 +1387,200 @@ func (x *ResumeReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*ResumeReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{15}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResumeReconciliationResponse) GetEnded() []*ReconciliationPause {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *ResumeReconciliationResponse) GetLeft() []*ReconciliationPause {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+// ResetReconciliationRequest names what to set back, and to when.
+type ResetReconciliationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which resources. Source is required.
+	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	// The time to go back to. Required, unless beginning is set.
+	To *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Goes back to the beginning, or as far as the resource's start reaches.
+	Beginning bool `protobuf:"varint,3,opt,name=beginning,proto3" json:"beginning,omitempty"`
+	// Why, for the audit record. Required, at most 1,000 bytes.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetReconciliationRequest) Reset() {
+	*x = ResetReconciliationRequest{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetReconciliationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetReconciliationRequest) ProtoMessage() {}
+
+func (x *ResetReconciliationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetReconciliationRequest.ProtoReflect.Descriptor instead.
+func (*ResetReconciliationRequest) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ResetReconciliationRequest) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *ResetReconciliationRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ResetReconciliationRequest) GetBeginning() bool {
+	if x != nil {
+		return x.Beginning
+	}
+	return false
+}
+
+func (x *ResetReconciliationRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ResetReconciliationResponse says what was set back.
+type ResetReconciliationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resources, with up to when each was complete before.
+	Resources     []*ResetResource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetReconciliationResponse) Reset() {
+	*x = ResetReconciliationResponse{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetReconciliationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetReconciliationResponse) ProtoMessage() {}
+
+func (x *ResetReconciliationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetReconciliationResponse.ProtoReflect.Descriptor instead.
+func (*ResetReconciliationResponse) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResetReconciliationResponse) GetResources() []*ResetResource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// ResetResource is one resource that was set back.
+type ResetResource struct {
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Resource              *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	CompleteThroughBefore *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=complete_through_before,json=completeThroughBefore,proto3" json:"complete_through_before,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *ResetResource) Reset() {
+	*x = ResetResource{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetResource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetResource) ProtoMessage() {}
+
+func (x *ResetResource) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetResource.ProtoReflect.Descriptor instead.
+func (*ResetResource) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ResetResource) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *ResetResource) GetCompleteThroughBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteThroughBefore
+	}
+	return nil
 }
 
 var File_tercel_admin_v1_reconciliation_proto protoreflect.FileDescriptor
 
 const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\n" +
-	"$tercel/admin/v1/reconciliation.proto\x12\x0ftercel.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctercel/admin/v1/access.proto\"X\n" +
+	"$tercel/admin/v1/reconciliation.proto\x12\x0ftercel.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctercel/admin/v1/access.proto\"X\n" +
 	"\bResource\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1a\n" +
@@ -1249,20 +1588,32 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\x1eGetReconciliationStatusRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\"`\n" +
 	"\x1fGetReconciliationStatusResponse\x12=\n" +
-	"\tresources\x18\x01 \x03(\v2\x1f.tercel.admin.v1.ResourceStatusR\tresources\"\xae\x04\n" +
+	"\tresources\x18\x01 \x03(\v2\x1f.tercel.admin.v1.ResourceStatusR\tresources\"\xeb\x04\n" +
 	"\x0eResourceStatus\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12E\n" +
-	"\x10complete_through\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcompleteThrough\x12B\n" +
-	"\x0flast_started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastStartedAt\x12>\n" +
-	"\rlast_ended_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastEndedAt\x12D\n" +
+	"\x10complete_through\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcompleteThrough\x12+\n" +
+	"\x03lag\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12B\n" +
+	"\x0flast_started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rlastStartedAt\x12D\n" +
 	"\x10last_finished_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0elastFinishedAt\x123\n" +
 	"\anext_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12+\n" +
-	"\x11unfinished_window\x18\a \x01(\bR\x10unfinishedWindow\x12\x1a\n" +
-	"\bfailures\x18\b \x01(\rR\bfailures\x12\x16\n" +
-	"\x06paused\x18\t \x01(\bR\x06paused\x12\x1b\n" +
-	"\tpaused_by\x18\n" +
-	" \x01(\tR\bpausedBy\x12!\n" +
-	"\fpause_reason\x18\v \x01(\tR\vpauseReason\"\x8d\x02\n" +
+	"\x11unfinished_window\x18\a \x01(\bR\x10unfinishedWindow\x12\x16\n" +
+	"\x06runner\x18\b \x01(\tR\x06runner\x12\x1a\n" +
+	"\bfailures\x18\t \x01(\rR\bfailures\x12\"\n" +
+	"\fcompleteness\x18\n" +
+	" \x01(\tR\fcompleteness\x12,\n" +
+	"\x04last\x18\v \x01(\v2\x18.tercel.admin.v1.LastRunR\x04last\x12<\n" +
+	"\x06paused\x18\f \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x06paused\"\xc6\x01\n" +
+	"\aLastRun\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\tR\x03run\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12<\n" +
+	"\x06counts\x18\x03 \x03(\v2$.tercel.admin.v1.LastRun.CountsEntryR\x06counts\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"~\n" +
+	"\x13ReconciliationPause\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x8d\x02\n" +
 	" ListReconciliationReportsRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1a\n" +
@@ -1346,18 +1697,32 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"k\n" +
 	"\x1aPauseReconciliationRequest\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1d\n" +
-	"\x1bPauseReconciliationResponse\"l\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"[\n" +
+	"\x1bPauseReconciliationResponse\x12<\n" +
+	"\x06before\x18\x01 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x06before\"l\n" +
 	"\x1bResumeReconciliationRequest\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1e\n" +
-	"\x1cResumeReconciliationResponse2\x8c\x05\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x94\x01\n" +
+	"\x1cResumeReconciliationResponse\x12:\n" +
+	"\x05ended\x18\x01 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x05ended\x128\n" +
+	"\x04left\x18\x02 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x04left\"\xb5\x01\n" +
+	"\x1aResetReconciliationRequest\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1c\n" +
+	"\tbeginning\x18\x03 \x01(\bR\tbeginning\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"[\n" +
+	"\x1bResetReconciliationResponse\x12<\n" +
+	"\tresources\x18\x01 \x03(\v2\x1e.tercel.admin.v1.ResetResourceR\tresources\"\x9a\x01\n" +
+	"\rResetResource\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12R\n" +
+	"\x17complete_through_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x15completeThroughBefore2\x84\x06\n" +
 	"\x15ReconciliationService\x12\x82\x01\n" +
 	"\x17GetReconciliationStatus\x12/.tercel.admin.v1.GetReconciliationStatusRequest\x1a0.tercel.admin.v1.GetReconciliationStatusResponse\"\x04\x88\xe7\x18\x01\x12\x88\x01\n" +
 	"\x19ListReconciliationReports\x121.tercel.admin.v1.ListReconciliationReportsRequest\x1a2.tercel.admin.v1.ListReconciliationReportsResponse\"\x04\x88\xe7\x18\x01\x12p\n" +
 	"\x11RunReconciliation\x12).tercel.admin.v1.RunReconciliationRequest\x1a*.tercel.admin.v1.RunReconciliationResponse\"\x04\x88\xe7\x18\x02\x12v\n" +
 	"\x13PauseReconciliation\x12+.tercel.admin.v1.PauseReconciliationRequest\x1a,.tercel.admin.v1.PauseReconciliationResponse\"\x04\x88\xe7\x18\x02\x12y\n" +
-	"\x14ResumeReconciliation\x12,.tercel.admin.v1.ResumeReconciliationRequest\x1a-.tercel.admin.v1.ResumeReconciliationResponse\"\x04\x88\xe7\x18\x02B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
+	"\x14ResumeReconciliation\x12,.tercel.admin.v1.ResumeReconciliationRequest\x1a-.tercel.admin.v1.ResumeReconciliationResponse\"\x04\x88\xe7\x18\x02\x12v\n" +
+	"\x13ResetReconciliation\x12+.tercel.admin.v1.ResetReconciliationRequest\x1a,.tercel.admin.v1.ResetReconciliationResponse\"\x04\x88\xe7\x18\x02B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_tercel_admin_v1_reconciliation_proto_rawDescOnce sync.Once
@@ -1371,78 +1736,100 @@ func file_tercel_admin_v1_reconciliation_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_reconciliation_proto_rawDescData
 }
 
-var file_tercel_admin_v1_reconciliation_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_tercel_admin_v1_reconciliation_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_tercel_admin_v1_reconciliation_proto_goTypes = []any{
 	(*Resource)(nil),                          // 0: tercel.admin.v1.Resource
 	(*GetReconciliationStatusRequest)(nil),    // 1: tercel.admin.v1.GetReconciliationStatusRequest
 	(*GetReconciliationStatusResponse)(nil),   // 2: tercel.admin.v1.GetReconciliationStatusResponse
 	(*ResourceStatus)(nil),                    // 3: tercel.admin.v1.ResourceStatus
-	(*ListReconciliationReportsRequest)(nil),  // 4: tercel.admin.v1.ListReconciliationReportsRequest
-	(*ListReconciliationReportsResponse)(nil), // 5: tercel.admin.v1.ListReconciliationReportsResponse
-	(*ReconciliationReport)(nil),              // 6: tercel.admin.v1.ReconciliationReport
-	(*RecordSet)(nil),                         // 7: tercel.admin.v1.RecordSet
-	(*DestinationComparison)(nil),             // 8: tercel.admin.v1.DestinationComparison
-	(*RecordVerdict)(nil),                     // 9: tercel.admin.v1.RecordVerdict
-	(*RunReconciliationRequest)(nil),          // 10: tercel.admin.v1.RunReconciliationRequest
-	(*RunReconciliationResponse)(nil),         // 11: tercel.admin.v1.RunReconciliationResponse
-	(*PauseReconciliationRequest)(nil),        // 12: tercel.admin.v1.PauseReconciliationRequest
-	(*PauseReconciliationResponse)(nil),       // 13: tercel.admin.v1.PauseReconciliationResponse
-	(*ResumeReconciliationRequest)(nil),       // 14: tercel.admin.v1.ResumeReconciliationRequest
-	(*ResumeReconciliationResponse)(nil),      // 15: tercel.admin.v1.ResumeReconciliationResponse
-	nil,                                       // 16: tercel.admin.v1.ReconciliationReport.CountsEntry
-	nil,                                       // 17: tercel.admin.v1.ReconciliationReport.DestinationsEntry
-	nil,                                       // 18: tercel.admin.v1.ReconciliationReport.CausesEntry
-	nil,                                       // 19: tercel.admin.v1.ReconciliationReport.RefusedEntry
-	nil,                                       // 20: tercel.admin.v1.DestinationComparison.CountsEntry
-	(*timestamppb.Timestamp)(nil),             // 21: google.protobuf.Timestamp
+	(*LastRun)(nil),                           // 4: tercel.admin.v1.LastRun
+	(*ReconciliationPause)(nil),               // 5: tercel.admin.v1.ReconciliationPause
+	(*ListReconciliationReportsRequest)(nil),  // 6: tercel.admin.v1.ListReconciliationReportsRequest
+	(*ListReconciliationReportsResponse)(nil), // 7: tercel.admin.v1.ListReconciliationReportsResponse
+	(*ReconciliationReport)(nil),              // 8: tercel.admin.v1.ReconciliationReport
+	(*RecordSet)(nil),                         // 9: tercel.admin.v1.RecordSet
+	(*DestinationComparison)(nil),             // 10: tercel.admin.v1.DestinationComparison
+	(*RecordVerdict)(nil),                     // 11: tercel.admin.v1.RecordVerdict
+	(*RunReconciliationRequest)(nil),          // 12: tercel.admin.v1.RunReconciliationRequest
+	(*RunReconciliationResponse)(nil),         // 13: tercel.admin.v1.RunReconciliationResponse
+	(*PauseReconciliationRequest)(nil),        // 14: tercel.admin.v1.PauseReconciliationRequest
+	(*PauseReconciliationResponse)(nil),       // 15: tercel.admin.v1.PauseReconciliationResponse
+	(*ResumeReconciliationRequest)(nil),       // 16: tercel.admin.v1.ResumeReconciliationRequest
+	(*ResumeReconciliationResponse)(nil),      // 17: tercel.admin.v1.ResumeReconciliationResponse
+	(*ResetReconciliationRequest)(nil),        // 18: tercel.admin.v1.ResetReconciliationRequest
+	(*ResetReconciliationResponse)(nil),       // 19: tercel.admin.v1.ResetReconciliationResponse
+	(*ResetResource)(nil),                     // 20: tercel.admin.v1.ResetResource
+	nil,                                       // 21: tercel.admin.v1.LastRun.CountsEntry
+	nil,                                       // 22: tercel.admin.v1.ReconciliationReport.CountsEntry
+	nil,                                       // 23: tercel.admin.v1.ReconciliationReport.DestinationsEntry
+	nil,                                       // 24: tercel.admin.v1.ReconciliationReport.CausesEntry
+	nil,                                       // 25: tercel.admin.v1.ReconciliationReport.RefusedEntry
+	nil,                                       // 26: tercel.admin.v1.DestinationComparison.CountsEntry
+	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 28: google.protobuf.Duration
 }
 var file_tercel_admin_v1_reconciliation_proto_depIdxs = []int32{
 	3,  // 0: tercel.admin.v1.GetReconciliationStatusResponse.resources:type_name -> tercel.admin.v1.ResourceStatus
 	0,  // 1: tercel.admin.v1.ResourceStatus.resource:type_name -> tercel.admin.v1.Resource
-	21, // 2: tercel.admin.v1.ResourceStatus.complete_through:type_name -> google.protobuf.Timestamp
-	21, // 3: tercel.admin.v1.ResourceStatus.last_started_at:type_name -> google.protobuf.Timestamp
-	21, // 4: tercel.admin.v1.ResourceStatus.last_ended_at:type_name -> google.protobuf.Timestamp
-	21, // 5: tercel.admin.v1.ResourceStatus.last_finished_at:type_name -> google.protobuf.Timestamp
-	21, // 6: tercel.admin.v1.ResourceStatus.next_at:type_name -> google.protobuf.Timestamp
-	21, // 7: tercel.admin.v1.ListReconciliationReportsRequest.since:type_name -> google.protobuf.Timestamp
-	6,  // 8: tercel.admin.v1.ListReconciliationReportsResponse.reports:type_name -> tercel.admin.v1.ReconciliationReport
-	0,  // 9: tercel.admin.v1.ReconciliationReport.resource:type_name -> tercel.admin.v1.Resource
-	21, // 10: tercel.admin.v1.ReconciliationReport.window_from:type_name -> google.protobuf.Timestamp
-	21, // 11: tercel.admin.v1.ReconciliationReport.window_to:type_name -> google.protobuf.Timestamp
-	21, // 12: tercel.admin.v1.ReconciliationReport.started_at:type_name -> google.protobuf.Timestamp
-	21, // 13: tercel.admin.v1.ReconciliationReport.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 14: tercel.admin.v1.ReconciliationReport.counts:type_name -> tercel.admin.v1.ReconciliationReport.CountsEntry
-	7,  // 15: tercel.admin.v1.ReconciliationReport.listed:type_name -> tercel.admin.v1.RecordSet
-	7,  // 16: tercel.admin.v1.ReconciliationReport.held:type_name -> tercel.admin.v1.RecordSet
-	17, // 17: tercel.admin.v1.ReconciliationReport.destinations:type_name -> tercel.admin.v1.ReconciliationReport.DestinationsEntry
-	9,  // 18: tercel.admin.v1.ReconciliationReport.records:type_name -> tercel.admin.v1.RecordVerdict
-	18, // 19: tercel.admin.v1.ReconciliationReport.causes:type_name -> tercel.admin.v1.ReconciliationReport.CausesEntry
-	19, // 20: tercel.admin.v1.ReconciliationReport.refused:type_name -> tercel.admin.v1.ReconciliationReport.RefusedEntry
-	20, // 21: tercel.admin.v1.DestinationComparison.counts:type_name -> tercel.admin.v1.DestinationComparison.CountsEntry
-	7,  // 22: tercel.admin.v1.DestinationComparison.held:type_name -> tercel.admin.v1.RecordSet
-	21, // 23: tercel.admin.v1.RecordVerdict.first_seen:type_name -> google.protobuf.Timestamp
-	21, // 24: tercel.admin.v1.RecordVerdict.changed_at:type_name -> google.protobuf.Timestamp
-	0,  // 25: tercel.admin.v1.RunReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	0,  // 26: tercel.admin.v1.RunReconciliationResponse.resource:type_name -> tercel.admin.v1.Resource
-	21, // 27: tercel.admin.v1.RunReconciliationResponse.started_at:type_name -> google.protobuf.Timestamp
-	0,  // 28: tercel.admin.v1.PauseReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	0,  // 29: tercel.admin.v1.ResumeReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	8,  // 30: tercel.admin.v1.ReconciliationReport.DestinationsEntry.value:type_name -> tercel.admin.v1.DestinationComparison
-	1,  // 31: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:input_type -> tercel.admin.v1.GetReconciliationStatusRequest
-	4,  // 32: tercel.admin.v1.ReconciliationService.ListReconciliationReports:input_type -> tercel.admin.v1.ListReconciliationReportsRequest
-	10, // 33: tercel.admin.v1.ReconciliationService.RunReconciliation:input_type -> tercel.admin.v1.RunReconciliationRequest
-	12, // 34: tercel.admin.v1.ReconciliationService.PauseReconciliation:input_type -> tercel.admin.v1.PauseReconciliationRequest
-	14, // 35: tercel.admin.v1.ReconciliationService.ResumeReconciliation:input_type -> tercel.admin.v1.ResumeReconciliationRequest
-	2,  // 36: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:output_type -> tercel.admin.v1.GetReconciliationStatusResponse
-	5,  // 37: tercel.admin.v1.ReconciliationService.ListReconciliationReports:output_type -> tercel.admin.v1.ListReconciliationReportsResponse
-	11, // 38: tercel.admin.v1.ReconciliationService.RunReconciliation:output_type -> tercel.admin.v1.RunReconciliationResponse
-	13, // 39: tercel.admin.v1.ReconciliationService.PauseReconciliation:output_type -> tercel.admin.v1.PauseReconciliationResponse
-	15, // 40: tercel.admin.v1.ReconciliationService.ResumeReconciliation:output_type -> tercel.admin.v1.ResumeReconciliationResponse
-	36, // [36:41] is the sub-list for method output_type
-	31, // [31:36] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	27, // 2: tercel.admin.v1.ResourceStatus.complete_through:type_name -> google.protobuf.Timestamp
+	28, // 3: tercel.admin.v1.ResourceStatus.lag:type_name -> google.protobuf.Duration
+	27, // 4: tercel.admin.v1.ResourceStatus.last_started_at:type_name -> google.protobuf.Timestamp
+	27, // 5: tercel.admin.v1.ResourceStatus.last_finished_at:type_name -> google.protobuf.Timestamp
+	27, // 6: tercel.admin.v1.ResourceStatus.next_at:type_name -> google.protobuf.Timestamp
+	4,  // 7: tercel.admin.v1.ResourceStatus.last:type_name -> tercel.admin.v1.LastRun
+	5,  // 8: tercel.admin.v1.ResourceStatus.paused:type_name -> tercel.admin.v1.ReconciliationPause
+	21, // 9: tercel.admin.v1.LastRun.counts:type_name -> tercel.admin.v1.LastRun.CountsEntry
+	0,  // 10: tercel.admin.v1.ReconciliationPause.resource:type_name -> tercel.admin.v1.Resource
+	27, // 11: tercel.admin.v1.ReconciliationPause.since:type_name -> google.protobuf.Timestamp
+	27, // 12: tercel.admin.v1.ListReconciliationReportsRequest.since:type_name -> google.protobuf.Timestamp
+	8,  // 13: tercel.admin.v1.ListReconciliationReportsResponse.reports:type_name -> tercel.admin.v1.ReconciliationReport
+	0,  // 14: tercel.admin.v1.ReconciliationReport.resource:type_name -> tercel.admin.v1.Resource
+	27, // 15: tercel.admin.v1.ReconciliationReport.window_from:type_name -> google.protobuf.Timestamp
+	27, // 16: tercel.admin.v1.ReconciliationReport.window_to:type_name -> google.protobuf.Timestamp
+	27, // 17: tercel.admin.v1.ReconciliationReport.started_at:type_name -> google.protobuf.Timestamp
+	27, // 18: tercel.admin.v1.ReconciliationReport.ended_at:type_name -> google.protobuf.Timestamp
+	22, // 19: tercel.admin.v1.ReconciliationReport.counts:type_name -> tercel.admin.v1.ReconciliationReport.CountsEntry
+	9,  // 20: tercel.admin.v1.ReconciliationReport.listed:type_name -> tercel.admin.v1.RecordSet
+	9,  // 21: tercel.admin.v1.ReconciliationReport.held:type_name -> tercel.admin.v1.RecordSet
+	23, // 22: tercel.admin.v1.ReconciliationReport.destinations:type_name -> tercel.admin.v1.ReconciliationReport.DestinationsEntry
+	11, // 23: tercel.admin.v1.ReconciliationReport.records:type_name -> tercel.admin.v1.RecordVerdict
+	24, // 24: tercel.admin.v1.ReconciliationReport.causes:type_name -> tercel.admin.v1.ReconciliationReport.CausesEntry
+	25, // 25: tercel.admin.v1.ReconciliationReport.refused:type_name -> tercel.admin.v1.ReconciliationReport.RefusedEntry
+	26, // 26: tercel.admin.v1.DestinationComparison.counts:type_name -> tercel.admin.v1.DestinationComparison.CountsEntry
+	9,  // 27: tercel.admin.v1.DestinationComparison.held:type_name -> tercel.admin.v1.RecordSet
+	27, // 28: tercel.admin.v1.RecordVerdict.first_seen:type_name -> google.protobuf.Timestamp
+	27, // 29: tercel.admin.v1.RecordVerdict.changed_at:type_name -> google.protobuf.Timestamp
+	0,  // 30: tercel.admin.v1.RunReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	0,  // 31: tercel.admin.v1.RunReconciliationResponse.resource:type_name -> tercel.admin.v1.Resource
+	27, // 32: tercel.admin.v1.RunReconciliationResponse.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 33: tercel.admin.v1.PauseReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	5,  // 34: tercel.admin.v1.PauseReconciliationResponse.before:type_name -> tercel.admin.v1.ReconciliationPause
+	0,  // 35: tercel.admin.v1.ResumeReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	5,  // 36: tercel.admin.v1.ResumeReconciliationResponse.ended:type_name -> tercel.admin.v1.ReconciliationPause
+	5,  // 37: tercel.admin.v1.ResumeReconciliationResponse.left:type_name -> tercel.admin.v1.ReconciliationPause
+	0,  // 38: tercel.admin.v1.ResetReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	27, // 39: tercel.admin.v1.ResetReconciliationRequest.to:type_name -> google.protobuf.Timestamp
+	20, // 40: tercel.admin.v1.ResetReconciliationResponse.resources:type_name -> tercel.admin.v1.ResetResource
+	0,  // 41: tercel.admin.v1.ResetResource.resource:type_name -> tercel.admin.v1.Resource
+	27, // 42: tercel.admin.v1.ResetResource.complete_through_before:type_name -> google.protobuf.Timestamp
+	10, // 43: tercel.admin.v1.ReconciliationReport.DestinationsEntry.value:type_name -> tercel.admin.v1.DestinationComparison
+	1,  // 44: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:input_type -> tercel.admin.v1.GetReconciliationStatusRequest
+	6,  // 45: tercel.admin.v1.ReconciliationService.ListReconciliationReports:input_type -> tercel.admin.v1.ListReconciliationReportsRequest
+	12, // 46: tercel.admin.v1.ReconciliationService.RunReconciliation:input_type -> tercel.admin.v1.RunReconciliationRequest
+	14, // 47: tercel.admin.v1.ReconciliationService.PauseReconciliation:input_type -> tercel.admin.v1.PauseReconciliationRequest
+	16, // 48: tercel.admin.v1.ReconciliationService.ResumeReconciliation:input_type -> tercel.admin.v1.ResumeReconciliationRequest
+	18, // 49: tercel.admin.v1.ReconciliationService.ResetReconciliation:input_type -> tercel.admin.v1.ResetReconciliationRequest
+	2,  // 50: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:output_type -> tercel.admin.v1.GetReconciliationStatusResponse
+	7,  // 51: tercel.admin.v1.ReconciliationService.ListReconciliationReports:output_type -> tercel.admin.v1.ListReconciliationReportsResponse
+	13, // 52: tercel.admin.v1.ReconciliationService.RunReconciliation:output_type -> tercel.admin.v1.RunReconciliationResponse
+	15, // 53: tercel.admin.v1.ReconciliationService.PauseReconciliation:output_type -> tercel.admin.v1.PauseReconciliationResponse
+	17, // 54: tercel.admin.v1.ReconciliationService.ResumeReconciliation:output_type -> tercel.admin.v1.ResumeReconciliationResponse
+	19, // 55: tercel.admin.v1.ReconciliationService.ResetReconciliation:output_type -> tercel.admin.v1.ResetReconciliationResponse
+	50, // [50:56] is the sub-list for method output_type
+	44, // [44:50] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_reconciliation_proto_init() }
@@ -1457,7 +1844,7 @@ func file_tercel_admin_v1_reconciliation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_reconciliation_proto_rawDesc), len(file_tercel_admin_v1_reconciliation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

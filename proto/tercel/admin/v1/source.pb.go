@@ -439,6 +439,443 @@ func (*ResumeSourceResponse) Descriptor() ([]byte, []int) {
 	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{6}
 }
 
+// ListRefusalsRequest asks for one page.
+type ListRefusalsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only requests to this source; empty for all.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Only those that claim to be this event or delivery; empty for all.
+	ClaimedId string `protobuf:"bytes,2,opt,name=claimed_id,json=claimedId,proto3" json:"claimed_id,omitempty"`
+	// Only what was refused at or after this time.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// The most refusals on the page, at most 500. 0 stands for 50.
+	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before, with the same other fields.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefusalsRequest) Reset() {
+	*x = ListRefusalsRequest{}
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefusalsRequest) ProtoMessage() {}
+
+func (x *ListRefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefusalsRequest.ProtoReflect.Descriptor instead.
+func (*ListRefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListRefusalsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ListRefusalsRequest) GetClaimedId() string {
+	if x != nil {
+		return x.ClaimedId
+	}
+	return ""
+}
+
+func (x *ListRefusalsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListRefusalsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRefusalsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListRefusalsResponse is one page of refusals, newest first.
+type ListRefusalsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The refusals.
+	Refusals []*Refusal `protobuf:"bytes,1,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// The token of the next page, or empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefusalsResponse) Reset() {
+	*x = ListRefusalsResponse{}
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefusalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefusalsResponse) ProtoMessage() {}
+
+func (x *ListRefusalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefusalsResponse.ProtoReflect.Descriptor instead.
+func (*ListRefusalsResponse) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListRefusalsResponse) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *ListRefusalsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Refusal is one request that was refused. What it says of itself is a
+// stranger's word.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its sequence in the stream of refusals.
+	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	At       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// What the sender was told in X-Request-Id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Source    string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	Account   string `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	// The id of the event or delivery by the request's own word.
+	ClaimedId string `protobuf:"bytes,6,opt,name=claimed_id,json=claimedId,proto3" json:"claimed_id,omitempty"`
+	// The HTTP status that it was answered with, and what it is counted as.
+	Status  uint32 `protobuf:"varint,7,opt,name=status,proto3" json:"status,omitempty"`
+	Outcome string `protobuf:"bytes,8,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// The check that refused it, at this step of the signature, for this reason.
+	Check  string `protobuf:"bytes,9,opt,name=check,proto3" json:"check,omitempty"`
+	Step   string `protobuf:"bytes,10,opt,name=step,proto3" json:"step,omitempty"`
+	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	// All checks in their order.
+	Checks []*RefusalCheck `protobuf:"bytes,12,rep,name=checks,proto3" json:"checks,omitempty"`
+	// What the signature was tried with: references such as "env:NAME", or places.
+	Keys []string `protobuf:"bytes,13,rep,name=keys,proto3" json:"keys,omitempty"`
+	// How far the time of signing might be from now, or empty.
+	Tolerance string `protobuf:"bytes,14,opt,name=tolerance,proto3" json:"tolerance,omitempty"`
+	// The address that it came from, its method and its path.
+	From   string `protobuf:"bytes,15,opt,name=from,proto3" json:"from,omitempty"`
+	Method string `protobuf:"bytes,16,opt,name=method,proto3" json:"method,omitempty"`
+	Path   string `protobuf:"bytes,17,opt,name=path,proto3" json:"path,omitempty"`
+	// The headers that checks look at, and the names of the others.
+	Headers      map[string]string `protobuf:"bytes,18,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	OtherHeaders []string          `protobuf:"bytes,19,rep,name=other_headers,json=otherHeaders,proto3" json:"other_headers,omitempty"`
+	// The body's size in bytes, and its SHA-256 in hexadecimal digits, or empty if it
+	// wasn't read to its end.
+	BodyBytes  uint64 `protobuf:"varint,20,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	BodySha256 string `protobuf:"bytes,21,opt,name=body_sha256,json=bodySha256,proto3" json:"body_sha256,omitempty"`
+	// The body with the type of each value in its place, as JSON; empty if it is
+	// none.
+	BodyShape string `protobuf:"bytes,22,opt,name=body_shape,json=bodyShape,proto3" json:"body_shape,omitempty"`
+	// The body itself without what is redacted, where the source has it kept.
+	BodyText      string `protobuf:"bytes,23,opt,name=body_text,json=bodyText,proto3" json:"body_text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Refusal) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Refusal) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Refusal) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Refusal) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Refusal) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Refusal) GetClaimedId() string {
+	if x != nil {
+		return x.ClaimedId
+	}
+	return ""
+}
+
+func (x *Refusal) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Refusal) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Refusal) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *Refusal) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *Refusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refusal) GetChecks() []*RefusalCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *Refusal) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Refusal) GetTolerance() string {
+	if x != nil {
+		return x.Tolerance
+	}
+	return ""
+}
+
+func (x *Refusal) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Refusal) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Refusal) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Refusal) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Refusal) GetOtherHeaders() []string {
+	if x != nil {
+		return x.OtherHeaders
+	}
+	return nil
+}
+
+func (x *Refusal) GetBodyBytes() uint64 {
+	if x != nil {
+		return x.BodyBytes
+	}
+	return 0
+}
+
+func (x *Refusal) GetBodySha256() string {
+	if x != nil {
+		return x.BodySha256
+	}
+	return ""
+}
+
+func (x *Refusal) GetBodyShape() string {
+	if x != nil {
+		return x.BodyShape
+	}
+	return ""
+}
+
+func (x *Refusal) GetBodyText() string {
+	if x != nil {
+		return x.BodyText
+	}
+	return ""
+}
+
+// RefusalCheck is one check of a request.
+type RefusalCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "ok", "failed" or "not reached".
+	Result string `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	// More of it, or empty.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusalCheck) Reset() {
+	*x = RefusalCheck{}
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusalCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusalCheck) ProtoMessage() {}
+
+func (x *RefusalCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusalCheck.ProtoReflect.Descriptor instead.
+func (*RefusalCheck) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RefusalCheck) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RefusalCheck) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *RefusalCheck) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 var File_tercel_admin_v1_source_proto protoreflect.FileDescriptor
 
 const file_tercel_admin_v1_source_proto_rawDesc = "" +
@@ -472,9 +909,58 @@ const file_tercel_admin_v1_source_proto_rawDesc = "" +
 	"\x13ResumeSourceRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x16\n" +
-	"\x14ResumeSourceResponse2\xb2\x02\n" +
+	"\x14ResumeSourceResponse\"\xba\x01\n" +
+	"\x13ListRefusalsRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
+	"\n" +
+	"claimed_id\x18\x02 \x01(\tR\tclaimedId\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\"t\n" +
+	"\x14ListRefusalsResponse\x124\n" +
+	"\brefusals\x18\x01 \x03(\v2\x18.tercel.admin.v1.RefusalR\brefusals\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x82\x06\n" +
+	"\aRefusal\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\tR\aaccount\x12\x1d\n" +
+	"\n" +
+	"claimed_id\x18\x06 \x01(\tR\tclaimedId\x12\x16\n" +
+	"\x06status\x18\a \x01(\rR\x06status\x12\x18\n" +
+	"\aoutcome\x18\b \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05check\x18\t \x01(\tR\x05check\x12\x12\n" +
+	"\x04step\x18\n" +
+	" \x01(\tR\x04step\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x125\n" +
+	"\x06checks\x18\f \x03(\v2\x1d.tercel.admin.v1.RefusalCheckR\x06checks\x12\x12\n" +
+	"\x04keys\x18\r \x03(\tR\x04keys\x12\x1c\n" +
+	"\ttolerance\x18\x0e \x01(\tR\ttolerance\x12\x12\n" +
+	"\x04from\x18\x0f \x01(\tR\x04from\x12\x16\n" +
+	"\x06method\x18\x10 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x11 \x01(\tR\x04path\x12?\n" +
+	"\aheaders\x18\x12 \x03(\v2%.tercel.admin.v1.Refusal.HeadersEntryR\aheaders\x12#\n" +
+	"\rother_headers\x18\x13 \x03(\tR\fotherHeaders\x12\x1d\n" +
+	"\n" +
+	"body_bytes\x18\x14 \x01(\x04R\tbodyBytes\x12\x1f\n" +
+	"\vbody_sha256\x18\x15 \x01(\tR\n" +
+	"bodySha256\x12\x1d\n" +
+	"\n" +
+	"body_shape\x18\x16 \x01(\tR\tbodyShape\x12!\n" +
+	"\tbody_text\x18\x17 \x01(\tB\x04\x90\xe7\x18\x01R\bbodyText\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"R\n" +
+	"\fRefusalCheck\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\tR\x06result\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail2\x95\x03\n" +
 	"\rSourceService\x12^\n" +
-	"\vListSources\x12#.tercel.admin.v1.ListSourcesRequest\x1a$.tercel.admin.v1.ListSourcesResponse\"\x04\x88\xe7\x18\x01\x12^\n" +
+	"\vListSources\x12#.tercel.admin.v1.ListSourcesRequest\x1a$.tercel.admin.v1.ListSourcesResponse\"\x04\x88\xe7\x18\x01\x12a\n" +
+	"\fListRefusals\x12$.tercel.admin.v1.ListRefusalsRequest\x1a%.tercel.admin.v1.ListRefusalsResponse\"\x04\x88\xe7\x18\x01\x12^\n" +
 	"\vPauseSource\x12#.tercel.admin.v1.PauseSourceRequest\x1a$.tercel.admin.v1.PauseSourceResponse\"\x04\x88\xe7\x18\x02\x12a\n" +
 	"\fResumeSource\x12$.tercel.admin.v1.ResumeSourceRequest\x1a%.tercel.admin.v1.ResumeSourceResponse\"\x04\x88\xe7\x18\x02B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
@@ -490,7 +976,7 @@ func file_tercel_admin_v1_source_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_source_proto_rawDescData
 }
 
-var file_tercel_admin_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tercel_admin_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_tercel_admin_v1_source_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),    // 0: tercel.admin.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),   // 1: tercel.admin.v1.ListSourcesResponse
@@ -499,28 +985,40 @@ var file_tercel_admin_v1_source_proto_goTypes = []any{
 	(*PauseSourceResponse)(nil),   // 4: tercel.admin.v1.PauseSourceResponse
 	(*ResumeSourceRequest)(nil),   // 5: tercel.admin.v1.ResumeSourceRequest
 	(*ResumeSourceResponse)(nil),  // 6: tercel.admin.v1.ResumeSourceResponse
-	nil,                           // 7: tercel.admin.v1.Source.RefusedEntry
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ListRefusalsRequest)(nil),   // 7: tercel.admin.v1.ListRefusalsRequest
+	(*ListRefusalsResponse)(nil),  // 8: tercel.admin.v1.ListRefusalsResponse
+	(*Refusal)(nil),               // 9: tercel.admin.v1.Refusal
+	(*RefusalCheck)(nil),          // 10: tercel.admin.v1.RefusalCheck
+	nil,                           // 11: tercel.admin.v1.Source.RefusedEntry
+	nil,                           // 12: tercel.admin.v1.Refusal.HeadersEntry
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_tercel_admin_v1_source_proto_depIdxs = []int32{
-	8, // 0: tercel.admin.v1.ListSourcesRequest.window:type_name -> google.protobuf.Duration
-	2, // 1: tercel.admin.v1.ListSourcesResponse.sources:type_name -> tercel.admin.v1.Source
-	9, // 2: tercel.admin.v1.ListSourcesResponse.counted_since:type_name -> google.protobuf.Timestamp
-	9, // 3: tercel.admin.v1.Source.last_seen_at:type_name -> google.protobuf.Timestamp
-	7, // 4: tercel.admin.v1.Source.refused:type_name -> tercel.admin.v1.Source.RefusedEntry
-	9, // 5: tercel.admin.v1.Source.paused_until:type_name -> google.protobuf.Timestamp
-	0, // 6: tercel.admin.v1.SourceService.ListSources:input_type -> tercel.admin.v1.ListSourcesRequest
-	3, // 7: tercel.admin.v1.SourceService.PauseSource:input_type -> tercel.admin.v1.PauseSourceRequest
-	5, // 8: tercel.admin.v1.SourceService.ResumeSource:input_type -> tercel.admin.v1.ResumeSourceRequest
-	1, // 9: tercel.admin.v1.SourceService.ListSources:output_type -> tercel.admin.v1.ListSourcesResponse
-	4, // 10: tercel.admin.v1.SourceService.PauseSource:output_type -> tercel.admin.v1.PauseSourceResponse
-	6, // 11: tercel.admin.v1.SourceService.ResumeSource:output_type -> tercel.admin.v1.ResumeSourceResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	13, // 0: tercel.admin.v1.ListSourcesRequest.window:type_name -> google.protobuf.Duration
+	2,  // 1: tercel.admin.v1.ListSourcesResponse.sources:type_name -> tercel.admin.v1.Source
+	14, // 2: tercel.admin.v1.ListSourcesResponse.counted_since:type_name -> google.protobuf.Timestamp
+	14, // 3: tercel.admin.v1.Source.last_seen_at:type_name -> google.protobuf.Timestamp
+	11, // 4: tercel.admin.v1.Source.refused:type_name -> tercel.admin.v1.Source.RefusedEntry
+	14, // 5: tercel.admin.v1.Source.paused_until:type_name -> google.protobuf.Timestamp
+	14, // 6: tercel.admin.v1.ListRefusalsRequest.since:type_name -> google.protobuf.Timestamp
+	9,  // 7: tercel.admin.v1.ListRefusalsResponse.refusals:type_name -> tercel.admin.v1.Refusal
+	14, // 8: tercel.admin.v1.Refusal.at:type_name -> google.protobuf.Timestamp
+	10, // 9: tercel.admin.v1.Refusal.checks:type_name -> tercel.admin.v1.RefusalCheck
+	12, // 10: tercel.admin.v1.Refusal.headers:type_name -> tercel.admin.v1.Refusal.HeadersEntry
+	0,  // 11: tercel.admin.v1.SourceService.ListSources:input_type -> tercel.admin.v1.ListSourcesRequest
+	7,  // 12: tercel.admin.v1.SourceService.ListRefusals:input_type -> tercel.admin.v1.ListRefusalsRequest
+	3,  // 13: tercel.admin.v1.SourceService.PauseSource:input_type -> tercel.admin.v1.PauseSourceRequest
+	5,  // 14: tercel.admin.v1.SourceService.ResumeSource:input_type -> tercel.admin.v1.ResumeSourceRequest
+	1,  // 15: tercel.admin.v1.SourceService.ListSources:output_type -> tercel.admin.v1.ListSourcesResponse
+	8,  // 16: tercel.admin.v1.SourceService.ListRefusals:output_type -> tercel.admin.v1.ListRefusalsResponse
+	4,  // 17: tercel.admin.v1.SourceService.PauseSource:output_type -> tercel.admin.v1.PauseSourceResponse
+	6,  // 18: tercel.admin.v1.SourceService.ResumeSource:output_type -> tercel.admin.v1.ResumeSourceResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_source_proto_init() }
@@ -535,7 +1033,7 @@ func file_tercel_admin_v1_source_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_source_proto_rawDesc), len(file_tercel_admin_v1_source_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -101,7 +101,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.errors = connect.NewErrorWriter(options...)
 	a.mux.Handle(adminv1connect.NewEventServiceHandler(events{a}, options...))
 	a.mux.Handle(adminv1connect.NewDeadLetterServiceHandler(deadLetters{a}, options...))
-	a.mux.Handle(adminv1connect.NewReconciliationServiceHandler(reconciliations{API: a}, options...))
+	a.mux.Handle(adminv1connect.NewReconciliationServiceHandler(reconciliations{a}, options...))
 	a.mux.Handle(adminv1connect.NewSourceServiceHandler(sources{a}, options...))
 	a.mux.Handle(adminv1connect.NewPipelineServiceHandler(pipelines{a}, options...))
 	return a, nil

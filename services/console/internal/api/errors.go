@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/control"
@@ -50,6 +51,8 @@ var known = []struct {
 	{deadletter.ErrPayloadMissing, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAYLOAD_MISSING},
 	{deadletter.ErrStage, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
 	{deadletter.ErrPatch, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
+	{cursor.ErrForward, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
+	{control.ErrPaused, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAUSED},
 	{control.ErrNobody, connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS},
 	{control.ErrUnknown, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{control.ErrRunning, connect.CodeAborted, adminv1.Reason_REASON_RUNNING},

@@ -2,43 +2,56 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
-	"github.com/tercelhq/tercel/services/internal/adminv1connect"
 	"github.com/tercelhq/tercel/services/internal/control"
+	statuses "github.com/tercelhq/tercel/services/internal/status"
 )
 
 // reconciliations is the ReconciliationService.
-type reconciliations struct {
-	*API
-	adminv1connect.UnimplementedReconciliationServiceHandler
-}
+type reconciliations struct{ *API }
 
 // GetReconciliationStatus tells how far every resource is.
 func (s reconciliations) GetReconciliationStatus(ctx context.Context, req *connect.Request[adminv1.GetReconciliationStatusRequest]) (*connect.Response[adminv1.GetReconciliationStatusResponse], error) {
-	store, err := cursor.Open(ctx, s.js)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := store.List(ctx)
+	all, err := statuses.Resources(ctx, s.js, req.Msg.GetSource())
 	if err != nil {
 		return nil, err
 	}
 	resp := &adminv1.GetReconciliationStatusResponse{}
-	for _, e := range entries {
-		if want := req.Msg.GetSource(); want != "" && want != e.Key.Source {
-			continue
+	for _, r := range all {
+		out := &adminv1.ResourceStatus{
+			Resource:        &adminv1.Resource{Source: utf8s(r.Source), Account: utf8s(r.Account), Resource: utf8s(r.Resource)},
+			CompleteThrough: stamp(r.Through), LastStartedAt: stamp(r.LastRun), LastFinishedAt: stamp(r.LastOK), NextAt: stamp(r.NextRun),
+			UnfinishedWindow: r.Unfinished, Runner: utf8s(r.Runner), Failures: uint32(count(r.Failures)), Completeness: utf8s(r.Completeness),
+			Paused: pauses(r.Paused),
 		}
-		resp.Resources = append(resp.Resources, &adminv1.ResourceStatus{
-			Resource:        &adminv1.Resource{Source: utf8s(e.Key.Source), Account: utf8s(e.Key.Account), Resource: utf8s(e.Key.Resource)},
-			CompleteThrough: stamp(e.Through), LastStartedAt: stamp(e.StartedAt), LastEndedAt: stamp(e.EndedAt), LastFinishedAt: stamp(e.OKAt),
-			UnfinishedWindow: e.Window != nil, Failures: uint32(max(0, e.Failures)),
-		})
+		if r.Lag != nil {
+			out.Lag = durationpb.New(time.Duration(*r.Lag * float64(time.Second)))
+		}
+		if l := r.Last; l.Run != "" {
+			out.Last = &adminv1.LastRun{Run: utf8s(l.Run), Complete: l.Complete, Error: utf8s(l.Error), Counts: counts(map[string]int{
+				"listed": l.Listed, "missed": l.Missed, "stale": l.Stale, "unreadable": l.Unreadable,
+			})}
+		}
+		resp.Resources = append(resp.Resources, out)
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// pauses are pauses as callers get them.
+func pauses(all []cursor.Pause) []*adminv1.ReconciliationPause {
+	var out []*adminv1.ReconciliationPause
+	for _, p := range all {
+		out = append(out, &adminv1.ReconciliationPause{
+			Resource: &adminv1.Resource{Source: utf8s(p.Source), Account: utf8s(p.Account), Resource: utf8s(p.Resource)}, Since: stamp(p.Since),
+		})
+	}
+	return out
 }
 
 // RunReconciliation asks a reconciler to begin a run.

@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+)
+
+// scope checks what resources are named, of a source that the pipeline file has.
+func (s reconciliations) scope(r *adminv1.Resource) (cursor.Scope, error) {
+	scope := cursor.Scope{Source: r.GetSource(), Account: r.GetAccount(), Resource: r.GetResource()}
+	if err := short(map[string]string{"resource.account": scope.Account, "resource.resource": scope.Resource}); err != nil {
+		return scope, err
+	}
+	source, ok := s.cfg.Sources[scope.Source]
+	if !ok {
+		return scope, notFound("source %q: the pipeline file has none of that name", scope.Source)
+	}
+	if scope.Resource == "" {
+		return scope, nil
+	}
+	if res, ok := source.Resources[scope.Resource]; !ok || res.Reconcile == nil {
+		return scope, notFound("resource %q of source %q: the pipeline file has none of that name that is reconciled", scope.Resource, scope.Source)
+	}
+	return scope, nil
+}
+
+// PauseReconciliation keeps resources from being reconciled.
+func (s reconciliations) PauseReconciliation(ctx context.Context, req *connect.Request[adminv1.PauseReconciliationRequest]) (*connect.Response[adminv1.PauseReconciliationResponse], error) {
+	scope, err := s.scope(req.Msg.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	store, err := cursor.Open(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	before, err := store.Pause(ctx, scope, s.deps.Now())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&adminv1.PauseReconciliationResponse{Before: pauses(before)}), nil
+}
+
+// ResumeReconciliation ends pauses.
+func (s reconciliations) ResumeReconciliation(ctx context.Context, req *connect.Request[adminv1.ResumeReconciliationRequest]) (*connect.Response[adminv1.ResumeReconciliationResponse], error) {
+	scope, err := s.scope(req.Msg.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	store, err := cursor.Open(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	ended, left, err := store.Resume(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&adminv1.ResumeReconciliationResponse{Ended: pauses(ended), Left: pauses(left)}), nil
+}
+
+// ResetReconciliation sets cursors back.
+func (s reconciliations) ResetReconciliation(ctx context.Context, req *connect.Request[adminv1.ResetReconciliationRequest]) (*connect.Response[adminv1.ResetReconciliationResponse], error) {
+	scope, err := s.scope(req.Msg.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	to, err := moment("to", req.Msg.GetTo())
+	if err != nil {
+		return nil, err
+	}
+	if to.IsZero() != req.Msg.GetBeginning() {
+		return nil, invalid("to", "a time, or beginning instead")
+	}
+	store, err := cursor.Open(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := resettable(ctx, store, scope, to)
+	if err != nil {
+		return nil, err
+	}
+	resp := &adminv1.ResetReconciliationResponse{}
+	for _, key := range chosen {
+		before, err := store.Reset(ctx, key, to, s.deps.Now())
+		if err != nil {
+			return nil, fmt.Errorf("%d of %d were reset: %w", len(resp.GetResources()), len(chosen), err)
+		}
+		resp.Resources = append(resp.Resources, &adminv1.ResetResource{
+			Resource:              &adminv1.Resource{Source: utf8s(key.Source), Account: utf8s(key.Account), Resource: utf8s(key.Resource)},
+			CompleteThroughBefore: stamp(before.Through),
+		})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// resettable are the cursors that a scope names, all of which have come to the
+// time that they are to be set back to.
+func resettable(ctx context.Context, store *cursor.Store, scope cursor.Scope, to time.Time) ([]cursor.Key, error) {
+	entries, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []cursor.Key
+	for _, e := range entries {
+		if !scope.Has(e.Key) {
+			continue
+		}
+		if !to.IsZero() && to.After(e.Through) {
+			return nil, fmt.Errorf("reset %s: %w", e.Key, cursor.ErrForward)
+		}
+		keys = append(keys, e.Key)
+	}
+	if len(keys) == 0 {
+		return nil, notFound("%s: nothing of it has been reconciled", scope)
+	}
+	return keys, nil
+}
