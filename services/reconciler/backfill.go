@@ -25,7 +25,7 @@ type lists struct {
 
 func (s *Service) newBackfills(deps map[string]run.Deps) *backfill.Service {
 	return backfill.New(backfill.Config{Rate: s.cfg.Backfill.Rate, Slices: s.cfg.Backfill.Slices, LeaseTTL: s.cfg.LeaseTTL}, backfill.Deps{
-		JetStream: s.js, Resources: lists{s, deps}, Log: s.deps.Log, Now: s.deps.Now,
+		JetStream: s.js, Resources: lists{s, deps}, Pauses: s.pauses, Log: s.deps.Log, Now: s.deps.Now,
 	})
 }
 

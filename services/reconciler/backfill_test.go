@@ -254,3 +254,32 @@ func TestBackfillsThatCannotBeStartedSayWhy(t *testing.T) {
 	south.Account = "south"
 	f.backfill(nc, south) // beside the other
 }
+
+// What is paused as a whole is not backfilled either, until it is resumed.
+func TestPausedReconciliationHoldsBackfillsUp(t *testing.T) {
+	t.Parallel()
+	f := setupAccounts(t, "1h", "[north, south]")
+	f.scheduled(2)
+	third := f.shop.heldAtThird()
+	req := all
+	req.AllAccounts = true
+	b := f.backfill(f.server.Connect(), req)
+	<-third
+	if _, err := f.store().Pause(t.Context(), cursor.Scope{Source: "orders", Account: "north"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.store().Pause(t.Context(), cursor.Scope{Source: "orders", Account: "south"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nothing is listed", func() bool { return f.shop.busy.Load() == 0 })
+	before := f.progress(b.ID)
+	if !before.Active() || before.Complete {
+		t.Errorf("progress %+v, want it held up", before)
+	}
+	if _, _, err := f.store().Resume(t.Context(), cursor.Scope{Source: "orders"}); err != nil {
+		t.Fatal(err)
+	}
+	if p := f.atEnd(b.ID); !p.Complete || p.Listed != 10 || p.Done != 2 {
+		t.Errorf("progress %+v, want all of it", p)
+	}
+}

@@ -11,27 +11,47 @@ import (
 	"github.com/tercelhq/tercel/pkg/cursor"
 )
 
-// readBackfill returns how far a backfill has come.
-func readBackfill(ctx context.Context, store *cursor.Backfills, id string) (cursor.Progress, error) {
+// backfillState is a backfill as it stands.
+type backfillState struct {
+	cursor.Progress
+	stretches []cursor.Stretch
+}
+
+// readBackfill returns how far a backfill has come, and what holds it up.
+func readBackfill(ctx context.Context, nc *connection, id string) (backfillState, error) {
+	store, err := cursor.OpenBackfills(ctx, nc.js)
+	if err != nil {
+		return backfillState{}, err
+	}
 	b, err := store.Load(ctx, id)
 	if err != nil {
-		return cursor.Progress{}, err
+		return backfillState{}, err
 	}
 	stretches, err := store.Stretches(ctx, id)
 	if err != nil {
-		return cursor.Progress{}, err
+		return backfillState{}, err
 	}
-	return b.Progress(stretches, time.Now()), nil
+	s := backfillState{b.Progress(stretches, time.Now()), stretches}
+	if !b.Active() {
+		return s, nil
+	}
+	cursors, err := cursor.Open(ctx, nc.js)
+	if err != nil {
+		return s, err
+	}
+	pauses, err := cursors.Pauses(ctx)
+	for _, p := range pauses {
+		if p.Meets(cursor.Scope{Source: b.Source, Account: b.Account, Resource: b.Resource}) {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("reconciliation of %s is paused", p.Scope))
+		}
+	}
+	return s, err
 }
 
 // watchBackfill shows a backfill's progress up to its end, and then its result:
 // on a terminal in one line that is rewritten, elsewhere in a line now and then.
 // It fails if the backfill is not complete.
 func watchBackfill(a *app, nc *connection, b cursor.Backfill, asJSON bool) error {
-	store, err := cursor.OpenBackfills(a.ctx, nc.js)
-	if err != nil {
-		return err
-	}
 	live := isTerminal(a.err) && !asJSON
 	if !asJSON {
 		fmt.Fprintf(a.err, "backfill %s is %s; Ctrl-C stops watching, not the backfill\n", b.ID, b.State)
@@ -43,7 +63,7 @@ func watchBackfill(a *app, nc *connection, b cursor.Backfill, asJSON bool) error
 	look, last := time.NewTicker(every), ""
 	defer look.Stop()
 	for {
-		p, err := readBackfill(a.ctx, store, b.ID)
+		p, err := readBackfill(a.ctx, nc, b.ID)
 		if live {
 			fmt.Fprint(a.err, clearLine)
 		}
@@ -53,13 +73,13 @@ func watchBackfill(a *app, nc *connection, b cursor.Backfill, asJSON bool) error
 		case err != nil:
 			return err
 		case !p.Active():
-			return showResult(a, p, asJSON)
+			return showResult(a, p.Progress, asJSON)
 		case asJSON:
-			if err := printLine(a.out, p); err != nil {
+			if err := printLine(a.out, p.Progress); err != nil {
 				return err
 			}
 		default:
-			last = showProgress(a.err, p, live, last)
+			last = showProgress(a.err, p.Progress, live, last)
 		}
 		select {
 		case <-look.C:
@@ -191,24 +211,24 @@ func (c backfillStatusCmd) Run(a *app) error {
 		}
 		return watchBackfill(a, nc, b, c.JSON)
 	case c.ID != "":
-		return c.one(a, nc, store)
+		return c.one(a, nc)
 	default:
-		return c.list(a, store)
+		return c.list(a, nc, store)
 	}
 }
 
-func (c backfillStatusCmd) list(a *app, store *cursor.Backfills) error {
+func (c backfillStatusCmd) list(a *app, nc *connection, store *cursor.Backfills) error {
 	all, err := store.List(a.ctx)
 	if err != nil {
 		return err
 	}
 	shown := []cursor.Progress{}
 	for _, b := range all {
-		p, err := readBackfill(a.ctx, store, b.ID)
+		s, err := readBackfill(a.ctx, nc, b.ID)
 		if err != nil {
 			return err
 		}
-		shown = append(shown, p)
+		shown = append(shown, s.Progress)
 	}
 	if c.JSON {
 		return printJSON(a.out, shown)
@@ -239,12 +259,8 @@ func fromText(t time.Time) string {
 }
 
 // one shows a backfill with its accounts.
-func (c backfillStatusCmd) one(a *app, nc *connection, store *cursor.Backfills) error {
-	b, err := store.Load(a.ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	stretches, err := store.Stretches(a.ctx, c.ID)
+func (c backfillStatusCmd) one(a *app, nc *connection) error {
+	p, err := readBackfill(a.ctx, nc, c.ID)
 	if err != nil {
 		return err
 	}
@@ -252,13 +268,12 @@ func (c backfillStatusCmd) one(a *app, nc *connection, store *cursor.Backfills) 
 	if err != nil {
 		return err
 	}
-	p := b.Progress(stretches, time.Now())
 	if c.JSON {
 		return printJSON(a.out, struct {
 			cursor.Progress
 			WorkedOnBy string           `json:"worked_on_by"`
 			Stretches  []cursor.Stretch `json:"stretches"`
-		}{p, holder, stretches})
+		}{p.Progress, holder, p.stretches})
 	}
 	t := newTable(a.out)
 	t.row("backfill", p.ID)
@@ -272,15 +287,15 @@ func (c backfillStatusCmd) one(a *app, nc *connection, store *cursor.Backfills) 
 		t.row("state", strings.TrimSpace(string(p.State)+" "+holder))
 	}
 	t.row("at once", fmt.Sprintf("%d slices, at most %d records a second", p.Slices, p.Rate))
-	t.row("progress", progressLine(p))
+	t.row("progress", progressLine(p.Progress))
 	if !p.Active() {
-		t.row("result", resultLine(p))
+		t.row("result", resultLine(p.Progress))
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	t = newTable(a.out, "account", "run", "pages", "listed", "matched", "missed", "stale", "repaired", "unreadable", "done", "complete")
-	for _, st := range stretches {
+	for _, st := range p.stretches {
 		w := st.Total()
 		t.row(st.Account, st.Run, w.Pages, w.Counts.Listed, w.Counts.Matched, w.Counts.Missed, w.Counts.Stale,
 			w.Counts.Repaired+st.RepairedBefore, w.Counts.Unreadable, fmt.Sprintf("%.0f%%", 100*w.Share), st.Complete)

@@ -11,10 +11,10 @@ package backfill
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,6 +31,8 @@ const (
 	accountsAtOnce = 4
 	// lookEvery is how often a replica tries to take over what another has.
 	lookEvery = 2 * time.Second
+	// againEvery is how often accounts are tried again that could not be worked on.
+	againEvery = 5 * time.Second
 )
 
 // Config is how backfills work.
@@ -56,7 +58,9 @@ type Resources interface {
 type Deps struct {
 	JetStream jetstream.JetStream
 	Resources Resources
-	Log       *slog.Logger
+	// Pauses are those of reconciliation as a whole, which hold backfills up too.
+	Pauses *cursor.Pauses
+	Log    *slog.Logger
 	Now       func() time.Time
 }
 
@@ -87,6 +91,11 @@ func New(cfg Config, deps Deps) *Service {
 // server that is away is waited for.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.jobs.Wait()
+	select {
+	case <-s.deps.Pauses.Ready(): // before, nothing may begin
+	case <-ctx.Done():
+		return nil
+	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for ctx.Err() == nil {
@@ -178,13 +187,23 @@ func (s *Service) work(ctx context.Context, store *cursor.Backfills, b cursor.Ba
 		return // it was changed in the meantime
 	}
 	s.log(ctx, slog.LevelInfo, "backfill is worked on", b)
-	if s.accounts(ctx, store, b) && ctx.Err() == nil {
+	again := time.NewTicker(againEvery)
+	defer again.Stop()
+	for done := map[string]bool{}; !s.accounts(ctx, store, b, done); {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if ctx.Err() == nil {
 		s.end(ctx, store, b)
 	}
 }
 
-// accounts works on all accounts and reports whether each has come to its end.
-func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) bool {
+// accounts works on all accounts that are not done, notes those that are then,
+// and reports whether these are all.
+func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b cursor.Backfill, done map[string]bool) bool {
 	names := []string{b.Account}
 	if b.Account == "" {
 		var err error
@@ -192,10 +211,11 @@ func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b curso
 			s.log(ctx, slog.LevelWarn, "backfill can't go on", b, slog.Any("err", err))
 			return false
 		}
-		slices.Sort(names)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return done[name] })
 	o := run.BackfillOptions{Backfill: b, Store: store, Pace: rate.NewLimiter(rate.Limit(b.Rate), max(1, b.Rate/10))}
-	var left atomic.Bool
+	var mu sync.Mutex // guards done and first
+	var first error
 	var g errgroup.Group
 	g.SetLimit(accountsAtOnce)
 	for _, name := range names {
@@ -203,16 +223,20 @@ func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b curso
 			break
 		}
 		g.Go(func() error {
-			if err := s.account(ctx, o, name); err != nil {
-				if first := !left.Swap(true); first && ctx.Err() == nil {
-					s.log(ctx, slog.LevelWarn, "backfill of an account can't go on", b, slog.String("account", name), slog.Any("err", err))
-				}
+			err := s.account(ctx, o, name)
+			mu.Lock()
+			defer mu.Unlock()
+			if done[name] = err == nil; err != nil && first == nil && !errors.Is(err, cursor.ErrPaused) {
+				first = fmt.Errorf("account %s: %w", name, err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	return !left.Load()
+	if first != nil && ctx.Err() == nil {
+		s.log(ctx, slog.LevelWarn, "backfill can't go on", b, slog.Any("err", first))
+	}
+	return !slices.ContainsFunc(names, func(name string) bool { return !done[name] })
 }
 
 func (s *Service) account(ctx context.Context, o run.BackfillOptions, name string) error {
@@ -224,7 +248,11 @@ func (s *Service) account(ctx context.Context, o run.BackfillOptions, name strin
 	if o.State == cursor.Cancelled {
 		rep, err = runner.Cancel(ctx, o)
 	} else {
-		rep, err = runner.Backfill(ctx, o)
+		running, stop := s.deps.Pauses.While(ctx, o.Key(name))
+		defer stop()
+		if rep, err = runner.Backfill(running, o); err != nil && ctx.Err() == nil && running.Err() != nil {
+			return context.Cause(running)
+		}
 	}
 	if err != nil || rep.Run == "" {
 		return err

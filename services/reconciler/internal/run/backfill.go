@@ -130,10 +130,9 @@ func (s *stretch) rest(ctx context.Context) error {
 	defer wait.Stop()
 	select {
 	case <-wait.C:
-		return ctx.Err()
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return context.Cause(ctx) // nil, unless it has ended
 }
 
 // attempt goes on until all slices are done or one has failed. Without a
