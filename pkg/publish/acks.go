@@ -156,7 +156,7 @@ func (a *acks) expect(deadline time.Time, fresh bool) *delivery {
 }
 
 // await waits for the answer.
-func (a *acks) await(ctx context.Context, d *delivery) (Ack, error) {
+func (a *acks) await(ctx context.Context, d *delivery) result {
 	var r result
 	if ctx.Done() == nil {
 		r = <-d.answer
@@ -172,18 +172,17 @@ func (a *acks) await(ctx context.Context, d *delivery) (Ack, error) {
 		a.free = append(a.free, d)
 		a.mu.Unlock()
 	}
-	return r.ack, r.err
+	return r
 }
 
 // abandon waits no longer, unless the answer is there already.
-func (a *acks) abandon(d *delivery, why error) (Ack, error) {
+func (a *acks) abandon(d *delivery, why error) result {
 	a.mu.Lock()
 	if d.waits {
 		a.settle(d, result{err: why})
 	}
 	a.mu.Unlock()
-	r := <-d.answer
-	return r.ack, r.err
+	return <-d.answer
 }
 
 // settle gives the message that waits its answer. Only under the subject of one
@@ -206,8 +205,7 @@ func (a *acks) receive(m *nats.Msg) {
 	if err != nil {
 		return
 	}
-	var r result
-	r.ack, r.err = readAck(m)
+	r := readAck(m)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	d := a.all[number]
@@ -222,27 +220,29 @@ func (a *acks) receive(m *nats.Msg) {
 
 // readAck reads an answer: an acknowledgement, the server's refusal, or that
 // nobody serves the stream.
-func readAck(m *nats.Msg) (Ack, error) {
+func readAck(m *nats.Msg) result {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		return Ack{}, nats.ErrNoResponders
+		return result{err: nats.ErrNoResponders}
 	}
 	if seq, ok := plainAck(m.Data); ok {
-		return Ack{Sequence: seq}, nil
+		return result{ack: Ack{Sequence: seq}}
 	}
 	var a struct {
 		Error     *jetstream.APIError `json:"error"`
 		Sequence  uint64              `json:"seq"`
 		Duplicate bool                `json:"duplicate"`
+		Batch     string              `json:"batch"`
+		Count     int                 `json:"count"`
 	}
 	switch err := json.Unmarshal(m.Data, &a); {
 	case err != nil:
-		return Ack{}, jetstream.ErrInvalidJSAck
+		return result{err: jetstream.ErrInvalidJSAck}
 	case a.Error != nil:
-		return Ack{}, a.Error
+		return result{err: a.Error}
 	case a.Sequence == 0:
-		return Ack{}, jetstream.ErrInvalidJSAck
+		return result{err: jetstream.ErrInvalidJSAck}
 	}
-	return Ack{Sequence: a.Sequence, Duplicate: a.Duplicate}, nil
+	return result{ack: Ack{Sequence: a.Sequence, Duplicate: a.Duplicate}, batch: a.Batch, count: a.Count}
 }
 
 // plainAck reads the usual answer, {"stream":"TERCEL_RAW","seq":17}, and leaves

@@ -208,6 +208,6 @@ func (p *Publisher) answered(ctx context.Context, asked *delivery) (Ack, bool) {
 	if asked == nil {
 		return Ack{}, false
 	}
-	ack, err := p.acks.await(ctx, asked)
-	return ack, err == nil && ack.Duplicate // without an error it always is: nothing else can be answered well
+	r := p.acks.await(ctx, asked)
+	return r.ack, r.err == nil && r.ack.Duplicate // without an error it always is: nothing else can be answered well
 }

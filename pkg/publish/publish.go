@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,30 +89,28 @@ type Publisher struct {
 	cfg    Config
 	js     jetstream.JetStream
 	acks   *acks
-	queue  chan *pending // never closed; done ends its reader
 	open   chan struct{} // places of PublishAll; never closed
 	done   chan struct{} // closed by Close
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
 	closed atomic.Bool
+	seed   maphash.Seed  // of the ids' hashes
+	wake   chan struct{} // tells the committer that there are as many in the queue as it wants
 
-	mu     sync.Mutex          // guards those below
-	flying map[string]*pending // what is on its way, by id
-	known  *recent
-	last   group // written by commitLoop only
-}
-
-type pending struct {
-	msg       *nats.Msg
-	id        string
-	result    chan result // buffered, one value
-	gone      atomic.Bool // nobody waits any more
-	followers []*pending  // repeats that share its outcome, guarded by Publisher.mu until it is settled
+	mu     sync.Mutex // guards those below
+	queue  []*pending
+	wanted int                 // in the queue; 0 while the committer doesn't wait
+	flying map[uint64]*pending // what is on its way, by the id's hash
+	known  recent
+	last   group // that was committed
+	over   bool  // the committer has returned
 }
 
 type result struct {
-	ack Ack
-	err error
+	ack   Ack
+	err   error
+	batch string // of an acknowledged batch, its id
+	count int    // and the number of its messages
 }
 
 // New returns a publisher on nc, which it borrows. Close it.
@@ -126,11 +125,13 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{
-		cfg: cfg, js: js, acks: acks, known: newRecent(2 * cfg.Queue), flying: map[string]*pending{},
-		queue: make(chan *pending, cfg.Queue), open: make(chan struct{}, maxOpen), done: make(chan struct{}), ended: make(chan struct{}),
+		cfg: cfg, js: js, acks: acks, flying: map[uint64]*pending{}, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1),
+		open: make(chan struct{}, maxOpen), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if cfg.Group {
+		p.known = newRecent(2 * cfg.Queue)
 		go p.commitLoop()
+		go p.watch()
 	} else {
 		close(p.ended)
 	}
@@ -173,55 +174,6 @@ func (p *Publisher) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	return p.grouped(ctx, msg, id)
 }
 
-// grouped has msg committed with others, or at once by itself where there are
-// none.
-func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack, error) {
-	d := waits.Get().(*wait) //nolint:forcetypeassert // the pool's New makes nothing else
-	w := &pending{msg: msg, id: id, result: d.answer}
-	if p.alone(w) {
-		ack, err := p.one(ctx, msg)
-		p.settle(w, ack, err)
-		<-w.result
-		waits.Put(d)
-		return ack, err
-	}
-	select {
-	case p.queue <- w:
-	default:
-		return Ack{}, ErrBusy
-	}
-	d.timer.Reset(p.cfg.Timeout)
-	defer d.timer.Stop()
-	select {
-	case r := <-w.result:
-		waits.Put(d)
-		return r.ack, r.err
-	case <-p.ended:
-		select {
-		case r := <-w.result:
-			return r.ack, r.err
-		default:
-			return Ack{}, ErrClosed // it was queued behind the last commit
-		}
-	case <-ctx.Done():
-		w.gone.Store(true)
-		return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
-	case <-d.timer.C:
-		w.gone.Store(true)
-		return Ack{}, fmt.Errorf("%w within %s", ErrUnavailable, p.cfg.Timeout)
-	}
-}
-
-// wait is what a message in a group needs to wait.
-type wait struct {
-	answer chan result // holds the one
-	timer  *time.Timer
-}
-
-var waits = sync.Pool{New: func() any {
-	return &wait{answer: make(chan result, 1), timer: time.NewTimer(time.Hour)}
-}}
-
 // one publishes a single message and waits for its own acknowledgement, at
 // most for Timeout.
 func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
@@ -231,9 +183,9 @@ func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
 		if err != nil {
 			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		ack, err := p.acks.await(ctx, d)
-		if err == nil {
-			return ack, nil
+		r := p.acks.await(ctx, d)
+		if err = r.err; err == nil {
+			return r.ack, nil
 		}
 		pause := 20 * time.Millisecond
 		switch {
