@@ -71,6 +71,7 @@ var layers = []layer{
 	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/intake", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
+	{"pkg/outcome", []string{"pkg/fault", "pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/refusal", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/cursor", []string{
 		"pkg/fault", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume", "pkg/provider", "pkg/pipeline",

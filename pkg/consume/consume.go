@@ -144,6 +144,19 @@ type Deps struct {
 	// of its dead letter; deadletter.Keep makes one. The message is terminated
 	// only after that (promise 3), and tried again while it fails.
 	Keep func(ctx context.Context, m Message, r Reason) (letter uint64, err error)
+	// Note, if set, hears of each attempt that failed, and of a later one that did
+	// not; outcome.Log has one. It must not wait: messages do for it.
+	Note func(m Message, a Attempt)
+}
+
+// Attempt is one try at a message, which counts.
+type Attempt struct {
+	// Outcome is how the message was answered after it.
+	Outcome Outcome
+	// Err is why it failed, or nil.
+	Err error
+	// Took is how long the handler had the message's batch.
+	Took time.Duration
 }
 
 // Loop runs one stage over one durable consumer. Any number of loops, in one

@@ -79,6 +79,7 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i], soonest)
+		l.note(h, Attempt{outcome, errs[i], time.Since(started)})
 		l.endSpan(h.span, outcome, errs[i])
 		l.metrics.settled(ctx, outcome, time.Since(started))
 	}
@@ -120,6 +121,14 @@ func (l *Loop) countWaits(ctx context.Context, held []*inHand, errs []error) {
 	}
 	if err := l.waits.count(ctx, postponed); err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "wait counts as an attempt", slog.String("stage", l.stage), slog.Any("err", err))
+	}
+}
+
+// note tells of attempts that failed, and of one that followed such.
+func (l *Loop) note(h *inHand, a Attempt) {
+	counts := !h.unread && (!fault.IsPostponed(a.Err) || fault.IsPermanent(a.Err) || a.Outcome == Terminated)
+	if l.deps.Note != nil && counts && (a.Err != nil || h.message.Attempt > 1) {
+		l.deps.Note(h.message, a)
 	}
 }
 

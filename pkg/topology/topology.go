@@ -28,6 +28,7 @@ const (
 	StreamSeen       = "TERCEL_SEEN"
 	StreamIntake     = "TERCEL_INTAKE"
 	StreamRefused    = "TERCEL_REFUSED"
+	StreamOutcomes   = "TERCEL_OUTCOMES"
 	StreamAudit      = "TERCEL_AUDIT"
 )
 
@@ -52,6 +53,10 @@ const PrefixAudit = "tercel.audit"
 
 // PrefixRefused begins the subject of every refused request; its source follows.
 const PrefixRefused = "tercel.refused"
+
+// PrefixOutcomes begins the subject of every try at a message that is noted; its
+// stage and source follow.
+const PrefixOutcomes = "tercel.outcomes"
 
 // PrefixReports begins the subject of every reconciliation report.
 const PrefixReports = "tercel.reports"
@@ -136,11 +141,14 @@ func Streams(c Config) []jetstream.StreamConfig {
 	refused := rolling(c.stream(StreamRefused, "Requests that were refused, without their bodies.", Limits{MaxAge: c.Raw.MaxAge, MaxBytes: refusedBytes},
 		PrefixRefused+".*"))
 	refused.MaxMsgsPerSubject = refusedMessages
+	// Of use as long as what was tried is there.
+	outcomes := rolling(c.stream(StreamOutcomes, "Tries at messages that failed, and what followed.",
+		Limits{MaxAge: max(c.Raw.MaxAge, c.Enriched.MaxAge), MaxBytes: outcomesBytes}, PrefixOutcomes+".*.*"))
 	return []jetstream.StreamConfig{
 		rolling(c.stream(StreamAdvisories, "Failed deliveries, told by the server.", c.DeadLetters, advisories...)),
 		c.stream(StreamDLQ, "Dead letters with their full context.", c.DeadLetters, event.PrefixDLQ+".>"),
 		rolling(c.stream(StreamReports, "One report per reconciliation run.", c.Reports, PrefixReports+".>")),
-		seen, intake, refused,
+		seen, intake, refused, outcomes,
 		c.stream(StreamAudit, "What operators did.", c.Audit, PrefixAudit+".>"),
 		c.stream(StreamEnriched, "Enriched events.", c.Enriched, event.PrefixEnriched+".>"),
 		c.stream(StreamRaw, "Verified webhooks as received.", c.Raw, event.PrefixRaw+".>", event.PrefixRequests+".>",
@@ -179,6 +187,9 @@ const (
 	refusedBytes    = 64 << 20
 	refusedMessages = 2000
 )
+
+// outcomesBytes bounds TERCEL_OUTCOMES to some 100,000 tries.
+const outcomesBytes = 64 << 20
 
 // rolling makes a full stream drop its oldest messages. The server tells an
 // advisory once: refused, it is gone, and its dead letter too (promise 3),
