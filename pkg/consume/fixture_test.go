@@ -26,6 +26,7 @@ type fixture struct {
 	js     jetstream.JetStream
 	cfg    consume.Config
 	keep   func(context.Context, consume.Message, consume.Reason) (uint64, error)
+	note   func(consume.Message, consume.Attempt)
 }
 
 func setup(t *testing.T) *fixture {
@@ -49,7 +50,7 @@ func setup(t *testing.T) *fixture {
 func (f *fixture) start(h consume.Handler) (stop func()) {
 	f.t.Helper()
 	loop, err := consume.New(f.cfg, topology.StreamRaw, topology.EnrichConsumer("orders", f.cfg.Delivery()), h,
-		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Keep: f.keep})
+		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Keep: f.keep, Note: f.note})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // Log stores what becomes of tries, beside the stages of one process. Use
-// [NewLog], then [Log.Run].
+// [NewLog], then [Log.Start].
 type Log struct {
 	js      jetstream.JetStream
 	log     *slog.Logger
@@ -39,7 +39,7 @@ type noted struct {
 	header nats.Header // of the message that was tried
 }
 
-// NewLog returns a log that takes notes and stores them once it runs.
+// NewLog returns a log that takes notes and stores them once it is started.
 func NewLog(js jetstream.JetStream, log *slog.Logger) *Log {
 	return &Log{js: js, log: log, limiter: limit.NewLimiter(rate, burst), queue: make(chan noted, waiting)}
 }
@@ -69,9 +69,19 @@ func (l *Log) leave(n int64) {
 // LeftOut is how many tries were not stored.
 func (l *Log) LeftOut() int64 { return l.total.Load() }
 
-// Run stores what is noted until ctx ends, and then what still waits, for two
-// seconds at most.
-func (l *Log) Run(ctx context.Context) {
+// Start begins to store what is noted. The function that it returns ends that
+// once what still waits was stored, after two seconds at most.
+func (l *Log) Start() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.run(ctx)
+	}()
+	return func() { cancel(); <-ended }
+}
+
+func (l *Log) run(ctx context.Context) {
 	healthy := true
 	store := func(ctx context.Context, n noted) {
 		err := l.store(ctx, n)
@@ -87,7 +97,7 @@ func (l *Log) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	last, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	for last.Err() == nil {
 		select {
@@ -104,6 +114,7 @@ func (l *Log) store(ctx context.Context, n noted) error {
 	m, err := n.record.message(n.header)
 	if err == nil {
 		var cancel context.CancelFunc
+		// What is being stored when the end comes has its time.
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		_, err = l.js.PublishMsg(ctx, m)

@@ -37,9 +37,22 @@ func Load(ctx context.Context, js jetstream.JetStream) (Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redaction rules: %w", err)
 	}
-	set := Set{}
+	var infos []*jetstream.ConsumerInfo
 	list := stream.ListConsumers(ctx)
 	for info := range list.Info() {
+		infos = append(infos, info)
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("redaction rules: %w", err)
+	}
+	return FromConsumers(infos), nil
+}
+
+// FromConsumers is [Load] for whoever has the consumers of TERCEL_RAW already. It
+// leaves out those of others.
+func FromConsumers(infos []*jetstream.ConsumerInfo) Set {
+	set := Set{}
+	for _, info := range infos {
 		stage, source, ok := topology.Stage(info.Name)
 		if !ok || stage != topology.StageEnrich {
 			continue
@@ -50,8 +63,5 @@ func Load(ctx context.Context, js jetstream.JetStream) (Set, error) {
 		}
 		set[source] = r
 	}
-	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("redaction rules: %w", err)
-	}
-	return set, nil
+	return set
 }

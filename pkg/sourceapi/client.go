@@ -51,6 +51,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/egress"
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/seal"
@@ -124,6 +125,10 @@ type Answer struct {
 	Header http.Header
 	// Body is one strict JSON value, decompressed.
 	Body []byte
+	// Tries is how many requests the call took, 0 where another one's answer
+	// served, and From says which.
+	Tries int
+	From  event.FetchedFrom
 	// RequestedAt is when the request began: the source showed the record as
 	// it was then or later. ReceivedAt is when the answer was complete.
 	RequestedAt, ReceivedAt time.Time
@@ -234,12 +239,16 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	call := call{r, u, l, c.keyOf(r, u, l)}
 	if r.MaxAge > 0 {
 		if ans, ok := c.cache.within(call.key, oldest); ok {
+			ans.Tries, ans.From = 0, event.FromCache
 			return ans, nil
 		}
 	}
-	ans, err := c.flights.join(ctx, call.key, oldest, func(ctx context.Context, f *flight) (Answer, error) {
+	ans, own, err := c.flights.join(ctx, call.key, oldest, func(ctx context.Context, f *flight) (Answer, error) {
 		return c.fly(ctx, call, f)
 	})
+	if !own {
+		ans.Tries, ans.From = 0, event.FromShared
+	}
 	if err != nil {
 		return ans, fmt.Errorf("%s %s %s: %w", r.Method, c.name, shown(u), err)
 	}

@@ -33,13 +33,13 @@ type flight struct {
 }
 
 // join returns the answer of a flight that serves a call, or of a new one that
-// run makes. Oldest is when its request may have begun at the earliest, if it
+// run makes, which is the call's own. Oldest is when its request may have begun at the earliest, if it
 // has begun.
-func (s *flights) join(ctx context.Context, key string, oldest time.Time, run func(context.Context, *flight) (Answer, error)) (Answer, error) {
+func (s *flights) join(ctx context.Context, key string, oldest time.Time, run func(context.Context, *flight) (Answer, error)) (answer Answer, own bool, err error) {
 	s.mu.Lock()
 	joined := time.Now()
 	f := s.all[key]
-	if f == nil || !f.began.IsZero() && f.began.Before(oldest) {
+	if own = f == nil || !f.began.IsZero() && f.began.Before(oldest); own {
 		// It goes on while anybody waits for it, whatever becomes of the first.
 		var fctx context.Context
 		f = &flight{landed: make(chan struct{})}
@@ -54,7 +54,7 @@ func (s *flights) join(ctx context.Context, key string, oldest time.Time, run fu
 	s.mu.Unlock()
 	select {
 	case <-f.landed:
-		return f.answer, f.err
+		return f.answer, own, f.err
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
@@ -67,9 +67,9 @@ func (s *flights) join(ctx context.Context, key string, oldest time.Time, run fu
 	}
 	if f.began.IsZero() || f.sent.Sub(joined) > time.Since(f.sent) {
 		// Most of its time, if not all, went by before it had its turn.
-		return Answer{}, fault.Postpone(&cutShort{ctx.Err()}, outageMin)
+		return Answer{}, own, fault.Postpone(&cutShort{ctx.Err()}, outageMin)
 	}
-	return Answer{}, &cutShort{ctx.Err()}
+	return Answer{}, own, &cutShort{ctx.Err()}
 }
 
 // begin notes that a flight's request is sent now: later calls don't join it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -26,6 +27,7 @@ func (c *Client) fly(ctx context.Context, call call, f *flight) (Answer, error) 
 		}
 	}
 	ans, again, err := c.try(ctx, call, f, true)
+	ans.Tries = 1
 	if !again {
 		return ans, err
 	}
@@ -38,6 +40,7 @@ func (c *Client) fly(ctx context.Context, call call, f *flight) (Answer, error) 
 		return ans, err
 	}
 	ans, _, err = c.try(ctx, call, f, false)
+	ans.Tries = 2
 	return ans, err
 }
 
@@ -106,10 +109,11 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 		return ans, used, v, err
 	}
 	defer discard(resp)
-	ans.Status, ans.Header = resp.StatusCode, resp.Header
+	ans.Status, ans.Header, ans.From = resp.StatusCode, resp.Header, event.FromSource
 	switch {
 	case resp.StatusCode == http.StatusNotModified && known != nil:
 		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header.Clone()
+		ans.From = event.FromUnchanged
 		ans.Header["Date"] = resp.Header["Date"] // when it was still so, by the API's clock
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		v, err = c.refusal(ctx, call, resp)

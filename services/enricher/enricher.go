@@ -32,6 +32,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/seal"
@@ -68,6 +69,7 @@ type Service struct {
 	// events publishes to TERCEL_ENRICHED, notes to TERCEL_RAW. The latter is nil
 	// where no source drops anything.
 	events, notes *publish.Publisher
+	outcomes      *outcome.Log
 	apis          []*sourceapi.Client
 	sources       []*source
 	loops         []*consume.Loop
@@ -88,7 +90,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("enricher: %w", err)
 	}
-	s := &Service{js: js}
+	s := &Service{js: js, outcomes: outcome.NewLog(js, deps.Log)}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
 		src, err := s.newSource(name, cfg, deps, sourceapi.Deps{JetStream: js, Seal: box})
 		if err != nil {
@@ -99,7 +101,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		loop, err := consume.New(cfg.Config, topology.StreamRaw, consumer,
 			consume.Each(src.handle), consume.Deps{
 				JetStream: js, Log: deps.Log.With(slog.String("source", name)),
-				Keep: deadletter.Keep(js, topology.EnrichDurable(name)),
+				Keep: deadletter.Keep(js, topology.EnrichDurable(name)), Note: s.outcomes.Note(topology.EnrichDurable(name)),
 			})
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
@@ -144,6 +146,7 @@ func storeBy(p *publish.Publisher) func(context.Context, *nats.Msg) error {
 // Run works until ctx ends, then finishes what is in hand and returns nil. It
 // must be called once.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.outcomes.Start()()
 	defer func() {
 		s.events.Close()
 		if s.notes != nil {

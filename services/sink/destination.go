@@ -46,7 +46,7 @@ type destination struct {
 	wrote bool
 }
 
-func newDestination(cfg consume.Config, name string, dest pipeline.Destination, deps Deps) (*destination, error) {
+func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.Destination, deps Deps) (*destination, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func newDestination(cfg consume.Config, name string, dest pipeline.Destination, 
 	}
 	d.loop, err = consume.New(cfg, topology.StreamEnriched, consumer, d.handle,
 		consume.Deps{
-			JetStream: deps.JetStream, Log: deps.Log, Keep: deadletter.Keep(deps.JetStream, topology.DeliverDurable(name)),
+			JetStream: deps.JetStream, Log: deps.Log, Keep: deadletter.Keep(deps.JetStream, topology.DeliverDurable(name)), Note: s.outcomes.Note(topology.DeliverDurable(name)),
 		})
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 )
@@ -50,16 +51,17 @@ type Deps struct {
 type Service struct {
 	destinations []*destination
 	js           jetstream.JetStream
+	outcomes     *outcome.Log
 }
 
 // New returns a service for cfg. The error lists every mistake in the
 // configuration; nothing is opened before Run.
 func New(cfg Config, deps Deps) (*Service, error) {
-	s := &Service{js: deps.JetStream}
+	s := &Service{js: deps.JetStream, outcomes: outcome.NewLog(deps.JetStream, deps.Log)}
 	var errs []error
 	users := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Destinations)) {
-		d, err := newDestination(cfg.Config, name, cfg.Destinations[name], deps)
+		d, err := s.newDestination(cfg.Config, name, cfg.Destinations[name], deps)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("destination %s: %w", name, err))
 			continue
@@ -83,6 +85,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // hand, closes the destinations and returns nil. A destination that fails is
 // tried for as long as it takes.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.outcomes.Start()()
 	var loops sync.WaitGroup
 	for _, d := range s.destinations {
 		loops.Go(func() { d.run(ctx) })

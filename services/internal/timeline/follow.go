@@ -34,6 +34,7 @@ var streams = []indexed{
 	},
 	{topology.StreamEnriched, []string{event.PrefixEnriched + ".SOURCE.>"}, false, headerTexts},
 	{topology.StreamDLQ, []string{event.PrefixDLQ + ".*.SOURCE.>"}, false, headerTexts},
+	{topology.StreamOutcomes, []string{topology.PrefixOutcomes + ".*.SOURCE"}, false, headerTexts},
 	{topology.StreamRefused, []string{topology.PrefixRefused + ".SOURCE"}, false, refusedTexts},
 	{topology.StreamReports, []string{topology.PrefixReports + ".SOURCE.>"}, true, reportTexts},
 }

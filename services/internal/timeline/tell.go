@@ -9,8 +9,10 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -151,22 +153,49 @@ func (t *tracer) triggered(m Message) bool {
 // outcome adds what became of a message at one consumer.
 func (t *tracer) outcome(w *way, m Message, durable string) {
 	at := place{m.Stream, durable, m.Sequence}
+	stage, name, _ := topology.Stage(durable)
+	done := t.tellTries(w, m, durable)
 	if l, ok := t.letters[at]; ok {
 		delete(t.letters, at)
 		t.tellLetter(w, l)
 		return
 	}
-	stage, name, _ := topology.Stage(durable)
-	kind, text := t.at(at)
-	if kind == KindDelivered && stage != topology.StageDeliver {
+	e := Entry{Stage: stage, Name: name, Event: w.id, Known: Derived, order: m.StoredAt}
+	e.Kind, e.Text = t.at(at)
+	switch {
+	case stage != topology.StageDeliver && (done != nil || e.Kind == KindDelivered):
 		return // the event, or that it was dropped, says so
-	}
-	if kind != KindDelivered {
+	case done != nil: // also where it is behind one that is not
+		e.Kind, e.Known, e.At, e.order, e.Attempt, e.Took = KindDelivered, Recorded, done.At, done.At, done.Attempt, done.Took
+		e.Text = fmt.Sprintf("delivered at try %d", done.Attempt)
+	case e.Kind != KindDelivered:
 		w.waiting++
 	}
-	t.out.Entries = append(t.out.Entries, Entry{
-		Kind: kind, Stage: stage, Name: name, Event: w.id, Text: text, Known: Derived, order: m.StoredAt,
-	})
+	t.out.Entries = append(t.out.Entries, e)
+}
+
+// tellTries adds the tries that failed, and returns the one that did not, if they
+// are noted.
+func (t *tracer) tellTries(w *way, m Message, durable string) (done *outcome.Record) {
+	stage, name, _ := topology.Stage(durable)
+	for _, r := range t.tries[place{m.Stream, durable, m.Sequence}] {
+		if r.Outcome == consume.Acked {
+			done = &r
+			continue
+		}
+		if r.Outcome == consume.Terminated {
+			continue // its dead letter says more
+		}
+		text := fmt.Sprintf("try %d failed (%s): %s", r.Attempt, r.Class, t.rules.Of(m.Event.Source).Show(m.Subject, m.Event, m.Data).Text(r.Message))
+		if r.Left > 0 {
+			text += fmt.Sprintf("; %d tries before it, of any event, were too many to be noted", r.Left)
+		}
+		t.out.Entries = append(t.out.Entries, Entry{
+			Kind: KindAttempted, Stage: stage, Name: name, Event: w.id, Known: Recorded, At: r.At, order: r.At,
+			Attempt: r.Attempt, Took: r.Took, Text: text,
+		})
+	}
+	return done
 }
 
 func (t *tracer) tellLetter(w *way, l deadletter.Letter) {

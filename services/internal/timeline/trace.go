@@ -3,6 +3,7 @@ package timeline
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/report"
@@ -31,6 +33,9 @@ func (x *Index) Trace(ctx context.Context, q Query) (Timeline, error) {
 	if t.stages, err = x.stages(ctx); err != nil {
 		return Timeline{}, err
 	}
+	if t.rules = x.deps.Redact; t.rules == nil {
+		t.rules = redact.FromConsumers(slices.Collect(maps.Values(t.consumers)))
+	}
 	if t.out.Coverage, err = x.Coverage(ctx); err != nil {
 		return Timeline{}, err
 	}
@@ -39,6 +44,7 @@ func (x *Index) Trace(ctx context.Context, q Query) (Timeline, error) {
 			return Timeline{}, err
 		}
 	}
+	t.readTries()
 	t.tell()
 	return t.out, nil
 }
@@ -52,6 +58,8 @@ type tracer struct {
 
 	ways    []*way // the oldest first
 	letters map[place]deadletter.Letter
+	tries   map[place][]outcome.Record
+	rules   redact.Set
 	all     []Message // once everything is read
 	out     Timeline
 }
@@ -136,7 +144,7 @@ func (t *tracer) findAround(ctx context.Context) error {
 }
 
 // eventStreams have an event's own messages.
-var eventStreams = []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ}
+var eventStreams = []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamOutcomes}
 
 // wayOf returns the event that a message is of, if it is one of those wanted.
 func (t *tracer) wayOf(m Message) *way {
@@ -154,7 +162,6 @@ func (t *tracer) wayOf(m Message) *way {
 
 // readLetters reads what became of the dead letters that were found.
 func (t *tracer) readLetters(ctx context.Context) error {
-	rules := t.x.deps.Redact
 	for _, m := range t.all {
 		if m.Stream != topology.StreamDLQ || t.wayOf(m) == nil {
 			continue
@@ -163,16 +170,27 @@ func (t *tracer) readLetters(ctx context.Context) error {
 		if errors.Is(err, deadletter.ErrNotFound) {
 			continue
 		}
-		if err == nil && rules == nil {
-			rules, err = redact.Load(ctx, t.x.deps.JetStream)
-		}
 		if err != nil {
 			return err
 		}
-		l = l.Redacted(rules)
+		l = l.Redacted(t.rules)
 		t.letters[place{l.Stream, l.Consumer, l.OriginalSequence}] = l
 	}
 	return nil
+}
+
+// readTries reads what is noted of tries.
+func (t *tracer) readTries() {
+	t.tries = map[place][]outcome.Record{}
+	for _, m := range t.all {
+		if m.Stream != topology.StreamOutcomes || t.wayOf(m) == nil {
+			continue
+		}
+		if r, err := outcome.Decode(m.Data); err == nil {
+			at := place{r.Stream, r.Consumer, r.Sequence}
+			t.tries[at] = append(t.tries[at], r)
+		}
+	}
 }
 
 // records returns the records that the events speak of.

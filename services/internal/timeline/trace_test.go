@@ -15,6 +15,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -363,5 +364,48 @@ func TestRefusedRequestsAreTold(t *testing.T) {
 	}
 	if tl := w.trace(x, timeline.Query{ID: "delivery-2", By: timeline.ByRecord}); len(tl.Entries) != 0 {
 		t.Errorf("as a record's: %+v", tl.Entries)
+	}
+}
+
+// Tries that failed are told with why, and a delivery that took several with when
+// it was, although its consumer stands behind another event.
+func TestTriesAreTold(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	log := outcome.NewLog(w.js, slog.New(slog.DiscardHandler))
+	stop := log.Start()
+	e := trigger("evt-1")
+	w.send(e)
+	enrich, deliver := topology.EnrichDurable("orders"), topology.DeliverDurable("warehouse")
+	tried := func(consumer, stream string, e event.Event, attempt int, a consume.Attempt) {
+		log.Note(consumer)(consume.Message{Stream: stream, Sequence: 1, Header: e.Header(), Attempt: attempt}, a)
+	}
+	failed := consume.Attempt{Outcome: consume.Delayed, Err: fmt.Errorf("status 503, id %s", "7"), Took: time.Millisecond}
+	tried(enrich, topology.StreamRaw, e, 1, failed)
+	tried(enrich, topology.StreamRaw, e, 2, consume.Attempt{Outcome: consume.Acked})
+	done := enriched(e, "7", "1")
+	w.enrich(done)
+	tried(deliver, topology.StreamEnriched, done, 1, failed)
+	stop()
+	if err := w.take(topology.StreamRaw, topology.EnrichConsumer("orders", delivery)).InProgress(); err != nil {
+		t.Fatal(err)
+	}
+	w.take(topology.StreamEnriched, topology.DeliverConsumer("warehouse", []string{"tercel.enriched.>"}, delivery))
+	x, _ := w.start(timeline.Config{})
+	w.until("the tries are found", func() bool { return len(w.find(x, timeline.Query{ID: "evt-1"})) == 5 })
+	tl := w.trace(x, timeline.Query{ID: "evt-1"})
+	w.wantTold(tl, timeline.UnderWay, "received ingress orders", "stored ingress orders", "attempted enrich orders",
+		"enriched enrich orders", "waiting deliver warehouse", "attempted deliver warehouse")
+	if try := tl.Entries[2]; try.Attempt != 1 || try.Took != time.Millisecond || try.At.IsZero() || try.Text != "try 1 failed (transient): status 503, id 7" {
+		t.Errorf("the try is told as %+v", try)
+	}
+	stop = log.Start()
+	tried(deliver, topology.StreamEnriched, done, 2, consume.Attempt{Outcome: consume.Acked, Took: time.Second})
+	stop()
+	w.until("the last try is found", func() bool { return len(w.find(x, timeline.Query{ID: "evt-1"})) == 6 })
+	tl = w.trace(x, timeline.Query{ID: "evt-1"})
+	last := tl.Entries[len(tl.Entries)-1]
+	if tl.State != timeline.Done || last.Kind != timeline.KindDelivered || last.Known != timeline.Recorded || last.Attempt != 2 || last.At.IsZero() || last.Took != time.Second {
+		t.Errorf("it is %s, and the delivery is told as %+v", tl.State, last)
 	}
 }
