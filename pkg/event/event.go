@@ -40,6 +40,7 @@ const (
 	HeaderTriggerSequence = "tercel-trigger-sequence"
 	HeaderPart            = "tercel-part"
 	HeaderRequest         = "tercel-request"
+	HeaderFetched         = "tercel-fetched"
 	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
 	HeaderDestinations    = "tercel-destinations"
 	HeaderEdited          = "tercel-edited"
@@ -91,6 +92,9 @@ type Event struct {
 	// TriggerSequence is the sequence in TERCEL_RAW of the trigger that this
 	// event answers, or 0. A trigger sent again keeps the sequence of the first.
 	TriggerSequence uint64
+	// Fetched says of an enriched event how its records were got, as [Fetches]
+	// writes it, or is "".
+	Fetched string
 
 	// Destinations are the names of the only ones that get the event, as a replay
 	// chose them, joined by commas. If it is "", all that subscribe to it do.
@@ -143,6 +147,7 @@ func FromHeader(h nats.Header) (Event, error) {
 		Version:     Version(r.text(HeaderVersion)),
 		ObservedAt:  r.time(HeaderObservedAt),
 		Deleted:     r.text(HeaderDeleted) == "true",
+		Fetched:     r.text(HeaderFetched),
 		Edited:      r.text(HeaderEdited) == "true",
 
 		Destinations: r.text(HeaderDestinations),

@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// HeaderFetched says of an enriched event how its records were got; see
-// [Fetches].
-const HeaderFetched = "tercel-fetched"
-
 // Fetch is how one record was got from the source.
 type Fetch struct {
 	// Name is "record", or the name of a related one.
@@ -43,7 +39,7 @@ var shortFrom = map[FetchedFrom]string{FromSource: "", FromUnchanged: "u", FromS
 const maxFetches = 16
 
 // Fetches is how an event's records were got. It is written as one header, such
-// as "record 200 1 34;customer 200 0 12 c": status, tries, milliseconds, and c
+// as "record,200,1,34;customer,200,0,12,c": status, tries, milliseconds, and c
 // from the cache, s shared, u unchanged. Of more than 16 the rest is left out.
 type Fetches []Fetch
 
@@ -56,10 +52,10 @@ func (f Fetches) String() string {
 		}
 		b = append(b, escapeBytes(one.Name, isTokenByte)...)
 		for _, n := range [...]int64{int64(one.Status), int64(one.Tries), one.Took.Milliseconds()} {
-			b = strconv.AppendInt(append(b, ' '), n, 10)
+			b = strconv.AppendInt(append(b, ','), n, 10)
 		}
 		if short := shortFrom[one.From]; short != "" {
-			b = append(append(b, ' '), short...)
+			b = append(append(b, ','), short...)
 		}
 	}
 	return string(b)
@@ -86,8 +82,8 @@ func ParseFetches(text string) (Fetches, error) {
 }
 
 func parseFetch(text string) (Fetch, error) {
-	fail := fmt.Errorf("header %s: want NAME STATUS TRIES MILLISECONDS and perhaps c, s or u", HeaderFetched)
-	words := strings.Split(text, " ")
+	fail := fmt.Errorf("header %s: want NAME,STATUS,TRIES,MILLISECONDS and perhaps c, s or u", HeaderFetched)
+	words := strings.Split(text, ",")
 	if len(words) < 4 || len(words) > 5 {
 		return Fetch{}, fail
 	}

@@ -19,7 +19,7 @@ func TestFetchesAreWrittenAndRead(t *testing.T) {
 		{Name: "gone", Status: 404, Tries: 0, Took: time.Second, From: event.FromShared},
 	}
 	text := f.String()
-	if want := "record 200 2 34;the%20customer%3B 200 0 0 c;lines 200 1 1000 u;gone 404 0 1000 s"; text != want {
+	if want := "record,200,2,34;the%20customer%3B,200,0,0,c;lines,200,1,1000,u;gone,404,0,1000,s"; text != want {
 		t.Errorf("String() = %q, want %q", text, want)
 	}
 	if got, err := event.ParseFetches(text); err != nil || !reflect.DeepEqual(got, f) {
@@ -40,8 +40,8 @@ func TestFetchesAreWrittenAndRead(t *testing.T) {
 func TestFetchesThatNobodyWroteAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		"record", "record 200 1", "record 200 1 2 3 4", "record a 1 2", "record 200 -1 2", "record 200 1 2 x", " 200 1 2", "record 200 1 2;",
-		"record 200 1 99999999999", "record 200 1 2 ", strings.Repeat("r 200 1 2;", 20) + "r 200 1 2",
+		"record", "record,200,1", "record,200,1,2,3,4", "record,a,1,2", "record,200,-1,2", "record,200,1,2,x", ",200,1,2", "record,200,1,2;",
+		"record,200,1,99999999999", "record,200,1,2,", strings.Repeat("r,200,1,2;", 20) + "r,200,1,2",
 	} {
 		if got, err := event.ParseFetches(text); err == nil {
 			t.Errorf("ParseFetches(%q) = %+v, want an error", text, got)
@@ -50,7 +50,7 @@ func TestFetchesThatNobodyWroteAreRefused(t *testing.T) {
 }
 
 func FuzzParseFetches(f *testing.F) {
-	f.Add("record 200 1 34;customer 200 0 12 c")
+	f.Add("record,200,1,34;customer,200,0,12,c")
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := event.ParseFetches(text)
 		if err != nil {

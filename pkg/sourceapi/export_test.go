@@ -31,3 +31,13 @@ func (c *Client) Part() float64 {
 	defer c.mu.Unlock()
 	return c.part
 }
+
+// Waiting tells the tests how many calls wait for requests.
+func (c *Client) Waiting() (n int) {
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	for _, f := range c.flights.all {
+		n += f.calls
+	}
+	return n
+}

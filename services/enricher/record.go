@@ -38,13 +38,25 @@ func (s *source) enrich(ctx context.Context, j job) error {
 	body := event.Body{Trigger: j.value, Record: seen.record, Stale: seen.stale}
 	if seen.record == nil {
 		j.event.Deleted, body.Deleted = true, true
+		j.event.Fetched = event.Fetches{seen.fetch}.String()
 		return s.publish(ctx, j.event, j.msgID, body)
 	}
 	scope.Docs["record"] = seen.record
-	if err := s.complete(ctx, j.res, j.Account, scope, &body); err != nil {
+	related, err := s.complete(ctx, j.res, j.Account, scope, &body)
+	if err != nil {
 		return err
 	}
+	j.event.Fetched = append(event.Fetches{seen.fetch}, related...).String()
 	return s.publish(ctx, j.event, j.msgID, body)
+}
+
+// fetched is how the answer to a call was got.
+func fetched(name string, ans sourceapi.Answer) event.Fetch {
+	f := event.Fetch{Name: name, Status: ans.Status, Tries: ans.Tries, From: ans.From}
+	if ans.From != event.FromCache {
+		f.Took = max(0, ans.ReceivedAt.Sub(ans.RequestedAt))
+	}
+	return f
 }
 
 // sight is what the source showed of a record.
@@ -53,6 +65,7 @@ type sight struct {
 	version event.Version
 	at      time.Time
 	stale   bool // it is older than the trigger said
+	fetch   event.Fetch
 }
 
 // soon is when a record that is older than its trigger says is asked for again
@@ -77,8 +90,11 @@ func (s *source) look(ctx context.Context, j job, scope field.Scope) (sight, err
 	}
 	r := request(ask, j.Account)
 	r.Gather = j.res.Coalesce
+	tries := 0
 	for _, wait := range soon {
 		seen, err := s.lookOnce(ctx, j, r, expected)
+		tries += seen.fetch.Tries
+		seen.fetch.Tries = tries
 		// What isn't there may be what isn't there yet. That it is gone is
 		// believed after these tries.
 		if err != nil || expected == "" || !seen.stale && seen.record != nil {
@@ -92,6 +108,7 @@ func (s *source) look(ctx context.Context, j job, scope field.Scope) (sight, err
 		r.Gather = 0
 	}
 	seen, err := s.lookOnce(ctx, j, r, expected)
+	seen.fetch.Tries += tries
 	if err == nil && seen.stale && !j.believe {
 		return sight{}, fault.RetryAfter(errEarly, laterMin<<min(j.attempt-1, 3))
 	}
@@ -105,7 +122,7 @@ const laterMin = 5 * time.Second
 // to an earlier one is taken for it.
 func (s *source) lookOnce(ctx context.Context, j job, r sourceapi.Request, expected event.Version) (sight, error) {
 	ans, err := s.api.Do(ctx, r)
-	seen := sight{at: ans.RequestedAt}
+	seen := sight{at: ans.RequestedAt, fetch: fetched("record", ans)}
 	if errors.Is(err, sourceapi.ErrNotFound) {
 		return seen, nil
 	}

@@ -21,6 +21,7 @@ type link struct {
 	done      chan struct{} // closed when the rest is set
 	value     jsontext.Value
 	truncated bool
+	fetch     event.Fetch
 	err       error
 }
 
@@ -28,18 +29,22 @@ type link struct {
 // which its request refers, failed.
 var errUnasked = errors.New("not asked for")
 
-// complete gets what belongs to the record in body, and puts each of it where it
-// is to stand. The scope has the record.
-func (s *source) complete(ctx context.Context, res provider.Resource, account string, scope field.Scope, body *event.Body) error {
+// complete gets what belongs to the record in body, puts each of it where it is
+// to stand, and returns how it was got. The scope has the record.
+func (s *source) complete(ctx context.Context, res provider.Resource, account string, scope field.Scope, body *event.Body) (event.Fetches, error) {
 	names := slices.Sorted(maps.Keys(res.Related))
 	links, err := s.related(ctx, res, account, scope)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var how event.Fetches
 	record := res.Select.In(body.Record)
 	body.Related = make(map[string]jsontext.Value, len(names))
 	for _, name := range names {
 		l := links[name]
+		if l.fetch.Name = name; l.fetch.Status > 0 { // else nobody was asked
+			how = append(how, l.fetch)
+		}
 		if l.truncated {
 			body.Truncated = append(body.Truncated, name)
 		}
@@ -49,7 +54,7 @@ func (s *source) complete(ctx context.Context, res provider.Resource, account st
 		}
 	}
 	body.Record = record
-	return nil
+	return how, nil
 }
 
 // related gets a record's related records side by side, and those that refer to
@@ -68,7 +73,7 @@ func (s *source) related(ctx context.Context, res provider.Resource, account str
 				l.err = err
 				return
 			}
-			if l.value, l.truncated, err = s.relatedOne(ctx, res.Related[name], account, scope); err != nil {
+			if err = s.relatedOne(ctx, l, res.Related[name], account, scope); err != nil {
 				l.err = fmt.Errorf("related %s: %w", name, err)
 			}
 		})
@@ -111,12 +116,11 @@ func withNeeds(scope field.Scope, links map[string]*link, needs []string) (field
 	return scope, nil
 }
 
-// relatedOne returns nil, which is written as null, for an optional record
-// that is not there.
-func (s *source) relatedOne(
-	ctx context.Context, rel provider.Related, account string, scope field.Scope,
-) (value jsontext.Value, truncated bool, err error) {
+// relatedOne sets a link's value to nil, which is written as null, for an optional
+// record that is not there.
+func (s *source) relatedOne(ctx context.Context, l *link, rel provider.Related, account string, scope field.Scope) error {
 	var ask provider.Ask
+	var err error
 	if rel.List != nil {
 		ask.Path, err = rel.List.Path.Fill(scope)
 	} else {
@@ -124,44 +128,46 @@ func (s *source) relatedOne(
 	}
 	if err != nil {
 		if rel.Optional && errors.Is(err, field.ErrMissing) {
-			return nil, false, nil
+			return nil
 		}
-		return nil, false, fmt.Errorf("path: %w", err) // the record may have the reference at the next attempt
+		return fmt.Errorf("path: %w", err) // the record may have the reference at the next attempt
 	}
 	r := request(ask, account)
 	r.MaxAge = rel.Cache
 	if rel.List != nil {
-		value, truncated, err = s.list(ctx, *rel.List, r)
+		err = s.list(ctx, l, *rel.List, r)
 	} else {
 		var ans sourceapi.Answer
 		ans, err = s.api.Do(ctx, r)
-		value = ans.Body
+		l.value, l.fetch = ans.Body, fetched("", ans)
 	}
-	switch {
-	case err == nil:
-		return value, truncated, nil
-	case rel.Optional && errors.Is(err, sourceapi.ErrNotFound):
-		return nil, false, nil
+	if rel.Optional && errors.Is(err, sourceapi.ErrNotFound) {
+		l.value, err = nil, nil
 	}
-	return nil, false, err
+	return err
 }
 
 // maxListPages bounds the pages of one related list: some APIs have empty ones.
 const maxListPages = 200
 
-// list gets the pages of a related list, and returns the array of its records up
-// to the most that are to be taken.
-func (s *source) list(ctx context.Context, l provider.List, r sourceapi.Request) (all jsontext.Value, truncated bool, err error) {
-	all = jsontext.Value{'['}
+// list gets the pages of a related list, and sets the link's value to the array of
+// its records up to the most that are to be taken.
+func (s *source) list(ctx context.Context, out *link, l provider.List, r sourceapi.Request) error {
+	all := jsontext.Value{'['}
+	end := func(truncated bool) error {
+		out.value, out.truncated = append(all, ']'), truncated
+		return nil
+	}
 	seen, position, positions := 0, "", map[string]bool{}
 	for n := 1; ; n++ {
-		page, err := s.page(ctx, l, r, position)
-		if err != nil {
-			return nil, false, err
+		page, how, err := s.page(ctx, l, r, position)
+		how.Tries, how.Took = how.Tries+out.fetch.Tries, how.Took+out.fetch.Took
+		if out.fetch = how; err != nil {
+			return err
 		}
 		for _, item := range page.Records {
 			if seen == l.Max {
-				return append(all, ']'), true, nil
+				return end(true)
 			}
 			if seen++; seen > 1 {
 				all = append(all, ',')
@@ -170,30 +176,31 @@ func (s *source) list(ctx context.Context, l provider.List, r sourceapi.Request)
 		}
 		switch position = page.Next; {
 		case position == "":
-			return append(all, ']'), false, nil
+			return end(false)
 		case n == maxListPages:
-			return append(all, ']'), true, nil
+			return end(true)
 		case positions[position]:
-			return nil, false, errors.New("next page: one that was listed already")
+			return errors.New("next page: one that was listed already")
 		}
 		positions[position] = true
 	}
 }
 
 // page gets the page at position of a list whose first one r asks for.
-func (s *source) page(ctx context.Context, l provider.List, r sourceapi.Request, position string) (provider.Page, error) {
+func (s *source) page(ctx context.Context, l provider.List, r sourceapi.Request, position string) (provider.Page, event.Fetch, error) {
 	ask, err := l.Request(r.Path, position)
 	if err != nil {
-		return provider.Page{}, err
+		return provider.Page{}, event.Fetch{}, err
 	}
 	r.Path, r.Query = ask.Path, ask.Query
 	ans, err := s.api.Do(ctx, r)
+	how := fetched("", ans)
 	if err != nil {
-		return provider.Page{}, err
+		return provider.Page{}, how, err
 	}
 	page, err := l.Page(ask, s.cfg.API.Base, ans.Header, ans.Body)
 	if err != nil { // not wrapped: what one answer lacks the next may have
-		return provider.Page{}, fmt.Errorf("answer: %v", err)
+		return provider.Page{}, how, fmt.Errorf("answer: %v", err)
 	}
-	return page, nil
+	return page, how, nil
 }

@@ -170,9 +170,11 @@ func (s *source) passOn(ctx context.Context, t trigger) error {
 	}
 	body := event.Body{Record: t.raw}
 	if res, ok := s.cfg.Resources[t.Resource]; ok {
-		if err := s.complete(ctx, res, t.Account, t.scope(t.RecordID, t.raw), &body); err != nil {
+		related, err := s.complete(ctx, res, t.Account, t.scope(t.RecordID, t.raw), &body)
+		if err != nil {
 			return fmt.Errorf("%s %s: %w", t.Resource, t.RecordID, err)
 		}
+		t.Fetched = related.String()
 	}
 	return s.publish(ctx, t.Event, t.msgID, body)
 }

@@ -294,7 +294,7 @@ func TestOperatorsDay(t *testing.T) {
 	until(t, "the event is delivered", func() bool {
 		o := tercel(t, "", with("event", "trace", id, "--json")...)
 		var w timeline.Timeline
-		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Entries) == 4
+		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Entries) == 5
 	})
 	if out := ok(t, with("event", "trace", "d-1", "--source", "orders")...); !strings.Contains(out, "delivered") || !strings.Contains(out, "TERCEL_RAW 1") {
 		t.Errorf("trace by delivery id:\n%s", out)

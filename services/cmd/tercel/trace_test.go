@@ -1,12 +1,17 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -98,4 +103,36 @@ func TestPromise8TraceShowsWhoChoosesEvents(t *testing.T) {
 		w := decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
 		return w.State == "done" && slices.ContainsFunc(w.Entries, func(s timeline.Entry) bool { return s.Stage == "deliver" && s.Name == "picky" && s.Text == want })
 	})
+}
+
+// Promise 8: a delivery that took several tries says so, and why.
+func TestPromise8TraceShowsTheTriesOfADelivery(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			w.WriteHeader(http.StatusTooEarly)
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	s := startShop(t)
+	s.put("1", 1)
+	p := startLive(t, s, liveOptions{
+		more: fmt.Sprintf("sink: {retry_min: 50ms, retry_max: 100ms}\ndestinations:\n  crm: {http: {url: %q, secrets: [\"file:DIR/signing\"], allow_private: true}}\n", receiver.URL),
+		before: func(dir string) {
+			writeFile(t, filepath.Join(dir, "signing"), "whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 24)))
+		},
+	})
+	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
+	var w timeline.Timeline
+	until(t, "both tries are told", func() bool {
+		w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
+		last := w.Entries[len(w.Entries)-1]
+		return last.Kind == timeline.KindDelivered && last.Attempt == 2
+	})
+	if w.State != timeline.Done || !slices.ContainsFunc(w.Entries, func(e timeline.Entry) bool {
+		return e.Kind == timeline.KindAttempted && e.Stage == "deliver" && e.Name == "crm" && strings.Contains(e.Text, "425")
+	}) {
+		t.Errorf("it is %s, told as %+v; want the try that failed", w.State, w.Entries)
+	}
 }

@@ -109,7 +109,7 @@ func TestTryAgreesWithThePipeline(t *testing.T) {
 	w := decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
 	config := strings.ReplaceAll(p.config, "\\", "/")
 	got := tryJSON(t, boot.OK, captured(t, config, body, time.Now()), "-c", config, "--source", "orders", "--fetch", "-")
-	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.Entries[2].Text != "order 1, version "+got.Version {
+	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.Entries[3].Text != "order 1, version "+got.Version {
 		t.Errorf("tried %+v, the pipeline had %s and %+v", got.triedEvent, id, w.Entries)
 	}
 	test := `{"type":"order.paid","id":"1","test":true}`

@@ -118,6 +118,7 @@ func (t *tracer) tellEvent(w *way, m Message) {
 	e := m.Event
 	w.see(e)
 	w.enriched++
+	t.tellFetches(w, m)
 	made := Entry{Kind: KindEnriched, Stage: topology.StageEnrich, Name: e.Source}
 	switch {
 	case e.Deleted:
@@ -137,6 +138,35 @@ func (t *tracer) tellEvent(w *way, m Message) {
 		if ok && stage == topology.StageDeliver && e.For(destination) && topology.Takes(t.consumers[durable].Config, m.Subject) {
 			t.outcome(w, m, durable)
 		}
+	}
+}
+
+// fetchedFrom says in words where an answer came from.
+var fetchedFrom = map[event.FetchedFrom]string{
+	event.FromSource: "asked for", event.FromUnchanged: "asked for, and unchanged since it was asked before",
+	event.FromShared: "asked for together with another event", event.FromCache: "from the cache",
+}
+
+// tellFetches adds how the records of an event were got.
+func (t *tracer) tellFetches(w *way, m Message) {
+	all, err := event.ParseFetches(m.Event.Fetched)
+	if err != nil {
+		return // of a later version
+	}
+	for _, f := range all {
+		text := fmt.Sprintf("%s: %d, %s", f.Name, f.Status, fetchedFrom[f.From])
+		if f.Tries > 1 {
+			text += fmt.Sprintf(", in %d requests", f.Tries)
+		}
+		e := Entry{
+			Kind: KindFetched, Stage: topology.StageEnrich, Name: m.Event.Source, Text: text,
+			Status: f.Status, Attempt: f.Tries, Took: f.Took, From: f.From,
+		}
+		if f.Name == "record" {
+			e.At = m.Event.ObservedAt
+		}
+		t.add(w, m, e)
+		t.out.Entries[len(t.out.Entries)-1].order = m.StoredAt
 	}
 }
 

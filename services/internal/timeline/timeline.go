@@ -151,12 +151,15 @@ type Entry struct {
 	// Stream and Sequence are the message that tells of it, if there is one.
 	Stream   string `json:"stream,omitzero"`
 	Sequence uint64 `json:"sequence,omitzero"`
-	// Attempt counts the tries of a stage from 1; 0 is not known.
+	// Attempt counts the tries of a stage from 1, or the requests that a fetch
+	// took; 0 is not known, or none.
 	Attempt int `json:"attempt,omitzero"`
 	// Took is how long it took, in nanoseconds; 0 is not known.
 	Took time.Duration `json:"took,omitzero"`
 	// Status is the HTTP status of an answer, or 0.
 	Status int `json:"status,omitzero"`
+	// From says of a fetch where its answer came from.
+	From event.FetchedFrom `json:"from,omitzero"`
 	// TraceID is the trace that it belongs to, or "".
 	TraceID string `json:"trace_id,omitzero"`
 

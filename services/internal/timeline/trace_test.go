@@ -409,3 +409,31 @@ func TestTriesAreTold(t *testing.T) {
 		t.Errorf("it is %s, and the delivery is told as %+v", tl.State, last)
 	}
 }
+
+// How the records of an event were got is told with it.
+func TestFetchesAreTold(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	e := enriched(trigger("evt-1"), "7", "1")
+	e.Fetched = event.Fetches{
+		{Name: "record", Status: 200, Tries: 2, Took: 30 * time.Millisecond, From: event.FromSource},
+		{Name: "customer", Status: 200, From: event.FromCache},
+	}.String()
+	w.enrich(e)
+	e = enriched(trigger("evt-2"), "8", "1")
+	e.Fetched = "in another form"
+	w.enrich(e)
+	x := w.index(timeline.Config{})
+	if err := x.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tl := w.trace(x, timeline.Query{ID: "evt-1"})
+	w.wantTold(tl, timeline.Done, "fetched enrich orders", "fetched enrich orders", "enriched enrich orders")
+	if f := tl.Entries[0]; f.Status != 200 || f.Attempt != 2 || f.Took != 30*time.Millisecond || f.Text != "record: 200, asked for, in 2 requests" || f.Known != timeline.Recorded {
+		t.Errorf("the record's fetch is told as %+v", f)
+	}
+	if f := tl.Entries[1]; f.From != event.FromCache || f.Text != "customer: 200, from the cache" {
+		t.Errorf("the customer's fetch is told as %+v", f)
+	}
+	w.wantTold(w.trace(x, timeline.Query{ID: "evt-2"}), timeline.Done, "enriched enrich orders")
+}
