@@ -50,7 +50,7 @@ func (f Fetches) String() string {
 		if i > 0 {
 			b = append(b, ';')
 		}
-		b = append(b, escapeBytes(one.Name, isTokenByte)...)
+		b = append(b, Escape(one.Name)...)
 		for _, n := range [...]int64{int64(one.Status), int64(one.Tries), one.Took.Milliseconds()} {
 			b = strconv.AppendInt(append(b, ','), n, 10)
 		}
