@@ -55,6 +55,7 @@ func TestAnswersAreSharedOnlyWhereTheyAreFreshEnough(t *testing.T) {
 	second := do(sourceapi.Request{Path: "/a"}) // the first was sent before this call
 	await(t, "a second request", func() bool { return calls.Load() == 2 })
 	aged := do(sourceapi.Request{Path: "/a", MaxAge: 5 * time.Second})
+	await(t, "the third call", func() bool { return c.Waiting() >= 2 }) // the first one's request isn't listed any more
 	release <- struct{}{}
 	release <- struct{}{}
 	for what, done := range map[string]chan result{"first": first, "second": second, "aged": aged} {
