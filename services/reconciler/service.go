@@ -28,6 +28,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -51,6 +52,8 @@ type Config struct {
 	SealKeys []config.Secret
 	// Destinations are those that records are compared with, by name.
 	Destinations map[string]pipeline.Destination
+	// Delivered are the names of all destinations.
+	Delivered []string
 }
 
 // Deps are what a [Service] borrows.
@@ -103,8 +106,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.audit, err = audit.New(audit.Config{
 		Every: cfg.AuditEvery, Settle: cfg.AuditSettle, Sources: slices.Sorted(maps.Keys(cfg.Sources)),
-		LeaseTTL: cfg.LeaseTTL, Streams: cfg.Streams,
-	}, audit.Deps{Conn: deps.Conn, Log: deps.Log})
+		Destinations: cfg.Delivered, LeaseTTL: cfg.LeaseTTL, Streams: cfg.Streams,
+	}, audit.Deps{Conn: deps.Conn, Log: deps.Log, Now: deps.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -306,6 +309,13 @@ func (s *Service) log(ctx context.Context, key cursor.Key, r *run.Run, err error
 	if n := r.LostInside(); n > 0 {
 		s.deps.Log.LogAttrs(ctx, slog.LevelError, "triggers were accepted but lost inside: their records were found by reconciliation",
 			slog.String("resource", key.String()), slog.String("run", r.ID()), slog.Int("records", n))
+		found := report.Finding{
+			At: s.deps.Now().UTC(), Kind: report.RecordsLostInside, Name: key.String(), Count: n, Repaired: !r.DryRun(),
+			Detail: "records were missed although their triggers had been accepted, found by run " + r.ID(),
+		}
+		if err := report.PublishFinding(context.WithoutCancel(ctx), s.js, found, r.ID()); err != nil {
+			s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "finding is not in the reports", slog.Any("err", err))
+		}
 	}
 	switch {
 	case ctx.Err() != nil: // it was stopped

@@ -2,7 +2,9 @@
 package main
 
 import (
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/tercelhq/tercel/services/internal/boot"
 	"github.com/tercelhq/tercel/services/reconciler"
@@ -16,7 +18,7 @@ func main() {
 		}
 		return reconciler.New(reconciler.Config{
 			Reconciler: env.File.Reconciler, Sources: env.File.Sources, Streams: env.File.Streams, SealKeys: env.File.SealKeys,
-			Destinations: env.File.Compared(),
+			Destinations: env.File.Compared(), Delivered: slices.Sorted(maps.Keys(env.File.Destinations)),
 		}, reconciler.Deps{Conn: env.Conn, Log: env.Log, Accounts: accounts})
 	}))
 }

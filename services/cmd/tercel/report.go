@@ -19,6 +19,7 @@ type reconcileReportCmd struct {
 	Account  string        `help:"Only this account." placeholder:"NAME"`
 	Since    time.Duration `help:"Only reports so young." default:"24h"`
 	Gaps     bool          `help:"Only reports of runs that found something or failed."`
+	Inside   bool          `help:"What the audit found to be wrong inside the pipeline, in place of the reports of runs."`
 	Limit    int           `help:"At most this many, the newest." default:"1000"`
 	Format   string        `help:"json has all of it, csv a row for each record that was missed or stale, md is for people." enum:"json,csv,md" default:"md"`
 }
@@ -40,6 +41,13 @@ func (c reconcileReportCmd) Run(a *app) error {
 		return err
 	}
 	defer nc.Close()
+	if c.Inside {
+		found, err := report.Findings(a.ctx, nc.js, time.Now().Add(-c.Since), c.Limit)
+		if err != nil {
+			return err
+		}
+		return writeFindings(a.out, c.Format, found)
+	}
 	all, err := report.List(a.ctx, nc.js, report.Query{
 		Source: c.Source, Resource: c.Resource, Since: time.Now().Add(-c.Since), Limit: c.Limit,
 	})

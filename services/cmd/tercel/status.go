@@ -73,6 +73,9 @@ func printStatus(w io.Writer, s shownStatus) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	if err := printFindings(w, s.Findings); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	if err := printResources(w, s.Reconciled); err != nil || len(s.Sources) == 0 {
 		return err

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -157,6 +159,7 @@ func buildAll(f *pipeline.File, nc *nats.Conn, js jetstream.JetStream, accounts 
 		sink.Deps{JetStream: js, Log: named("sink")})
 	re, errRe := reconciler.New(reconciler.Config{
 		Reconciler: f.Reconciler, Sources: f.Sources, Streams: f.Streams, SealKeys: f.SealKeys, Destinations: f.Compared(),
+		Delivered: slices.Sorted(maps.Keys(f.Destinations)),
 	},
 		reconciler.Deps{Conn: nc, Log: named("reconciler"), Accounts: accounts})
 	co, errCo := console.New(console.Config{

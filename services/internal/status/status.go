@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -26,7 +27,16 @@ type Status struct {
 	Accounts    []Accounts `json:"accounts"`
 	// Sources is how sources send, and which of them are an alarm.
 	Sources []cursor.Health `json:"sources"`
+	// Findings are what the audit found to be wrong inside within [FindingsFor],
+	// oldest first, the newest [MaxFindings].
+	Findings []report.Finding `json:"findings"`
 }
+
+// FindingsFor is how far back findings are shown.
+const FindingsFor = 7 * 24 * time.Hour
+
+// MaxFindings bounds them.
+const MaxFindings = 20
 
 // Accounts are those that a bucket has for a source. Those in a file or folder
 // are only known where that is, to "tercel check".
@@ -89,7 +99,10 @@ func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
 	if s.Accounts, err = accounts(ctx, js); err != nil {
 		return Status{}, err
 	}
-	s.Sources, err = sources(ctx, js)
+	if s.Sources, err = sources(ctx, js); err != nil {
+		return Status{}, err
+	}
+	s.Findings, err = report.Findings(ctx, js, time.Now().Add(-FindingsFor), MaxFindings)
 	return s, err
 }
 

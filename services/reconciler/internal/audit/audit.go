@@ -10,7 +10,10 @@
 //
 // The audit also finds the consumers that stand still without a word: after a
 // stream lost its tail, a consumer can report that nothing is pending although
-// its stream goes on. It is set back to where it stopped.
+// its stream goes on. It is set back to where it stopped. And it finds what
+// somebody has deleted: streams and buckets that are gone, consumers that are,
+// streams that were made anew, cut off or purged. It puts right what can be, and
+// reports all of it as a [report.Finding].
 //
 // One audit runs at a time, under the lease "audit". How far it has come is
 // kept in the bucket tercel_cursors under "_audit.raw".
@@ -45,6 +48,9 @@ type Config struct {
 	// LeaseTTL is how long a runner that has gone keeps others out; whole
 	// seconds.
 	LeaseTTL time.Duration
+	// Destinations are the names of those whose consumers are looked after when
+	// they are gone.
+	Destinations []string
 	// Streams is how the streams are set up.
 	Streams topology.Config
 }
@@ -53,6 +59,8 @@ type Config struct {
 type Deps struct {
 	Conn *nats.Conn
 	Log  *slog.Logger
+	// Now tells the time of findings. Defaults to time.Now.
+	Now func() time.Time
 }
 
 // Result is what one pass did.
@@ -67,6 +75,9 @@ type Result struct {
 	Pending uint64
 	// Repaired is how many consumers stood still and were set going again.
 	Repaired int
+	// Found is how many faults were found, those that are counted above among
+	// them.
+	Found int
 	// More says that the pass ended at its bound and the next has work at once.
 	More bool
 }
@@ -95,6 +106,7 @@ type Audit struct {
 	bound     int // triggers of one source in a pass
 	recovered metric.Int64Counter
 	repaired  metric.Int64Counter
+	found     metric.Int64Counter
 
 	suspects map[string]stance // consumers that seemed to stand still in the last pass
 }
@@ -103,6 +115,9 @@ type Audit struct {
 func New(cfg Config, deps Deps) (*Audit, error) {
 	if cfg.Every <= 0 || cfg.Settle <= 0 {
 		return nil, fmt.Errorf("audit: every %s, settle %s, want more than 0s", cfg.Every, cfg.Settle)
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
 	}
 	js, err := jetstream.New(deps.Conn)
 	if err != nil {
@@ -117,6 +132,11 @@ func New(cfg Config, deps Deps) (*Audit, error) {
 	}
 	a.repaired, err = meter.Int64Counter("tercel.consumers.repaired", metric.WithUnit("{consumer}"),
 		metric.WithDescription("Consumers that stood still and were set going again, by stage and source or destination."))
+	if err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	a.found, err = meter.Int64Counter("tercel.faults.found", metric.WithUnit("{fault}"),
+		metric.WithDescription("Faults that the audit found inside the pipeline, by kind and whether they were repaired."))
 	if err != nil {
 		return nil, fmt.Errorf("instrument: %w", err)
 	}
@@ -152,50 +172,49 @@ func (a *Audit) Run(ctx context.Context) error {
 // RunOnce makes one pass. It returns [cursor.ErrHeld] while another audit has
 // the lease. After any error the next pass begins where this one last noted
 // how far it had come, and nothing that was sent again is sent twice.
-func (a *Audit) RunOnce(ctx context.Context) (Result, error) {
+func (a *Audit) RunOnce(ctx context.Context) (res Result, err error) {
+	f := &findings{}
+	defer func() { // what was found is told, however the pass ends
+		res.Found = len(f.all)
+		err = errors.Join(err, a.tell(context.WithoutCancel(ctx), f))
+	}()
+	if err := a.restore(ctx, f); err != nil {
+		return Result{}, err
+	}
 	lease, err := cursor.Acquire(ctx, a.js, "audit", a.cfg.LeaseTTL)
 	if err != nil {
 		return Result{}, err
 	}
 	defer lease.Release()
-	ctx = lease.Context()
+	return a.pass(lease.Context(), f)
+}
+
+// pass is one under the lease.
+func (a *Audit) pass(ctx context.Context, f *findings) (res Result, err error) {
 	started := time.Now()
 	p, err := loadProgress(ctx, a.js)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := a.lookBack(ctx, p); err != nil {
+	if err := a.lookBack(ctx, p, f); err != nil {
 		return Result{}, err
 	}
-	var res Result
 	// Consumers first: what one is given again is not lost.
-	if res.Repaired, err = a.repair(ctx, p.HealthyAt); err != nil {
+	if err := a.missing(ctx, p, f); err != nil {
+		return Result{}, err
+	}
+	if res.Repaired, err = a.repair(ctx, p, f); err != nil {
 		return res, err
 	}
 	p.HealthyAt = started
+	if p.Undelivered, err = a.undelivered(ctx, started); err != nil {
+		return res, err
+	}
 	var errs []error
 	for _, source := range a.cfg.Sources {
-		if err := a.source(ctx, source, p, &res); err != nil {
+		if err := a.source(ctx, source, p, f, &res); err != nil {
 			errs = append(errs, fmt.Errorf("audit of %s: %w", source, errors.Join(err, context.Cause(ctx))))
 		}
 	}
 	return res, errors.Join(append(errs, p.save(ctx, a.js))...)
-}
-
-// lookBack makes the audit begin anew when a stream has lost its tail since
-// the last pass: outcomes that were seen then may be lost, and sequences may
-// stand for other messages now.
-func (a *Audit) lookBack(ctx context.Context, p *progress) error {
-	for _, name := range audited {
-		lost, err := p.lostTail(ctx, a.js, name)
-		if err != nil {
-			return err
-		}
-		if lost {
-			a.deps.Log.LogAttrs(ctx, slog.LevelError, "stream lost its tail: the audit begins anew",
-				slog.String("stream", name), slog.Uint64("sequence", p.Ends[name].Sequence))
-			clear(p.Sources)
-		}
-	}
-	return nil
 }

@@ -50,7 +50,7 @@ func (f *fixture) ensure() {
 func (f *fixture) audit(settle time.Duration) *audit.Audit {
 	f.t.Helper()
 	a, err := audit.New(audit.Config{
-		Every: 100 * time.Millisecond, Settle: settle, Sources: []string{"orders"}, LeaseTTL: 5 * time.Second,
+		Every: 100 * time.Millisecond, Settle: settle, Sources: []string{"orders"}, Destinations: []string{"warehouse"}, LeaseTTL: 5 * time.Second,
 		Streams: topology.DefaultConfig(),
 	}, audit.Deps{Conn: f.nc, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

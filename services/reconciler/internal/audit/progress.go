@@ -26,6 +26,16 @@ type progress struct {
 	Sources map[string]uint64 `json:"sources"`
 	// Ends has where each stream ended when that was known.
 	Ends map[string]end `json:"ends"`
+	// Streams and Consumers are what was seen of them, the consumers by stream and
+	// name.
+	Streams   map[string]known    `json:"streams,omitempty"`
+	Consumers map[string]standing `json:"consumers,omitempty"`
+	// Undelivered is when the oldest event was stored that some destination had
+	// not taken.
+	Undelivered time.Time `json:"undelivered,omitzero"`
+	// Again is from when on triggers are looked for that have lost their events: what
+	// was stored before it keeps what was said of it.
+	Again time.Time `json:"again,omitzero"`
 	// HealthyAt is when the last pass had found every consumer going, or had
 	// set it going.
 	HealthyAt time.Time `json:"healthy_at"`
@@ -46,7 +56,9 @@ func loadProgress(ctx context.Context, js jetstream.JetStream) (*progress, error
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", topology.BucketCursors, err)
 	}
-	p := &progress{Sources: map[string]uint64{}, Ends: map[string]end{}, kv: kv}
+	p := &progress{
+		Sources: map[string]uint64{}, Ends: map[string]end{}, Streams: map[string]known{}, Consumers: map[string]standing{}, kv: kv,
+	}
 	entry, err := kv.Get(ctx, progressKey)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return p, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -27,7 +28,7 @@ type trigger struct {
 // source makes a pass over one source's triggers. How far its consumer has
 // come is asked before anything else: what was acknowledged by then has its
 // outcome already (promise 5), however the pass takes its time.
-func (a *Audit) source(ctx context.Context, name string, p *progress, res *Result) error {
+func (a *Audit) source(ctx context.Context, name string, p *progress, f *findings, res *Result) error {
 	cons, err := a.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(name))
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil // its enricher has never run: all of it is still pending
@@ -45,12 +46,19 @@ func (a *Audit) source(ctx context.Context, name string, p *progress, res *Resul
 	if err != nil {
 		return err
 	}
+	open = slices.DeleteFunc(open, func(t trigger) bool { return a.untold(t, p, info) })
 	var lost []trigger
 	if collected { // else their dead letters may still be on the way
 		lost = a.lost(open, info)
 	}
 	recovered, err := a.recover(ctx, name, lost)
 	res.Recovered += recovered
+	if recovered > 0 {
+		f.add(report.Finding{
+			Kind: report.TriggersLost, Name: name, Count: recovered, Repaired: true,
+			Detail: fmt.Sprintf("triggers from %d on were accepted and had no outcome; they are sent again", lost[0].sequence),
+		}, fmt.Sprint(lost[0].sequence, recovered))
+	}
 	if err != nil {
 		return err
 	}
@@ -68,6 +76,13 @@ func (a *Audit) source(ctx context.Context, name string, p *progress, res *Resul
 		p.Sources[name] = done[len(done)-1].sequence
 	}
 	return nil
+}
+
+// untold reports whether nothing can be said of a trigger without an outcome: its
+// outcome may have left its stream by age, or been purged after it was delivered.
+func (a *Audit) untold(t trigger, p *progress, info *jetstream.ConsumerInfo) bool {
+	age := a.cfg.Streams.Enriched.MaxAge
+	return t.storedAt.Before(p.Again) || age > 0 && now(info).Sub(t.storedAt) > age-slackAge
 }
 
 // window reads the triggers behind from that the consumer has had and that

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -46,8 +47,9 @@ func judge(info *jetstream.ConsumerInfo, last, end uint64) verdict {
 
 // repair finds the stages' consumers that stand still and sets them going
 // again. One that seems behind must stand where it stood a pass ago: a message
-// may just have come. healthyAt is when all were last known to be going.
-func (a *Audit) repair(ctx context.Context, healthyAt time.Time) (repaired int, err error) {
+// may just have come. HealthyAt of p is when all were last known to be
+// going.
+func (a *Audit) repair(ctx context.Context, p *progress, f *findings) (repaired int, err error) {
 	seen := map[string]stance{}
 	for _, name := range []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamAdvisories} {
 		stream, err := a.js.Stream(ctx, name)
@@ -59,12 +61,19 @@ func (a *Audit) repair(ctx context.Context, healthyAt time.Time) (repaired int, 
 			if _, _, ok := topology.Stage(info.Name); !ok {
 				continue
 			}
-			set, err := a.check(ctx, stream, info, healthyAt, seen)
+			set, err := a.check(ctx, stream, info, p.HealthyAt, seen)
+			if err == nil {
+				err = p.stand(info)
+			}
 			if err != nil {
 				return repaired, fmt.Errorf("consumer %s of %s: %w", info.Name, name, err)
 			}
 			if set {
 				repaired++
+				f.add(report.Finding{
+					Kind: report.ConsumerStalled, Name: info.Name, Repaired: true,
+					Detail: fmt.Sprintf("it had delivered %d of %s and stood still", info.Delivered.Stream, name),
+				}, fmt.Sprint(info.Delivered.Stream, info.AckFloor.Stream))
 			}
 		}
 		if err := list.Err(); err != nil {

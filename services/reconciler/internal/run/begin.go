@@ -128,6 +128,9 @@ func (r *Run) ID() string { return r.id }
 // StartedAt is when the run began.
 func (r *Run) StartedAt() time.Time { return r.started }
 
+// DryRun says that the run changes nothing.
+func (r *Run) DryRun() bool { return r.opts.DryRun }
+
 // LostInside is how many of the gaps had a trigger that was accepted and has no
 // outcome. It must be 0 (promise 3).
 func (r *Run) LostInside() int { return r.lost }

@@ -1,0 +1,103 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// Finding is something that is wrong inside the pipeline, as the audit or a
+// reconciliation run has found it.
+type Finding struct {
+	// At is when it was found.
+	At   time.Time   `json:"at"`
+	Kind FindingKind `json:"kind"`
+	// Name is what it was found at: a stream, a bucket, a consumer, a source or a
+	// resource.
+	Name string `json:"name"`
+	// Count is how many messages, triggers or records it is about, if that is
+	// known.
+	Count int `json:"count,omitzero"`
+	// Detail says more, for people. It has no payload.
+	Detail string `json:"detail"`
+	// Repaired says that it was put right.
+	Repaired bool `json:"repaired"`
+}
+
+// FindingKind is what is wrong, a closed set.
+type FindingKind string
+
+// The kinds of findings.
+const (
+	// TriggersLost: triggers were accepted and had no outcome (promise 3).
+	TriggersLost FindingKind = "triggers_lost"
+	// RecordsLostInside: records were missed although their triggers had been
+	// accepted, which had no outcome.
+	RecordsLostInside FindingKind = "records_lost_inside"
+	// ConsumerDeleted: a stage's consumer is gone, or was made anew.
+	ConsumerDeleted FindingKind = "consumer_deleted"
+	// ConsumerStalled: a stage's consumer stood still without a word.
+	ConsumerStalled FindingKind = "consumer_stalled"
+	// StreamRemoved: a stream is gone.
+	StreamRemoved FindingKind = "stream_removed"
+	// StreamRecreated: a stream is another one than before.
+	StreamRecreated FindingKind = "stream_recreated"
+	// StreamTruncated: a stream has lost its tail.
+	StreamTruncated FindingKind = "stream_truncated"
+	// StreamPurged: messages left a stream before their time.
+	StreamPurged FindingKind = "stream_purged"
+	// BucketRemoved: a bucket is gone.
+	BucketRemoved FindingKind = "bucket_removed"
+)
+
+// subjectFindings takes findings. It has a token less than the subjects of
+// reports.
+const subjectFindings = topology.PrefixReports + "._inside"
+
+// PublishFinding stores f. One that is stored again under the same id inside the
+// dedup window has no effect.
+func PublishFinding(ctx context.Context, js jetstream.JetStream, f Finding, id string) error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
+	}
+	m := nats.NewMsg(subjectFindings)
+	m.Header[event.HeaderContentType] = []string{"application/json"}
+	m.Data = data
+	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID("finding:"+id)); err != nil {
+		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
+	}
+	return nil
+}
+
+// Findings returns the newest findings since a time, oldest first. A limit of 0
+// means 100.
+func Findings(ctx context.Context, js jetstream.JetStream, since time.Time, limit int) ([]Finding, error) {
+	if limit <= 0 {
+		limit = 100
+	}
+	all := []Finding{}
+	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
+		Stream: topology.StreamReports, Subjects: []string{subjectFindings}, FromTime: since,
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		var f Finding
+		if err := json.Unmarshal(m.Data, &f); err != nil || f.Kind == "" {
+			continue // written by something else
+		}
+		if all = append(all, f); len(all) >= 2*limit {
+			all = append(all[:0], all[len(all)-limit:]...)
+		}
+	}
+	return all[max(0, len(all)-limit):], nil
+}
