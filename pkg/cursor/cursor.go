@@ -31,14 +31,30 @@ var ErrConflict = errors.New("cursor was written by another runner")
 // time, or past a page that was not compared.
 var ErrBackwards = errors.New("cursor must only advance to the end of a finished window")
 
-// Key names what a cursor follows: the records of one kind in one account.
-type Key struct{ Source, Account, Resource string }
+// Key names what a cursor follows: some work on the records of one kind in one
+// account.
+type Key struct {
+	Source, Account, Resource string
+	// Work is "" for reconciliation.
+	Work Work
+}
 
-// String gives the key as the buckets spell it: SOURCE.ACCOUNT.RESOURCE. The
-// percent sign of an escaped account, which no bucket takes, becomes "=",
-// which no escape contains.
+// Work is what is done with the records of a resource beside reconciliation,
+// with a cursor and a lease of its own; a closed set.
+type Work string
+
+// Deletes is looking for records that are held and are gone at the source.
+const Deletes Work = "deletes"
+
+// String gives the key as the buckets spell it: SOURCE.ACCOUNT.RESOURCE, behind
+// _WORK where it isn't reconciliation's. The percent sign of an escaped account,
+// which no bucket takes, becomes "=", which no escape contains.
 func (k Key) String() string {
-	return k.Source + "." + strings.ReplaceAll(event.AccountToken(k.Account), "%", "=") + "." + k.Resource
+	name := k.Source + "." + strings.ReplaceAll(event.AccountToken(k.Account), "%", "=") + "." + k.Resource
+	if k.Work != "" {
+		return "_" + string(k.Work) + "." + name
+	}
+	return name
 }
 
 // Lease is the name of the lease that whoever works on the resource has.
@@ -149,6 +165,32 @@ type Window struct {
 	// Causes counts why records were missed or stale, of those for which that was
 	// looked for.
 	Causes map[report.Cause]int `json:"causes,omitempty"`
+	// Scan is what a scan for orphans has found beside it, else nil.
+	Scan *Scan `json:"scan,omitempty"`
+}
+
+// Scan is how far a scan for orphans has come.
+type Scan struct {
+	// Began is when it began.
+	Began time.Time `json:"began,omitzero"`
+	// Listing names the hashes of the ids that were listed up to Position, which
+	// are kept in Blocks blocks. Hashes counts them and Sum is their sum: it tells
+	// when some were lost.
+	Listing string `json:"listing,omitzero"`
+	Blocks  int    `json:"blocks,omitzero"`
+	Hashes  int    `json:"hashes,omitzero"`
+	Sum     uint64 `json:"sum,omitzero"`
+	// Shown are some of the last records that were listed: a get finds them.
+	Shown []string `json:"shown,omitempty"`
+	// Nameless counts listed records whose id could not be read.
+	Nameless int `json:"nameless,omitzero"`
+	// Checked is the greatest hash of an unlisted record that was asked for,
+	// once all was listed.
+	Checked uint64 `json:"checked,omitzero"`
+	// Over says that all of them were asked for, or none will be.
+	Over bool `json:"over,omitzero"`
+	// Found is what is known of the orphans.
+	Found report.Deletes `json:"found,omitzero"`
 }
 
 // Span is a part of a window's time.

@@ -168,10 +168,17 @@ func TestCursorsAreListedByKey(t *testing.T) {
 	if _, err := kv.PutString(t.Context(), "_other.thing", "not a resource's"); err != nil {
 		t.Fatal(err)
 	}
-	keys := []cursor.Key{{"hub", "_", "issue"}, {"orders", "a.b/c=d", "order"}, {"orders", "a", "refund"}}
+	keys := []cursor.Key{
+		{Source: "hub", Account: "_", Resource: "issue"},
+		{Source: "orders", Account: "a.b/c=d", Resource: "order"},
+		{Source: "orders", Account: "a", Resource: "refund"},
+	}
 	for _, k := range keys {
 		save(t, s, cursor.Entry{Key: k}, cursor.Cursor{StartedAt: noon})
 	}
+	scan := keys[1]
+	scan.Work = cursor.Deletes
+	save(t, s, cursor.Entry{Key: scan}, cursor.Cursor{StartedAt: noon}) // is of other work
 	all, err := s.List(t.Context())
 	if err != nil || len(all) != 3 || all[0].Key != keys[0] || all[1].Key != keys[2] || all[2].Key != keys[1] || !all[2].StartedAt.Equal(noon) {
 		t.Errorf("List() = %+v, %v", all, err)
@@ -182,7 +189,9 @@ func TestCursorsAreListedByKey(t *testing.T) {
 func ExampleKey_String() {
 	fmt.Println(cursor.Key{Source: "hub", Account: "_", Resource: "issue"})
 	fmt.Println(cursor.Key{Source: "hub", Account: "acme.eu", Resource: "issue"})
+	fmt.Println(cursor.Key{Source: "hub", Account: "_", Resource: "issue", Work: cursor.Deletes})
 	// Output:
 	// hub._.issue
 	// hub.acme=2Eeu.issue
+	// _deletes.hub._.issue
 }

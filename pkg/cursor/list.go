@@ -9,7 +9,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 )
 
-// List returns every cursor, in the order of their keys.
+// List returns every cursor of reconciliation, in the order of their keys.
 func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	lister, err := s.kv.ListKeys(ctx)
 	if err != nil {
@@ -24,7 +24,7 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	for _, text := range keys {
 		key, ok := parseKey(text)
 		if !ok {
-			continue // the position of something else, such as the audit
+			continue // the position of something else, such as the audit or a scan
 		}
 		e, err := s.Load(ctx, key)
 		if err != nil {

@@ -126,7 +126,7 @@ func (p *Pauses) Of(k Key) (Pause, bool) {
 
 func (p *Pauses) of(k Key) (Pause, bool) {
 	for _, scope := range []Scope{
-		Scope(k), {Source: k.Source, Account: k.Account}, {Source: k.Source, Resource: k.Resource}, {Source: k.Source},
+		{k.Source, k.Account, k.Resource}, {Source: k.Source, Account: k.Account}, {Source: k.Source, Resource: k.Resource}, {Source: k.Source},
 	} {
 		if pause, paused := p.pauses[scope]; paused {
 			return pause, true

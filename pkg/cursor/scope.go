@@ -16,13 +16,15 @@ type Scope struct {
 	Resource string `json:"resource,omitzero"`
 }
 
-// Has reports whether k is one of those that s names.
+// Has reports whether k is one of those that s names, whatever is done with it.
 func (s Scope) Has(k Key) bool {
 	return s.Source == k.Source && (s.Account == "" || s.Account == k.Account) && (s.Resource == "" || s.Resource == k.Resource)
 }
 
 // Holds reports whether s names all that o does.
-func (s Scope) Holds(o Scope) bool { return s.Has(Key(o)) }
+func (s Scope) Holds(o Scope) bool {
+	return s.Has(Key{Source: o.Source, Account: o.Account, Resource: o.Resource})
+}
 
 // Meets reports whether there can be a resource that both name.
 func (s Scope) Meets(o Scope) bool {

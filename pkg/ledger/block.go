@@ -14,6 +14,9 @@ type state struct {
 	deleted  int64  // when the record was last seen to be gone, or 0
 }
 
+// held reports whether the record was seen alive, and not to be gone since.
+func (s state) held() bool { return s.observed > 0 && s.deleted <= s.observed }
+
 // unorderedBit marks the ordinal of a version that can only be compared for
 // equality. Those that have an order are below 2^63.
 const unorderedBit = 1 << 63

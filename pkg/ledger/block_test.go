@@ -85,7 +85,7 @@ func TestCompactionChangesNothing(t *testing.T) {
 	for r := range rounds {
 		b := block{created: created, through: 1, at: at}
 		for i := range maxEntries {
-			b.entries = append(b.entries, entry{hash(fmt.Sprint("id", i)), state{ordinal(version(r)), int64(r + 1), 0}})
+			b.entries = append(b.entries, entry{Hash(fmt.Sprint("id", i)), state{ordinal(version(r)), int64(r + 1), 0}})
 		}
 		key := "orders._.order." + strconv.Itoa(r+1)
 		old[key] = b.encode()

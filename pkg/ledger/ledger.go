@@ -19,9 +19,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -249,7 +251,7 @@ func (l *Ledger) CatchUp(ctx context.Context) (through uint64, err error) {
 		}
 		l.observe(m)
 		l.through, l.at = m.Sequence, m.StoredAt.UnixNano()
-		if len(l.ids) == maxEntries {
+		if len(l.ids) == maxEntries && !l.view {
 			if err := l.store(ctx); err != nil {
 				return l.through, err
 			}
@@ -285,7 +287,7 @@ func (l *Ledger) observe(m consume.Message) {
 	if e.Deleted {
 		seen = state{deleted: ns}
 	}
-	id := hash(e.RecordID)
+	id := Hash(e.RecordID)
 	joined := l.index[id].join(seen)
 	if joined == l.index[id] {
 		return
@@ -298,7 +300,7 @@ func (l *Ledger) observe(m consume.Message) {
 
 // Lookup compares a listed record with what was seen of it.
 func (l *Ledger) Lookup(id string, v event.Version) Verdict {
-	s, known := l.index[hash(id)]
+	s, known := l.index[Hash(id)]
 	listed := ordinal(v)
 	switch {
 	case !known || s.observed == 0:
@@ -318,8 +320,20 @@ func (l *Ledger) Lookup(id string, v event.Version) Verdict {
 // alive, as [event.Version.Ordinal] gives it, and whether it was and has not
 // been deleted since.
 func (l *Ledger) Held(id string) (version uint64, held bool) {
-	s := l.index[hash(id)]
-	return s.version &^ unorderedBit, s.observed > 0 && s.deleted <= s.observed
+	s := l.index[Hash(id)]
+	return s.version &^ unorderedBit, s.held()
+}
+
+// All yields the [Hash] of every record that is held, in no order, and when the
+// version that is held was seen last.
+func (l *Ledger) All() iter.Seq2[uint64, time.Time] {
+	return func(yield func(uint64, time.Time) bool) {
+		for id, s := range l.index {
+			if s.held() && !yield(id, time.Unix(0, s.observed)) {
+				return
+			}
+		}
+	}
 }
 
 // Len is the number of records that the ledger knows of.
@@ -421,9 +435,9 @@ func (l *Ledger) writeError(err error) error {
 	return fmt.Errorf("write ledger %s: %w", l.prefix, err)
 }
 
-// hash is a record's id in the ledger. Of a million records, two share one
+// Hash is a record's id in the ledger. Of a million records, two share one
 // with odds of 1 to 37 million.
-func hash(id string) uint64 {
+func Hash(id string) uint64 {
 	sum := sha256.Sum256([]byte(id))
 	return binary.BigEndian.Uint64(sum[:])
 }

@@ -72,6 +72,9 @@ type Reconcile struct {
 	// MaxPages bounds one run; it goes on where it was at the next. Defaults
 	// to 10000.
 	MaxPages int `yaml:"max_pages"`
+	// Deletes says when to look for records that are held and are gone at the
+	// source. Defaults to only when somebody asks for it.
+	Deletes *Deletes `yaml:"deletes"`
 
 	items, total field.Path
 }

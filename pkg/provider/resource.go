@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -89,6 +91,11 @@ func (r *Resource) Validate(c *config.Check) {
 		c.Missing("reconcile.list", "the path that lists records, such as /orders")
 	}
 	r.validateVersion(c)
+	if r.Reconcile != nil && r.Reconcile.Deletes != nil {
+		if err := r.Scannable(*r.Reconcile.Deletes); err != nil {
+			c.Fault("reconcile.deletes", "", "nothing: "+err.Error())
+		}
+	}
 	if r.RecordID.IsZero() {
 		r.RecordID = defaultRecordID()
 	}
@@ -158,6 +165,27 @@ func (r Resource) Extract(answer []byte) ([]byte, error) {
 	record, err := r.record.One(answer)
 	if err != nil || r.Get.GraphQL != nil && record.Kind() == 'n' || r.isGone(record) {
 		return nil, err
+	}
+	return record, nil
+}
+
+// Find returns the record with that id in an answer to Get, or nil if the answer
+// says that it is gone. An answer about another record, or without one, is a
+// cache's or a proxy's mistake: it may pass.
+func (r Resource) Find(id string, answer []byte) ([]byte, error) {
+	record, err := r.Extract(answer)
+	if err != nil {
+		return nil, fmt.Errorf("record in the answer: %w", err)
+	}
+	if record == nil {
+		return nil, nil
+	}
+	own, err := r.RecordID.In(record)
+	if err != nil {
+		return nil, fmt.Errorf("id in the answer: %w", err)
+	}
+	if own != id {
+		return nil, errors.New("answer is about another record")
 	}
 	return record, nil
 }

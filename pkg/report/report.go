@@ -52,8 +52,8 @@ type Counts struct {
 	// Dropped were not seen in that version, and the source's drop, or the types
 	// of its list of events, say that nobody wants them.
 	Dropped int `json:"dropped,omitzero"`
-	// Orphaned were held and are gone at the source. Only a run that looks for
-	// them tells, see the resource's deletes.
+	// Orphaned were held and are gone at the source. Only a scan for orphans
+	// tells, see [Deletes].
 	Orphaned int `json:"orphaned,omitzero"`
 	// Repaired were sent into the pipeline again.
 	Repaired int `json:"repaired"`
@@ -74,7 +74,7 @@ type Record struct {
 	Version string `json:"version"`
 	// Type is that of an event, in a source's list of events.
 	Type string `json:"type,omitzero"`
-	// Verdict is missed, stale or unreadable.
+	// Verdict is missed, stale, orphaned or unreadable.
 	Verdict string `json:"verdict"`
 	// Destination is where it was so, or "" for the pipeline itself.
 	Destination string `json:"destination,omitzero"`
@@ -82,7 +82,7 @@ type Record struct {
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	// ChangedAt is when it changed, by the provider's word, or zero.
 	ChangedAt time.Time `json:"changed_at,omitzero"`
-	// Repaired says that it was stored in TERCEL_RAW again.
+	// Repaired says that it was stored in TERCEL_RAW again, or its tombstone was.
 	Repaired bool `json:"repaired,omitzero"`
 	// Redelivered says that the source has sent it when it was asked to.
 	Redelivered bool `json:"redelivered,omitzero"`
@@ -93,9 +93,14 @@ type Record struct {
 	ArrivedAt time.Time `json:"arrived_at,omitzero"`
 }
 
-// Unreadable is the verdict on a record without an id, version or time that can
-// be read.
-const Unreadable = "unreadable"
+// Verdicts beside those of the ledger.
+const (
+	// Unreadable is that on a record without an id, version or time that can be
+	// read.
+	Unreadable = "unreadable"
+	// Orphaned is that on a record that is held and gone at the source.
+	Orphaned = "orphaned"
+)
 
 // MaxRecords is how many records a report names; it counts all.
 const MaxRecords = 100
@@ -126,14 +131,18 @@ type Report struct {
 	Destinations map[string]Destination `json:"destinations,omitempty"`
 	// Complete says that every record on every page of the window was compared
 	// and, unless it was a dry run, every gap sent again (promise 6). A window
-	// with unreadable records is finished, but not complete.
+	// with unreadable records is finished, but not complete. Of a scan for orphans
+	// it says that the whole list was read and every unlisted record was asked for.
 	Complete bool `json:"complete"`
 	// CaughtUp says that every trigger stored before the run had been enriched
 	// when it compared. Otherwise some of what it calls missed was on its way.
 	CaughtUp bool `json:"caught_up"`
 	// Error is why the run failed, or "".
 	Error string `json:"error,omitzero"`
-	// Records are the first [MaxRecords] that were missed, stale or unreadable.
+	// Deletes is what a scan for orphans found, and nil for other runs.
+	Deletes *Deletes `json:"deletes,omitempty"`
+	// Records are the first [MaxRecords] that were missed, stale, orphaned or
+	// unreadable.
 	Records []Record `json:"records,omitempty"`
 	// Evidence is why, as far as that is known.
 	Evidence Evidence `json:"evidence,omitzero"`

@@ -13,6 +13,9 @@ func (r Report) Statement() string {
 	if !r.From.IsZero() {
 		window = "from " + utc(r.From)
 	}
+	if r.Deletes != nil {
+		return r.orphans()
+	}
 	what := fmt.Sprintf("%s of %s, account %s, %s to %s", r.Resource, r.Source, r.Account, window, utc(r.To))
 	switch {
 	case !r.Complete && r.Error != "":
@@ -21,6 +24,32 @@ func (r Report) Statement() string {
 		return what + ": not complete, some records were not compared"
 	}
 	return what + ": " + r.sides()
+}
+
+// orphans says what a scan for them found, and what was done about it.
+func (r Report) orphans() string {
+	d := r.Deletes
+	what := fmt.Sprintf("%s of %s, account %s, the whole list up to %s", r.Resource, r.Source, r.Account, utc(r.To))
+	switch {
+	case r.Error != "":
+		return what + ": not looked through, the run failed"
+	case d.Stopped != "":
+		return what + ": no record was asked for nor deleted, since " + d.Stopped
+	case d.Unlisted == 0:
+		return fmt.Sprintf("%s: all of the %d records held were listed", what, d.Held)
+	}
+	what = fmt.Sprintf("%s: of the %d records held, %d were not listed: %d are gone at the source, %d are there all the same",
+		what, d.Held, d.Unlisted, r.Orphaned, d.Present)
+	if d.Unchecked > 0 {
+		what += fmt.Sprintf(", %d could not be asked for", d.Unchecked)
+	}
+	switch {
+	case d.Tombstones > 0:
+		what += fmt.Sprintf("; %d tombstones were sent", d.Tombstones)
+	case r.Orphaned > 0:
+		what += "; no tombstones were sent, since nobody asked for them"
+	}
+	return what
 }
 
 // sides says how the two sides of a window that was compared differ.

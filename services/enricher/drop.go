@@ -28,7 +28,9 @@ func droppedCounter() (metric.Int64Counter, error) {
 // who looks for the trigger finds what became of it, and the audit doesn't take
 // it for lost.
 func (s *source) drop(ctx context.Context, t trigger) (dropped bool, err error) {
-	if s.cfg.Drop.IsZero() {
+	// Of a tombstone there is nothing to look at, and what it deletes is held: it
+	// was not dropped.
+	if s.cfg.Drop.IsZero() || t.Resource != "" && t.Deleted {
 		return false, nil
 	}
 	doc := &mapping.Document{Event: t.Event, Trigger: t.value}

@@ -129,7 +129,7 @@ func (s *source) lookOnce(ctx context.Context, j job, r sourceapi.Request, expec
 	if err != nil {
 		return sight{}, err
 	}
-	if seen.record, err = recordIn(j.res, j.event.RecordID, ans.Body); err != nil || seen.record == nil {
+	if seen.record, err = j.res.Find(j.event.RecordID, ans.Body); err != nil || seen.record == nil {
 		return seen, err
 	}
 	seen.version, err = j.res.VersionOf(provider.Sight{
@@ -151,25 +151,4 @@ func request(ask provider.Ask, account string) sourceapi.Request {
 		r.Method, r.Body, r.GraphQL = http.MethodPost, ask.Body, true
 	}
 	return r
-}
-
-// recordIn returns the record in an answer, or nil if the answer says that it is
-// gone. An answer about another record, or without one, is a cache's or a proxy's
-// mistake: it may pass.
-func recordIn(res provider.Resource, id string, answer []byte) ([]byte, error) {
-	record, err := res.Extract(answer)
-	if err != nil {
-		return nil, fmt.Errorf("record in the answer: %w", err)
-	}
-	if record == nil {
-		return nil, nil
-	}
-	own, err := res.RecordID.In(record)
-	if err != nil {
-		return nil, fmt.Errorf("id in the answer: %w", err)
-	}
-	if own != id {
-		return nil, errors.New("answer is about another record")
-	}
-	return record, nil
 }

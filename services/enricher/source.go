@@ -159,9 +159,16 @@ func (s *source) read(m consume.Message) (trigger, error) {
 	return t, nil
 }
 
-// passOn publishes a trigger that carries its record with what belongs to it.
-// The source has shown the record already: nobody asks for it again.
+// passOn publishes a trigger that carries its record with what belongs to it, or
+// its tombstone. The source has shown already what it has: nobody asks for it
+// again.
 func (s *source) passOn(ctx context.Context, t trigger) error {
+	if t.Deleted {
+		if t.RecordID == "" || t.Version != "" || t.ObservedAt.IsZero() {
+			return fault.Permanent(fmt.Errorf("trigger with a tombstone of %s: want an id, a time of observation and no version", t.Resource))
+		}
+		return s.publish(ctx, t.Event, t.msgID, event.Body{Deleted: true})
+	}
 	if t.RecordID == "" || t.Version == "" || t.ObservedAt.IsZero() {
 		return fault.Permanent(fmt.Errorf("trigger with a record of %s: id, version or time of observation is missing", t.Resource))
 	}

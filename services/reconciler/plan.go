@@ -28,16 +28,18 @@ const (
 	settle = time.Second
 )
 
-// task is one resource of one account. The plan guards it, but for what never
-// changes.
+// task is work on one resource of one account. The plan guards it, but for what
+// never changes.
 type task struct {
 	key    cursor.Key
 	runner *run.Runner
-	at     time.Time                   // when to look at it
-	index  int                         // in the queue; -1 while it is in hand
-	stop   context.CancelFunc          // while it is in hand
-	retry  *backoff.ExponentialBackOff // after a failure to begin, else nil
-	probe  bool                        // it is due although its schedule doesn't say so; never changes while it is in hand
+	// scanner makes a runner that looks for orphans; only with reconciliation's.
+	scanner func() (*run.Runner, error)
+	at      time.Time                   // when to look at it
+	index   int                         // in the queue; -1 while it is in hand
+	stop    context.CancelFunc          // while it is in hand
+	retry   *backoff.ExponentialBackOff // after a failure to begin, else nil
+	probe   bool                        // it is due although its schedule doesn't say so; never changes while it is in hand
 }
 
 // plan makes the runs of one source when they are due: of all its accounts, as

@@ -68,12 +68,15 @@ func (s *Service) begin(ctx context.Context, req control.Request) (control.Start
 	if err != nil {
 		return control.Started{}, err
 	}
-	key := t.key
+	key, runner, err := t.work(req)
+	if err != nil {
+		return control.Started{}, err
+	}
 	if p, paused := s.pauses.Of(key); paused {
 		return control.Started{}, fmt.Errorf("reconcile %s: %w: %s since %s", key, control.ErrPaused, p.Scope, p.Since.Format(time.RFC3339))
 	}
 	running, stop := s.pauses.While(ctx, key)
-	r, err := t.runner.Begin(running, run.Options{Trigger: report.Demand, DryRun: req.DryRun})
+	r, err := runner.Begin(running, run.Options{Trigger: report.Demand, DryRun: req.DryRun, Tombstone: req.Tombstone})
 	if err != nil {
 		stop()
 	}
@@ -92,6 +95,20 @@ func (s *Service) begin(ctx context.Context, req control.Request) (control.Start
 	}, nil
 }
 
+// work returns what a request asks for, and who does it.
+func (t *task) work(req control.Request) (cursor.Key, *run.Runner, error) {
+	key := t.key
+	if !req.Deletes {
+		return key, t.runner, nil
+	}
+	if t.scanner == nil {
+		return key, nil, fmt.Errorf("reconcile %s: %w: events are not deleted", key, control.ErrUnknown)
+	}
+	key.Work = cursor.Deletes
+	runner, err := t.scanner()
+	return key, runner, err
+}
+
 // maxNamed bounds the resources that an error names.
 const maxNamed = 20
 
@@ -102,6 +119,9 @@ func (s *Service) find(req control.Request) (*task, error) {
 	var matches []*task
 	for _, p := range s.plans {
 		for k, t := range p.all() {
+			if k.Work != "" {
+				continue
+			}
 			name := k.Source + "/" + k.Resource
 			if k.Account != event.NoAccount {
 				name = k.Source + "/" + k.Account + "/" + k.Resource

@@ -199,16 +199,27 @@ func (s *Service) addPlans() error {
 	return nil
 }
 
-// tasks makes one for each resource of an account.
+// tasks makes one for each resource of an account, and one that looks for its
+// orphans where that is to be done by schedule.
 func (s *Service) tasks(source, account string, listed map[string]provider.Resource, deps run.Deps) ([]*task, error) {
 	var all []*task
 	for resource := range listed {
 		key := cursor.Key{Source: source, Account: account, Resource: resource}
-		r, err := run.New(s.runConfig(key), deps)
+		cfg := s.runConfig(key)
+		r, err := run.New(cfg, deps)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, &task{key: key, runner: r})
+		cfg.Key.Work = cursor.Deletes
+		scanner := func() (*run.Runner, error) { return run.New(cfg, deps) }
+		all = append(all, &task{key: key, runner: r, scanner: scanner})
+		if cfg.Resource.Reconcile.Deletes == nil {
+			continue
+		}
+		if r, err = scanner(); err != nil {
+			return nil, err
+		}
+		all = append(all, &task{key: cfg.Key, runner: r})
 	}
 	if s.cfg.Sources[source].Events == nil {
 		return all, nil
@@ -316,6 +327,10 @@ func (s *Service) log(ctx context.Context, key cursor.Key, r *run.Run, err error
 		if err := report.PublishFinding(context.WithoutCancel(ctx), s.js, found, r.ID()); err != nil {
 			s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "finding is not in the reports", slog.Any("err", err))
 		}
+	}
+	if why := r.Stopped(); why != "" && err == nil {
+		s.deps.Log.LogAttrs(ctx, slog.LevelError, "orphans were neither asked for nor deleted", slog.String("resource", key.String()),
+			slog.String("run", r.ID()), slog.String("reason", why))
 	}
 	switch {
 	case ctx.Err() != nil: // it was stopped

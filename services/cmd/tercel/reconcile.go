@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type reconcileRunCmd struct {
 	Resource string        `arg:"" help:"Its resource."`
 	Account  string        `help:"The account, for a source that has several." placeholder:"NAME"`
 	DryRun   bool          `help:"Compare and report; repair nothing and move no cursor."`
+	Deletes  bool          `help:"Look in the whole list for records that are held and are gone at the source, and report them."`
+	Yes      bool          `help:"With --deletes: delete them at the destinations, within the limits of the file."`
 	Timeout  time.Duration `help:"How long to wait for the report. The run goes on." default:"15m"`
 	JSON     bool          `name:"json" help:"Print the report as JSON."`
 }
@@ -38,8 +41,21 @@ type reconcileRunCmd struct {
 func (reconcileRunCmd) Help() string {
 	return `Asks a running reconciler. Exits 1 when the run did not compare every record.
 
+With --deletes it reads the whole list instead, asks for every record that is held and
+was not listed, and says how many are gone. With --yes too it sends their tombstones.
+
 Example:
-  tercel reconcile run orders order --dry-run`
+  tercel reconcile run orders order --dry-run
+  tercel reconcile run orders order --deletes
+  tercel reconcile run orders order --deletes --yes`
+}
+
+// Validate reports options that contradict each other.
+func (c reconcileRunCmd) Validate() error {
+	if c.Yes && (!c.Deletes || c.DryRun) {
+		return errors.New("--yes: want it with --deletes and without --dry-run")
+	}
+	return nil
 }
 
 // Run runs the command.
@@ -53,7 +69,8 @@ func (c reconcileRunCmd) Run(a *app) error {
 	defer cancel()
 	asked := time.Now().Add(-time.Minute) // this clock and the server's may differ
 	started, err := control.RunReconcile(ctx, nc.Conn, control.Request{
-		Source: c.Source, Account: c.Account, Resource: c.Resource, DryRun: c.DryRun,
+		Source: c.Source, Account: c.Account, Resource: c.Resource, DryRun: c.DryRun || c.Deletes && !c.Yes,
+		Deletes: c.Deletes, Tombstone: c.Yes,
 	})
 	if err != nil {
 		return err
@@ -72,6 +89,9 @@ func (c reconcileRunCmd) Run(a *app) error {
 		err = printJSON(a.out, r)
 	} else {
 		err = printReport(a.out, r)
+	}
+	if r.Orphaned > 0 && r.DryRun && !c.JSON {
+		fmt.Fprintf(a.err, "%d records would be deleted at the destinations; --yes does so\n", r.Orphaned)
 	}
 	if err == nil && !r.Complete {
 		err = failed()
@@ -96,6 +116,14 @@ func printReport(w io.Writer, r report.Report) error {
 	t.row("stale", r.Stale)
 	t.row("ahead", r.Ahead)
 	t.row("duplicates", r.Duplicates)
+	if d := r.Deletes; d != nil {
+		t.row("held", d.Held)
+		t.row("not listed", d.Unlisted)
+		t.row("there all the same", d.Present)
+		t.row("orphaned", r.Orphaned)
+		t.row("not to be asked for", d.Unchecked)
+		t.row("tombstones sent", d.Tombstones)
+	}
 	t.row("sent again", r.Repaired)
 	if r.Redelivered > 0 {
 		t.row("sent again by the source", r.Redelivered)
@@ -160,9 +188,13 @@ func (c reconcileStatusCmd) Run(a *app) error {
 		return err
 	}
 	fmt.Fprintln(a.out)
-	t := newTable(a.out, "ended", "resource", "account", "listed", "missed", "stale", "sent again", "complete", "error")
+	t := newTable(a.out, "ended", "resource", "account", "listed", "missed", "stale", "orphaned", "sent again", "complete", "error")
 	for _, r := range reports {
-		t.row(stamp(r.EndedAt), r.Source+" "+r.Resource, r.Account, r.Listed, r.Missed, r.Stale, r.Repaired, r.Complete, orDash(r.Error))
+		orphaned, why := "-", r.Error // other runs don't look
+		if r.Deletes != nil {
+			orphaned, why = fmt.Sprint(r.Orphaned), cmp.Or(why, r.Deletes.Stopped)
+		}
+		t.row(stamp(r.EndedAt), r.Source+" "+r.Resource, r.Account, r.Listed, r.Missed, r.Stale, orphaned, r.Repaired, r.Complete, orDash(why))
 	}
 	return t.flush()
 }

@@ -21,13 +21,13 @@ type reconcileReportCmd struct {
 	Gaps     bool          `help:"Only reports of runs that found something or failed."`
 	Inside   bool          `help:"What the audit found to be wrong inside the pipeline, in place of the reports of runs."`
 	Limit    int           `help:"At most this many, the newest." default:"1000"`
-	Format   string        `help:"json has all of it, csv a row for each record that was missed or stale, md is for people." enum:"json,csv,md" default:"md"`
+	Format   string        `help:"json has all of it, csv a row for each record that was missed, stale or orphaned, md is for people." enum:"json,csv,md" default:"md"`
 }
 
 // Help is shown by --help.
 func (reconcileReportCmd) Help() string {
 	return `Exports what reconciliation found: of each run the window, the counts, which
-records were missed or stale and why as far as evidence allows, and a statement of how
+records were missed, stale or orphaned and why as far as evidence allows, and a statement of how
 complete the records are, with a digest of both sides.
 
 Example:
@@ -56,7 +56,7 @@ func (c reconcileReportCmd) Run(a *app) error {
 	}
 	reports := []report.Report{}
 	for _, r := range all {
-		found := len(r.Records) > 0 || r.Error != ""
+		found := len(r.Records) > 0 || r.Error != "" || r.Deletes != nil && r.Deletes.Stopped != ""
 		if (c.Account == "" || r.Account == c.Account) && (!c.Gaps || found) {
 			reports = append(reports, r)
 		}
@@ -165,6 +165,11 @@ func (m *markdown) report(r report.Report) {
 	m.line("| pages | listed | matched | missed | stale | ahead | orphaned | duplicates | unreadable | sent again |")
 	m.line("|---|---|---|---|---|---|---|---|---|---|")
 	m.row(r.Pages, r.Listed, r.Matched, r.Missed, r.Stale, r.Ahead, r.Orphaned, r.Duplicates, r.Unreadable, r.Repaired)
+	if d := r.Deletes; d != nil {
+		m.line("\n| held | not listed | there all the same | orphaned | not to be asked for | tombstones sent |")
+		m.line("|---|---|---|---|---|---|")
+		m.row(d.Held, d.Unlisted, d.Present, r.Orphaned, d.Unchecked, d.Tombstones)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Destinations)) {
 		m.line("\n%s", plain(destinationLine(name, r.Destinations[name])))
 	}

@@ -45,6 +45,10 @@ type Request struct {
 	Account string `json:"account,omitzero"`
 	// DryRun compares and reports, and changes nothing.
 	DryRun bool `json:"dry_run,omitzero"`
+	// Deletes looks for records that are held and are gone at the source, and
+	// with Tombstone deletes them at the destinations.
+	Deletes   bool `json:"deletes,omitzero"`
+	Tombstone bool `json:"tombstone,omitzero"`
 }
 
 // Started says that a run has begun; its report will carry Run.
@@ -135,7 +139,7 @@ func ServeReconcile(ctx context.Context, nc *nats.Conn, begin func(Request) (Sta
 func handle(data []byte, begin func(Request) (Started, error)) []byte {
 	var req Request
 	if err := json.Unmarshal(data, &req, json.RejectUnknownMembers(true)); err != nil {
-		return encode(answer{Error: "want a JSON object with source, resource, account and dry_run"})
+		return encode(answer{Error: "want a JSON object with source, resource, account, dry_run, deletes and tombstone"})
 	}
 	started, err := begin(req)
 	if err == nil {

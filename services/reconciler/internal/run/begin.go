@@ -19,6 +19,8 @@ type Options struct {
 	Trigger report.Trigger
 	// DryRun compares a fresh window and reports, and changes nothing.
 	DryRun bool
+	// Tombstone has the orphans that a scan finds deleted, whatever the file says.
+	Tombstone bool
 }
 
 // Run is a run that has begun and holds the lease. Do it, or Drop it.
@@ -31,6 +33,7 @@ type Run struct {
 	store   *cursor.Store
 	entry   cursor.Entry
 	w       cursor.Window // what has been compared; entry has it as it was last saved
+	listed  *listing      // of a scan
 	lost    int           // triggers that the run found accepted and without an outcome
 	gaps
 	// keep saves the window elsewhere than in the resource's cursor, if set.
@@ -84,6 +87,9 @@ func (r *Run) open(ctx context.Context) error {
 // window reaches from the last one's end, less an overlap for records whose
 // changes became visible late or in the same instant, to what has settled.
 func (r *Run) window(through time.Time) cursor.Window {
+	if r.scans() {
+		return r.scanWindow()
+	}
 	w := cursor.Window{To: r.started.Add(-r.list.Settle)}
 	if w.To.Before(through) {
 		w.To = through // the clock was set back
@@ -144,6 +150,12 @@ func (r *Run) save(ctx context.Context, change func(*cursor.Cursor)) error {
 	if r.opts.DryRun {
 		return nil
 	}
+	if r.listed != nil {
+		// The position must not be saved without what was listed in front of it.
+		if err := r.listed.keep(ctx, r.w.Scan, r.deps.Now()); err != nil {
+			return fmt.Errorf("run %s: %w", r.id, err)
+		}
+	}
 	next, w := r.entry.Cursor, r.w
 	next.Window = &w
 	change(&next)
@@ -152,7 +164,7 @@ func (r *Run) save(ctx context.Context, change func(*cursor.Cursor)) error {
 		return fmt.Errorf("run %s: %w", r.id, err)
 	}
 	r.entry = e
-	r.deps.Metrics.Seen(e)
+	r.seen(e)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -51,13 +52,15 @@ type book interface {
 type comparison struct {
 	*Run
 	book   book
-	stored *stored       // in place of book where events are listed
-	waited time.Duration // for webhooks that the source was asked for again
+	held   iter.Seq2[uint64, time.Time] // all of it, see [ledger.Ledger.All]
+	stored *stored                      // in place of book where events are listed
+	waited time.Duration                // for webhooks that the source was asked for again
 	// behind are the destinations that haven't taken all events yet.
 	behind map[string]bool
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
+	seen       []uint64  // the hashes of the page in hand, for a scan
 	first      bool      // nothing was in front of the last page
 	lost, same int       // see turn and stands
 	borders    *borders  // to other windows beside this one; nil without any
@@ -84,14 +87,21 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	next.Pages++
 	next.Records = next.Records[:len(next.Records):len(next.Records)]
 	next.Destinations = maps.Clone(next.Destinations)
+	if c.scans() {
+		s := *next.Scan
+		next.Scan, c.seen = &s, c.seen[:0]
+	}
 	records, unread, err := c.readAll(p, &next)
 	if err != nil {
 		return err
 	}
 	f := c.sort(records, p.requestedAt, &next)
-	if c.cfg.Source != nil {
+	switch {
+	case c.cfg.Source != nil:
 		err = c.events(ctx, &f, &next)
-	} else {
+	case c.scans():
+		err = c.listed.add(c.seen)
+	default:
 		err = c.records(ctx, &f, &next)
 	}
 	if err != nil {
@@ -110,7 +120,8 @@ func (c *comparison) page(ctx context.Context, p page) error {
 	return nil
 }
 
-// records compares a page's records, and sends those again that are missing.
+// records compares records with the ledger and with destinations, and sends those
+// again that are missing.
 func (c *comparison) records(ctx context.Context, f *found, next *cursor.Window) error {
 	c.withLedger(ctx, f, next)
 	if err := c.withDestinations(ctx, f, next); err != nil || c.opts.DryRun {
@@ -125,6 +136,9 @@ func (c *comparison) readAll(p page, next *cursor.Window) ([]record, int, error)
 	records, unread := make([]record, 0, len(p.Records)), 0
 	for i, body := range p.Records {
 		rec, err := c.read(body, p.requestedAt)
+		if c.scans() {
+			c.see(rec, next)
+		}
 		if err == nil {
 			records = append(records, rec)
 			continue
@@ -174,7 +188,7 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 		c.reached = rec.changed
 		if c.young(rec) {
 			next.Counts.SkippedYoung++
-			if c.list.Order == provider.Ascending {
+			if c.list.Order == provider.Ascending && !c.scans() {
 				f.ended = true // all that follow are younger
 				break
 			}
@@ -343,19 +357,27 @@ func (r record) key() string { return r.id + "\x00" + r.version.Mark() }
 // repair stores gaps in TERCEL_RAW and returns once all of them are
 // acknowledged. Within a run, a record that is sent again has no effect.
 func (c *comparison) repair(ctx context.Context, gaps []record, observedAt time.Time) error {
+	return c.send(ctx, len(gaps), func(i int) (string, *nats.Msg) {
+		return gaps[i].id, c.trigger(ctx, gaps[i], observedAt)
+	})
+}
+
+// send stores n triggers, of the record with the id that make returns for each.
+func (c *comparison) send(ctx context.Context, n int, make func(i int) (id string, m *nats.Msg)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxPublishing)
-	for _, rec := range gaps {
+	for i := range n {
 		if err := c.deps.Repairs.Wait(ctx); err != nil {
 			return errors.Join(g.Wait(), err)
 		}
 		g.Go(func() error {
-			_, err := c.deps.Publisher.Publish(ctx, c.trigger(ctx, rec, observedAt))
+			id, m := make(i)
+			_, err := c.deps.Publisher.Publish(ctx, m)
 			if errors.Is(err, nats.ErrMaxPayload) {
-				return fault.Permanent(fmt.Errorf("send %s again: its %d bytes are more than the server's max_payload", rec.id, len(rec.body)))
+				return fault.Permanent(fmt.Errorf("send %s again: its %d bytes are more than the server's max_payload", id, len(m.Data)))
 			}
 			if err != nil {
-				return fmt.Errorf("send %s again: %w", rec.id, err)
+				return fmt.Errorf("send %s again: %w", id, err)
 			}
 			return nil
 		})
@@ -386,7 +408,7 @@ func (c *comparison) event(rec record, observedAt time.Time) event.Event {
 		ContentType: "application/json", Time: rec.changed, ReceivedAt: c.deps.Now(),
 		Resource: k.Resource, RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,
 	}
-	if c.w.From.IsZero() || c.opts.Trigger == report.Backfill {
+	if c.w.From.IsZero() && !c.scans() || c.opts.Trigger == report.Backfill {
 		e.Origin = event.Backfill
 	}
 	return e

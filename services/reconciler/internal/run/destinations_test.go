@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -29,6 +30,19 @@ func (s shelf) Versions(_ context.Context, k destination.Key, ids []string) (map
 		}
 	}
 	return found, nil
+}
+
+func (s shelf) All(_ context.Context, k destination.Key) iter.Seq2[destination.Held, error] {
+	return func(yield func(destination.Held, error) bool) {
+		if k != (destination.Key{Source: "orders", Account: "_", Resource: "order"}) {
+			return
+		}
+		for _, id := range slices.Sorted(maps.Keys(s)) {
+			if !yield(s[id], nil) {
+				return
+			}
+		}
+	}
 }
 
 // Promise 6: what a destination lacks is sent again, though the ledger has it.

@@ -12,7 +12,8 @@ import (
 
 // Due returns when the next scheduled run may begin: at once for the first and
 // for what a run has left to do that died, at the time that a failure asked for,
-// else when the schedule says so.
+// else when the schedule says so. Orphans are looked for once the resource has
+// been reconciled.
 func (r *Runner) Due(ctx context.Context) (time.Time, error) {
 	store, err := cursor.Open(ctx, r.deps.JetStream)
 	if err != nil {
@@ -22,7 +23,12 @@ func (r *Runner) Due(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	r.deps.Metrics.Seen(e)
+	r.seen(e)
+	if r.scans() && e.StartedAt.IsZero() {
+		if ready, err := r.reconciled(ctx, store); err != nil || !ready {
+			return r.deps.Now().Add(scanDelay), err
+		}
+	}
 	due := r.due(e.Cursor)
 	if !e.StartedAt.IsZero() && !e.InHand() && !e.NextAt.Equal(due) {
 		// The schedule has changed since. Whoever begins a run meanwhile knows it too.
@@ -42,7 +48,7 @@ func (r *Runner) due(c cursor.Cursor) time.Time {
 	case !c.RetryAt.IsZero():
 		return c.RetryAt
 	}
-	return r.list.Every.Next(c.StartedAt, r.spread(c.StartedAt))
+	return r.every().Next(c.StartedAt, r.spread(c.StartedAt))
 }
 
 // spread is the place of the run after the one that began at last among all

@@ -25,6 +25,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
@@ -45,12 +46,15 @@ type order struct {
 }
 
 // shop is a source's API: it lists orders that changed at or after a time, in
-// the order of change, in pages of two.
+// the order of change, in pages of two, and shows single ones.
 type shop struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	orders  map[string]order
+	hidden  map[string]bool // the list leaves them out
+	got     []string        // the ids that were asked for
+	get     func(id string, w http.ResponseWriter) bool
 	asked   []string // the query of each request
 	trouble func(n int, w http.ResponseWriter, r *http.Request) bool
 	change  func(n int)
@@ -84,8 +88,63 @@ func (s *shop) requests() []string {
 	return slices.Clone(s.asked)
 }
 
+// remove deletes an order without telling anybody.
+func (s *shop) remove(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		delete(s.orders, id)
+	}
+}
+
+// hide leaves orders out of the list.
+func (s *shop) hide(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hidden = map[string]bool{}
+	for _, id := range ids {
+		s.hidden[id] = true
+	}
+}
+
+// getting makes f answer for single orders where it returns true.
+func (s *shop) getting(f func(id string, w http.ResponseWriter) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.get = f
+}
+
+// gets lists the ids that were asked for since the last call.
+func (s *shop) gets() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.Sort(s.got)
+	ids := strings.Join(s.got, " ")
+	s.got = nil
+	return ids
+}
+
+func (s *shop) serveOne(id string, w http.ResponseWriter) {
+	s.mu.Lock()
+	s.got = append(s.got, id)
+	o, there := s.orders[id]
+	get := s.get
+	s.mu.Unlock()
+	switch {
+	case get != nil && get(id, w):
+	case !there:
+		w.WriteHeader(http.StatusNotFound)
+	default:
+		_ = json.NewEncoder(w).Encode(o)
+	}
+}
+
 func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+	if id, one := strings.CutPrefix(r.URL.Path, "/orders/"); one {
+		s.serveOne(id, w)
+		return
+	}
 	s.mu.Lock()
 	if n, change := len(s.asked), s.change; change != nil {
 		s.mu.Unlock()
@@ -97,7 +156,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	list := []order{}
 	since, _ := time.Parse(time.RFC3339, r.FormValue("updated_after"))
 	for _, o := range s.orders {
-		if !o.Updated.Before(since) {
+		if !o.Updated.Before(since) && !s.hidden[o.ID] {
 			list = append(list, o)
 		}
 	}
@@ -188,6 +247,20 @@ func (f *fixture) pass(d time.Duration) {
 // an overlap of ten minutes and two minutes to settle.
 func (f *fixture) runner(reconcile string) *run.Runner {
 	f.t.Helper()
+	return f.runnerOf(key, reconcile)
+}
+
+// scanner looks for orphans, as runner does for gaps.
+func (f *fixture) scanner(reconcile string) *run.Runner {
+	f.t.Helper()
+	k := key
+	k.Work = cursor.Deletes
+	return f.runnerOf(k, reconcile)
+}
+
+// file is the pipeline file with the given keys of reconcile.
+func (f *fixture) file(reconcile string) *pipeline.File {
+	f.t.Helper()
 	file, err := pipeline.Decode("tercel.yaml", []byte(`
 sources:
   orders:
@@ -210,6 +283,17 @@ destinations:
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	return file
+}
+
+func (f *fixture) resource(reconcile string) provider.Resource {
+	f.t.Helper()
+	return f.file(reconcile).Sources["orders"].Resources["order"]
+}
+
+func (f *fixture) runnerOf(key cursor.Key, reconcile string) *run.Runner {
+	f.t.Helper()
+	file := f.file(reconcile)
 	api, err := sourceapi.New("orders", file.Sources["orders"].API, sourceapi.Deps{Now: f.clock})
 	if err != nil {
 		f.t.Fatal(err)

@@ -33,6 +33,7 @@ type Metrics struct {
 	compared metric.Int64Counter
 	runs     metric.Int64Counter
 	causes   metric.Int64Counter
+	stopped  metric.Int64Counter
 	gauges   metric.Registration
 
 	mu   sync.Mutex
@@ -54,6 +55,10 @@ func NewMetrics(now func() time.Time) (*Metrics, error) {
 	}
 	if m.causes, err = meter.Int64Counter("tercel.records.explained", metric.WithUnit("{record}"),
 		metric.WithDescription("Records that were missed or stale and are named in a report, by source, resource and cause.")); err != nil {
+		return nil, fmt.Errorf("instrument: %w", err)
+	}
+	if m.stopped, err = meter.Int64Counter("tercel.deletions.stopped", metric.WithUnit("{run}"),
+		metric.WithDescription("Scans for orphans that found so many records unlisted that they asked for none, by source and resource.")); err != nil {
 		return nil, fmt.Errorf("instrument: %w", err)
 	}
 	lag, err := meter.Float64ObservableGauge("tercel.reconciliations.lagged", metric.WithUnit("s"),
@@ -128,6 +133,10 @@ func (m *Metrics) explained(k cursor.Key, causes map[report.Cause]int) {
 		m.causes.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("source", k.Source),
 			attribute.String("resource", k.Resource), attribute.String("cause", string(cause))))
 	}
+}
+
+func (m *Metrics) stoppedOne(k cursor.Key) {
+	m.stopped.Add(context.Background(), 1, metric.WithAttributes(attribute.String("source", k.Source), attribute.String("resource", k.Resource)))
 }
 
 func (m *Metrics) ended(k cursor.Key, o outcome) {

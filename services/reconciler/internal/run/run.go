@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,7 +34,8 @@ var ErrNotDue = errors.New("not due")
 
 // Config is how a [Runner] works.
 type Config struct {
-	// Key says which records it reconciles, Resource how.
+	// Key says which records it reconciles, Resource how. With [cursor.Deletes] as
+	// its work the runner looks for orphans.
 	Key      cursor.Key
 	Resource provider.Resource
 	// Source, if set, is one whose list of events is reconciled, in place of
@@ -64,6 +66,7 @@ type Publisher interface {
 // Destination holds records; a [destination.Reader] does.
 type Destination interface {
 	Versions(ctx context.Context, k destination.Key, ids []string) (map[string]destination.Held, error)
+	All(ctx context.Context, k destination.Key) iter.Seq2[destination.Held, error]
 }
 
 // Deps are what a [Runner] borrows.
@@ -85,7 +88,9 @@ type Runner struct {
 	cfg  Config
 	deps Deps
 	list provider.Reconcile
-	path string // of the list
+	// deletes is how it looks for orphans, if it does.
+	deletes provider.Deletes
+	path    string // of the list
 }
 
 // New returns a runner. The resource must have a Reconcile section, or the source
@@ -105,6 +110,11 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		}
 	}
 	var err error
+	if r.scans() {
+		if r.deletes, err = scanConfig(cfg.Resource); err != nil {
+			return nil, fmt.Errorf("reconcile %s: %w", cfg.Key, err)
+		}
+	}
 	if r.path, err = r.list.List.Fill(scope(cfg.Key.Account)); err != nil {
 		return nil, fmt.Errorf("reconcile %s: list: %w", cfg.Key, err)
 	}

@@ -47,11 +47,14 @@ func (r *Run) Do() error {
 		r.deps.Metrics.ended(r.cfg.Key, abandoned)
 		return err
 	}
-	if err != nil || !r.w.Done {
+	if err != nil || !r.done() {
 		return errors.Join(err, r.leave(ctx, err))
 	}
 	return r.finish(ctx)
 }
+
+// done reports whether nothing but the report is missing.
+func (r *Run) done() bool { return r.w.Done && (r.w.Scan == nil || r.w.Scan.Over) }
 
 // Drop gives the lease back without doing anything; the window stays.
 func (r *Run) Drop() { r.lease.Release() }
@@ -59,6 +62,9 @@ func (r *Run) Drop() { r.lease.Release() }
 // work compares page after page until the window is done or the run has had
 // its share.
 func (r *Run) work(ctx context.Context) error {
+	if r.scans() {
+		return r.scan(ctx)
+	}
 	if r.w.Done { // only its report is missing
 		return nil
 	}
@@ -77,7 +83,8 @@ func (r *Run) work(ctx context.Context) error {
 	return nil
 }
 
-// ready reads what the pages are compared with.
+// ready reads what the pages are compared with. A scan, which has another lease
+// than whoever writes the ledger, only reads that.
 func (c *comparison) ready(ctx context.Context) error {
 	if c.cfg.Source != nil {
 		var err error
@@ -89,11 +96,15 @@ func (c *comparison) ready(ctx context.Context) error {
 		return err
 	}
 	c.w.Behind = c.w.Behind || !caughtUp
-	l, err := ledger.Open(ctx, c.deps.JetStream, c.cfg.Key.Source, c.cfg.Key.Account, c.cfg.Key.Resource)
+	open, k := ledger.Open, c.cfg.Key
+	if c.scans() {
+		open = ledger.OpenView
+	}
+	l, err := open(ctx, c.deps.JetStream, k.Source, k.Account, k.Resource)
 	if err != nil {
 		return err
 	}
-	c.book = l
+	c.book, c.held = l, l.All()
 	if _, err := l.CatchUp(ctx); err != nil {
 		return err
 	}
@@ -113,7 +124,7 @@ func (c *comparison) step(ctx context.Context) error {
 		if err := c.halve(&c.w); err != nil {
 			return fmt.Errorf("list %s: %w", c.cfg.Key, err)
 		}
-		return c.save(ctx, func(*cursor.Cursor) {})
+		return c.checkpoint(ctx)
 	}
 	p, ok, err := c.turn(ctx, p)
 	if err != nil || !ok {
@@ -124,11 +135,19 @@ func (c *comparison) step(ctx context.Context) error {
 	}
 	// Every gap of the page is stored: only now may it count as compared
 	// (promise 6).
-	return c.save(ctx, func(*cursor.Cursor) {})
+	return c.checkpoint(ctx)
 }
 
 // finish advances the cursor to the window's end.
 func (r *Run) finish(ctx context.Context) error {
+	if r.listed != nil && !r.opts.DryRun {
+		if err := r.listed.drop(ctx); err != nil {
+			return err
+		}
+	}
+	if r.Stopped() != "" {
+		r.deps.Metrics.stoppedOne(r.cfg.Key)
+	}
 	late, looked := r.lookBack(ctx, r.entry.Late)
 	rep := r.explained(ctx, r.report(nil))
 	if looked != nil && rep.Evidence.Error == "" {
@@ -144,12 +163,20 @@ func (r *Run) finish(ctx context.Context) error {
 // leave ends a run whose window is not done. The window is kept for the next,
 // which gets an id of its own, since this one has its report.
 func (r *Run) leave(ctx context.Context, cause error) error {
+	if r.scans() && cause == nil { // it goes on after others had their turn
+		return r.save(ctx, func(*cursor.Cursor) {})
+	}
 	rep := r.explained(ctx, r.report(cause))
 	r.w.Continues, r.w.Run = r.id, ""
 	gone := fault.IsPermanent(cause) || errors.Is(cause, sourceapi.ErrNotFound)
 	if gone && !r.w.Done {
 		// Perhaps the source no longer knows the page: begin the window again.
 		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
+		if r.scans() {
+			r.w = r.scanWindow()
+			r.w.Continues = r.id
+			r.listed = nil
+		}
 	}
 	if cause == nil {
 		return r.settle(ctx, rep, unfinished, func(c *cursor.Cursor) { c.Failures = 0 })
@@ -188,7 +215,7 @@ func (r *Run) settle(ctx context.Context, rep report.Report, how outcome, change
 func (r *Run) retryAt(cause error, failures int) time.Time {
 	now := r.deps.Now()
 	own := now.Add(retryMin << min(failures, 20))
-	if next := r.list.Every.Next(now, 0.5); next.Before(own) {
+	if next := r.every().Next(now, 0.5); next.Before(own) {
 		own = next
 	}
 	wait, asked := fault.Delay(cause)
@@ -209,6 +236,9 @@ func (r *Run) report(cause error) report.Report {
 		StartedAt: r.started, EndedAt: r.deps.Now(), Pages: r.w.Pages, Counts: r.w.Counts,
 		Complete: r.w.Done && cause == nil && r.w.Counts.Unreadable == 0, CaughtUp: !r.w.Behind, Records: r.w.Records,
 		Sets: r.w.Sets, Destinations: r.w.Destinations,
+	}
+	if r.scans() {
+		r.scanned(&rep, cause)
 	}
 	if cause != nil {
 		rep.Error = errorText(cause)

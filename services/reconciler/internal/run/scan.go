@@ -1,0 +1,156 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/report"
+)
+
+// A scan for orphans is a run with a cursor and a lease of its own, so that it
+// holds up no other. It reads the whole list, page by page, and keeps nothing of
+// it but the hashes of ids. Only when the last page was read it looks at what is
+// held: see orphans.go.
+
+// scanShare is how many pages a scheduled scan reads before other resources of
+// its source have their turn.
+const scanShare = 100
+
+// maxShown is how many of the records that were listed last a scan remembers.
+const maxShown = 3
+
+// scans reports whether the runner looks for orphans.
+func (r *Runner) scans() bool { return r.cfg.Key.Work == cursor.Deletes }
+
+// scanDelay is the time between two looks whether a resource has been reconciled.
+const scanDelay = 10 * time.Second
+
+// reconciled reports whether the resource has been reconciled.
+func (r *Runner) reconciled(ctx context.Context, store *cursor.Store) (bool, error) {
+	k := r.cfg.Key
+	k.Work = ""
+	e, err := store.Load(ctx, k)
+	return !e.Through.IsZero(), err
+}
+
+// every is when runs begin.
+func (r *Runner) every() provider.Schedule {
+	if r.scans() {
+		return r.deletes.Every
+	}
+	return r.list.Every
+}
+
+// seen tells the gauges, which are of reconciliation alone.
+func (r *Runner) seen(e cursor.Entry) {
+	if !r.scans() {
+		r.deps.Metrics.Seen(e)
+	}
+}
+
+// buries reports whether orphans are deleted at the destinations: a scheduled
+// scan does so when the file says it, any other when it is told.
+func (r *Run) buries() bool {
+	if r.opts.DryRun {
+		return false
+	}
+	return r.opts.Tombstone || r.opts.Trigger == report.Schedule && r.deletes.Tombstone
+}
+
+// scanWindow is the whole list. What changed since it began may be nowhere in it.
+func (r *Run) scanWindow() cursor.Window {
+	w := cursor.Window{
+		From: r.deletes.Since.Time, To: r.started.Add(-r.list.Settle),
+		Scan: &cursor.Scan{Listing: nuid.Next(), Began: r.started},
+	}
+	if w.From.After(w.To) {
+		w.From = w.To
+	}
+	return w
+}
+
+// scan lists on, and looks for orphans once all is listed.
+func (r *Run) scan(ctx context.Context) error {
+	if r.w.Scan.Over { // only its report is missing
+		return nil
+	}
+	var err error
+	r.listed, err = openListing(ctx, r.deps.JetStream, r.cfg.Key, *r.w.Scan, r.deps.Now())
+	if errors.Is(err, errDamaged) {
+		fresh := r.scanWindow()
+		fresh.Run, fresh.Continues = r.w.Run, r.w.Continues
+		r.w = fresh
+		r.listed, err = openListing(ctx, r.deps.JetStream, r.cfg.Key, *r.w.Scan, r.deps.Now())
+	}
+	if err != nil {
+		return err
+	}
+	c := comparison{Run: r}
+	for n := 0; !r.w.Done; n++ {
+		if n == scanShare && r.opts.Trigger == report.Schedule {
+			return nil
+		}
+		if err := c.step(ctx); err != nil {
+			return err
+		}
+	}
+	r.listed.order()
+	return c.orphans(ctx)
+}
+
+// checkpoint saves the window after a page. A scan does so now and then only, since
+// what it lists has to be stored with it.
+func (r *Run) checkpoint(ctx context.Context) error {
+	if r.scans() && !r.w.Done && !r.listed.due(r.deps.Now()) {
+		return nil
+	}
+	return r.save(ctx, func(*cursor.Cursor) {})
+}
+
+// see notes that a page showed a record, with or without an id.
+func (c *comparison) see(rec record, next *cursor.Window) {
+	if rec.id == "" {
+		next.Scan.Nameless++
+		return
+	}
+	c.seen = append(c.seen, ledger.Hash(rec.id))
+	next.Scan.Shown = append(next.Scan.Shown, rec.id)
+	if over := len(next.Scan.Shown) - maxShown; over > 0 {
+		next.Scan.Shown = next.Scan.Shown[over:]
+	}
+}
+
+// scanned is what the report says of a scan.
+func (r *Run) scanned(rep *report.Report, cause error) {
+	found := r.w.Scan.Found
+	rep.Deletes, rep.StartedAt = &found, r.w.Scan.Began
+	rep.Complete = r.w.Scan.Over && cause == nil && found.Stopped == "" && found.Unchecked == 0
+}
+
+// scanConfig is how orphans of a resource are looked for.
+func scanConfig(res provider.Resource) (provider.Deletes, error) {
+	d := provider.DefaultDeletes()
+	if res.Reconcile.Deletes != nil {
+		d = *res.Reconcile.Deletes
+	}
+	if err := res.Scannable(d); err != nil {
+		return d, fmt.Errorf("look for orphans: %w", err)
+	}
+	return d, nil
+}
+
+// Stopped is why a scan for orphans asked for none of them, or "". It says that
+// the list isn't whole, or that far more is gone than is usual.
+func (r *Run) Stopped() string {
+	if r.w.Scan == nil || r.opts.DryRun {
+		return ""
+	}
+	return r.w.Scan.Found.Stopped
+}
