@@ -44,6 +44,15 @@ func (s *shop) put(id string, version int) {
 	s.orders[id] = fmt.Sprintf(`{"id":%q,"version":%d,"updated_at":%q}`, id, version, at)
 }
 
+// remove deletes orders without telling anybody.
+func (s *shop) remove(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		delete(s.orders, id)
+	}
+}
+
 // putRaw makes any text the answer to a request for one order.
 func (s *shop) putRaw(id, text string) {
 	s.mu.Lock()

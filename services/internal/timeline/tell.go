@@ -92,7 +92,11 @@ func (t *tracer) tellTrigger(w *way, m Message) {
 	default:
 		run, _ := strings.CutPrefix(m.Header.Get(jetstream.MsgIDHeader), e.MsgID()+":")
 		stored.Stage, stored.Name = stageReconcile, e.Resource
-		stored.Text = fmt.Sprintf("sent in by %s run %s: the source listed it, and this version wasn't seen", e.Origin, run)
+		why := "the source listed it, and this version wasn't seen"
+		if e.Deleted {
+			why = "it was held, and the source no longer has it"
+		}
+		stored.Text = fmt.Sprintf("sent in by %s run %s: %s", e.Origin, run, why)
 	}
 	if e.Part != "" {
 		stored.Text += fmt.Sprintf(", part %s of %s", e.Part, e.Request)

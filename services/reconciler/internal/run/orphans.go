@@ -82,7 +82,7 @@ func (c *comparison) orphans(ctx context.Context) error {
 
 // gather returns what is held and was not listed, in the order of hashes.
 func (c *comparison) gather(ctx context.Context) ([]*unlisted, []holding, error) {
-	before := c.w.To.Add(-skew)
+	before := c.w.To
 	all := map[uint64]*unlisted{}
 	inside := holding{name: "the pipeline"}
 	missing := func(hash uint64, seen time.Time, h *holding) *unlisted {
@@ -358,7 +358,7 @@ func (c *comparison) tombstone(ctx context.Context, g grave) *nats.Msg {
 	e.Deleted = true
 	m := nats.NewMsg(e.RawSubject())
 	m.Header = e.Header()
-	m.Header.Set(jetstream.MsgIDHeader, e.MsgID())
+	m.Header.Set(jetstream.MsgIDHeader, e.MsgID()+":"+c.id)
 	event.InjectTrace(ctx, m.Header)
 	m.Data = []byte("null")
 	return m
