@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
-	"database/sql"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,10 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/services/internal/boot"
+	"github.com/tercelhq/tercel/services/internal/destination"
 	"github.com/tercelhq/tercel/services/internal/pgtest"
 )
 
@@ -38,7 +34,7 @@ func TestOrphansAreDeletedAtDestinations(t *testing.T) {
   lake: {postgres: {dsn: "file:%s"}}
 `, dsn),
 	})
-	held := p.holders(t, server)
+	held := p.holders(t)
 	ids := []string{"a1", "A1", "b2", "c3", "d4", "e5", "f6", "g7", "h8", "i9"}
 	for _, id := range ids {
 		s.put(id, 1)
@@ -132,38 +128,34 @@ func version(t *testing.T, text, id string) string {
 
 // holders returns a function that lists the records of each destination that
 // aren't deleted, in order.
-func (p *livePipeline) holders(t *testing.T, server *pgtest.Server) func() [2][]string {
+func (p *livePipeline) holders(t *testing.T) func() [2][]string {
 	t.Helper()
-	lite, err := sql.Open("sqlite", "file:"+filepath.Join(filepath.Dir(p.config), "warehouse.db")+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := pgx.Connect(t.Context(), server.URL(pgtest.Superuser, pgtest.Database, ""))
-	if err != nil {
-		t.Fatal(errors.Join(err, lite.Close()))
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(lite.Close(), conn.Close(context.WithoutCancel(t.Context()))); err != nil {
-			t.Error(err)
+	var readers [2]*destination.Reader
+	for i, name := range []string{"warehouse", "lake"} {
+		r, err := destination.Open(t.Context(), name, p.source.Destinations[name])
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	return func() (ids [2][]string) {
-		const query = "SELECT record_id FROM records WHERE NOT deleted"
-		if rows, err := lite.QueryContext(t.Context(), query); err == nil { // else it isn't there yet
-			for rows.Next() {
-				var id string
-				if err := rows.Scan(&id); err != nil {
-					t.Fatal(err)
-				}
-				ids[0] = append(ids[0], id)
+		t.Cleanup(func() {
+			if err := r.Close(); err != nil {
+				t.Error(err)
 			}
-			_ = rows.Close()
+		})
+		readers[i] = r
+	}
+	k := destination.Key{Source: "orders", Account: "_", Resource: "order"}
+	return func() (ids [2][]string) {
+		for i, r := range readers {
+			for h, err := range r.All(t.Context(), k) {
+				if err != nil {
+					break // it isn't there yet
+				}
+				if !h.Deleted {
+					ids[i] = append(ids[i], h.ID)
+				}
+			}
+			slices.Sort(ids[i])
 		}
-		if rows, err := conn.Query(t.Context(), query); err == nil {
-			ids[1], _ = pgx.CollectRows(rows, pgx.RowTo[string])
-		}
-		slices.Sort(ids[0])
-		slices.Sort(ids[1])
 		return ids
 	}
 }
