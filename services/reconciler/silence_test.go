@@ -45,7 +45,7 @@ func (f *fixture) answered(from, to time.Time, counts intake.Counts) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if _, err := f.js.Publish(f.t.Context(), topology.SubjectIntake, data); err != nil {
+	if _, err := f.js.PublishAsync(topology.SubjectIntake, data); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -63,6 +63,7 @@ func (f *fixture) sent(silentFor time.Duration) {
 		}
 		f.answered(at, at.Add(every), counts)
 	}
+	<-f.js.PublishAsyncComplete()
 }
 
 // reconciledAt makes the source's resource complete up to then, with its next run
@@ -173,6 +174,7 @@ func TestSilenceOfADeadIngress(t *testing.T) {
 	for at := now.Add(-4 * 24 * time.Hour); at.Before(now.Add(-4 * time.Hour)); at = at.Add(30 * time.Minute) {
 		f.answered(at, at.Add(30*time.Minute), intake.Counts{"accepted": 1})
 	}
+	<-f.js.PublishAsyncComplete()
 	f.reconciledAt(now.Add(-5 * time.Hour))
 	f.start()
 	eventually(t, "there is an alarm", func() bool { return len(f.health().Alarms()) == 1 })

@@ -31,7 +31,8 @@ type reconcilePauseCmd struct {
 // Help is shown by --help.
 func (reconcilePauseCmd) Help() string {
 	return `Needs no reconciler: the pause is kept by the server, until it is resumed. Runs
-in hand stop at the last page that they have saved.
+in hand stop at the last page that they have saved. Backfills have a pause of their
+own: tercel backfill pause.
 
 Example:
   tercel reconcile pause orders                       all of the source

@@ -1,6 +1,7 @@
 package alarm
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -64,4 +65,14 @@ func MissedSince(reports []report.Report, since time.Time) (int, string) {
 func Refusals(was *cursor.Refused, now time.Time, all int64, reasons map[string]int64, c pipeline.Refused) (*cursor.Refused, string) {
 	next, d := refusals(was, now, all, reasons, c)
 	return next, d.text()
+}
+
+// Looks returns what looks at the sources once, as the replica that has the lease
+// does.
+func (a *Alarms) Looks(ctx context.Context) (func() error, error) {
+	l, err := a.newLook(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return l.look(ctx) }, nil
 }

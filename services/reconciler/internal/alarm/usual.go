@@ -61,7 +61,7 @@ func learn(known minute, events []minute, patience float64) (usual, bool) {
 		cycle = week
 	}
 	counts, seen := make([]float64, cycle/hour), make([]float64, cycle/hour)
-	for _, m := range events {
+	for _, m := range events[:len(events)-1] { // the last one ends the time that is known
 		counts[slot(m, cycle)]++
 	}
 	for m := known; m < last; {

@@ -198,6 +198,7 @@ type fixture struct {
 	version string        // of the resource; "" is the time of change
 	catchUp time.Duration // that runners wait for the enricher
 	ttl     time.Duration // of their leases; 0 is a minute
+	account string        // whose orders they reconcile; "" is none
 	shelves map[string]shelf
 
 	mu  sync.Mutex
@@ -304,7 +305,7 @@ func (f *fixture) runnerOf(key cursor.Key, reconcile string) *run.Runner {
 		destinations[name] = s
 	}
 	r, err := run.New(run.Config{
-		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
+		Key: cursor.Key{Source: key.Source, Account: cmp.Or(f.account, key.Account), Resource: key.Resource}, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
 	}, run.Deps{
 		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
 	})
