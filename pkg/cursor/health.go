@@ -47,7 +47,8 @@ type Silence struct {
 	// AlarmedAt is when it was found that something had, or zero: a source with
 	// nothing to send is no alarm.
 	AlarmedAt time.Time `json:"alarmed_at,omitzero"`
-	// Missed is how many records are known to have changed meanwhile.
+	// Missed is how many records are known to have changed meanwhile. Reports name
+	// only some, so there may be more.
 	Missed int `json:"missed,omitzero"`
 	// Advice is what to do.
 	Advice string `json:"advice,omitzero"`
@@ -67,7 +68,7 @@ type Refused struct {
 func (h Health) Alarms() []string {
 	var alarms []string
 	if s := h.Silence; s != nil && !s.AlarmedAt.IsZero() {
-		alarms = append(alarms, fmt.Sprintf("silent since %s although %d records have changed: %s", s.Since.UTC().Format(time.RFC3339), s.Missed, s.Advice))
+		alarms = append(alarms, fmt.Sprintf("silent since %s although at least %d records have changed: %s", s.Since.UTC().Format(time.RFC3339), s.Missed, s.Advice))
 	}
 	if r := h.Refused; r != nil {
 		var reasons []string

@@ -34,7 +34,7 @@ func TestHealthIsWrittenByOneAtATime(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Source != "orders" || !all[0].Silence.Since.Equal(noon) {
 		t.Fatalf("Healths() = %+v, %v", all, err)
 	}
-	want := "silent since 2026-11-26T12:00:00Z although 3 records have changed: look at it\n30 of 40 requests refused, since 2026-11-26T12:00:00Z: a 20, b 10"
+	want := "silent since 2026-11-26T12:00:00Z although at least 3 records have changed: look at it\n30 of 40 requests refused, since 2026-11-26T12:00:00Z: a 20, b 10"
 	if got := strings.Join(all[0].Alarms(), "\n"); got != want {
 		t.Errorf("Alarms() = %s, want %s", got, want)
 	}

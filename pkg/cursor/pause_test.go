@@ -130,6 +130,11 @@ func TestPausesEndWhatTheyName(t *testing.T) {
 	if _, err := s.Pause(t.Context(), cursor.Scope{Source: old.Source, Account: old.Account, Resource: old.Resource}, noon); err != nil {
 		t.Fatal(err)
 	}
+	unknown, stopUnknown := cursor.NewPauses(js).While(t.Context(), key)
+	defer stopUnknown()
+	if !errors.Is(context.Cause(unknown), cursor.ErrPaused) {
+		t.Error("something may begin before it is known what is paused")
+	}
 	p := follow(t, jet(t, server))
 	if pause, paused := p.Of(old); !paused || !pause.Since.Equal(noon) {
 		t.Errorf("Of() = %+v, %t; want the pause that was there first", pause, paused)

@@ -29,6 +29,7 @@ type Pauses struct {
 	once  sync.Once
 
 	mu      sync.Mutex // guards those below
+	known   bool
 	pauses  map[Scope]Pause
 	waiting map[*waiting]struct{}
 }
@@ -104,7 +105,7 @@ func change(pauses map[Scope]Pause, e jetstream.KeyValueEntry) {
 
 func (p *Pauses) set(pauses map[Scope]Pause) {
 	p.mu.Lock()
-	p.pauses = pauses
+	p.known, p.pauses = true, pauses
 	for w := range p.waiting {
 		if _, paused := p.of(w.key); paused {
 			w.cancel(ErrPaused)
@@ -135,15 +136,16 @@ func (p *Pauses) of(k Key) (Pause, bool) {
 	return Pause{}, false
 }
 
-// While returns a context that ends when k is paused, or is already; its cause
-// is then [ErrPaused]. Cancel it when it is no longer needed.
+// While returns a context that ends when k is paused, or is already, or as long
+// as that isn't known; its cause is then [ErrPaused]. Cancel it when it is no
+// longer needed.
 func (p *Pauses) While(ctx context.Context, k Key) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &waiting{k, cancel}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting[w] = struct{}{}
-	if _, paused := p.of(k); paused {
+	if _, paused := p.of(k); paused || !p.known {
 		cancel(ErrPaused)
 	}
 	return ctx, func() {

@@ -18,7 +18,9 @@ import (
 // turn makes a run if one is due and returns how long to wait before the next
 // look. Its error says that no run could begin; how one ended it tells itself.
 func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (time.Duration, error) {
-	if _, paused := s.pauses.Of(t.key); paused {
+	running, stop := s.pauses.While(ctx, t.key)
+	defer stop()
+	if running.Err() != nil {
 		return min(pausedLook, longest), nil
 	}
 	due, err := t.runner.Due(ctx)
@@ -31,12 +33,10 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 			return min(wait, longest), nil
 		}
 	}
-	running, stop := s.pauses.While(ctx, t.key)
-	defer stop()
 	r, err := t.runner.Begin(running, run.Options{Trigger: why})
 	switch {
-	case err != nil && errors.Is(context.Cause(running), cursor.ErrPaused):
-		return 0, nil
+	case err != nil && running.Err() != nil:
+		return pausedLook, nil
 	case errors.Is(err, run.ErrNotDue):
 		return time.Second, nil
 	case errors.Is(err, cursor.ErrHeld):

@@ -277,7 +277,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// knowsPauses waits until it is known what is paused: before, nothing may begin.
+// knowsPauses waits until it is known what is paused: before, nothing can begin.
 func (s *Service) knowsPauses(ctx context.Context) bool {
 	select {
 	case <-s.pauses.Ready():

@@ -112,7 +112,7 @@ func TestSilenceWithGapsIsAnAlarmUntilEventsComeAgain(t *testing.T) {
 	if s := h.Silence; time.Since(s.Since) < 4*time.Hour || time.Since(s.Since) > 5*time.Hour || s.Missed != 5 || !h.Learned.Enough || h.Learned.Minutes < 150 {
 		t.Errorf("health %+v, want a silence of four hours with five records", h)
 	}
-	if text := h.Alarms()[0]; !strings.Contains(text, "although 5 records have changed: see at the provider") {
+	if text := h.Alarms()[0]; !strings.Contains(text, "although at least 5 records have changed: see at the provider") {
 		t.Errorf("the alarm is %s", text)
 	}
 	stop()

@@ -125,7 +125,7 @@ func TestStatusShowsHowSourcesSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"ALARM: silent since 2026-11-26T10:00:00Z although 3 records have changed: look", "ALARM: 5 of 9 requests refused, since 2026-11-26T10:00:00Z: refused_size 5",
+		"ALARM: silent since 2026-11-26T10:00:00Z although at least 3 records have changed: look", "ALARM: 5 of 9 requests refused, since 2026-11-26T10:00:00Z: refused_size 5",
 		"and nothing has changed; asked 0s ago", "usual    as usual", "too few events to learn it, only 7 minutes with events since ",
 	} {
 		if !strings.Contains(out.String(), want) {

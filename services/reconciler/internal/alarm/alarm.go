@@ -164,6 +164,7 @@ type look struct {
 	book    *book
 	healths map[string]cursor.HealthEntry
 	usual   map[string]learned
+	found   map[string]found
 }
 
 // learned is a usual rate and when it was found.
@@ -181,7 +182,7 @@ func (a *Alarms) newLook(ctx context.Context) (*look, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &look{Alarms: a, store: store, book: newBook(), healths: map[string]cursor.HealthEntry{}, usual: map[string]learned{}}
+	l := &look{Alarms: a, store: store, book: newBook(), healths: map[string]cursor.HealthEntry{}, usual: map[string]learned{}, found: map[string]found{}}
 	// Twice as far, so that what was usual before a long silence is known too.
 	l.tail = intake.NewTail(a.deps.JetStream, a.deps.Now().Add(-2*a.cfg.Silence.Learn))
 	gone, err := store.Healths(ctx)
@@ -263,7 +264,7 @@ func (l *look) source(ctx context.Context, source string, asks bool) error {
 }
 
 // sight looks at one source.
-func (l *look) sight(ctx context.Context, source string, now time.Time) (sight, error) {
+func (l *look) sight(ctx context.Context, source string, now time.Time) (s sight, err error) {
 	events, last := l.book.events[source], l.book.last[source]
 	u := l.usual[source]
 	if u.at.IsZero() || now.Sub(u.at) >= relearn {
@@ -271,7 +272,7 @@ func (l *look) sight(ctx context.Context, source string, now time.Time) (sight, 
 		u.at = now
 		l.usual[source] = u
 	}
-	s := sight{now: now, last: last, known: u.known}
+	s = sight{now: now, last: last, known: u.known}
 	if !u.known {
 		return s, nil
 	}
@@ -279,13 +280,36 @@ func (l *look) sight(ctx context.Context, source string, now time.Time) (sight, 
 	if !s.silent {
 		return s, nil
 	}
-	reports, err := report.List(ctx, l.deps.JetStream, report.Query{Source: source, Since: last, Limit: maxReports})
-	s.missed = missedSince(reports, last)
+	s.missed, err = l.missed(ctx, source, last)
 	return s, err
 }
 
-// maxReports bounds the reports that are read of one silence.
+// found is what was found of a silence in the reports that were read.
+type found struct {
+	*missed
+	since time.Time // of the silence
+	read  time.Time // up to when reports were
+}
+
+// maxReports bounds the reports that are read at once.
 const maxReports = 10_000
+
+// missed takes in the reports that have come since the last look.
+func (l *look) missed(ctx context.Context, source string, since time.Time) (*missed, error) {
+	f := l.found[source]
+	if f.missed == nil || !f.since.Equal(since) {
+		f = found{newMissed(), since, since}
+	}
+	from, now := f.read.Add(-slack), time.Now() // the server's clock finds them; what is read twice counts once
+	reports, err := report.List(ctx, l.deps.JetStream, report.Query{Source: source, Since: from, Limit: maxReports})
+	if err != nil {
+		return nil, err
+	}
+	f.add(reports, since)
+	f.read = now
+	l.found[source] = f
+	return f.missed, nil
+}
 
 // tell logs what has changed.
 func (l *look) tell(ctx context.Context, source string, was, is cursor.Health, silence, refused deed) {

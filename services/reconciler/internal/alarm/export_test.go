@@ -39,7 +39,7 @@ type Sight struct {
 // Judge says what a silence is after it was something before, and what is to be
 // done: probe, raised or cleared.
 func Judge(was *cursor.Silence, s Sight, probeEvery time.Duration) (*cursor.Silence, string) {
-	next, d := judge(was, sight{now: s.Now, last: s.Last, known: s.Known, silent: s.Silent, missed: missed{records: s.Missed}}, probeEvery)
+	next, d := judge(was, sight{now: s.Now, last: s.Last, known: s.Known, silent: s.Silent, missed: &missed{records: s.Missed}}, probeEvery)
 	return next, d.text()
 }
 
@@ -57,7 +57,10 @@ func (d deed) text() string {
 // MissedSince counts the records that reports say have changed, and says what to
 // do.
 func MissedSince(reports []report.Report, since time.Time) (int, string) {
-	m := missedSince(reports, since)
+	m := newMissed()
+	for _, r := range reports {
+		m.add([]report.Report{r}, since)
+	}
 	return m.records, m.advice()
 }
 

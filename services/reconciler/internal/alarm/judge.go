@@ -15,7 +15,7 @@ type sight struct {
 	last   time.Time // when the last events came
 	known  bool      // whether it is known what is usual
 	silent bool      // whether it is silent for longer than that
-	missed missed    // what reports have of the time since
+	missed *missed   // what reports have of the time since; nil unless it is silent
 }
 
 // deed is what a judgement has changed.
@@ -33,7 +33,7 @@ func judge(was *cursor.Silence, s sight, probeEvery time.Duration) (*cursor.Sile
 	if goesOn {
 		next = *was
 	}
-	if s.missed.records > 0 {
+	if s.missed != nil && s.missed.records > next.Missed { // after a restart it may be less, of the reports that are left
 		d.raised = next.AlarmedAt.IsZero()
 		if d.raised {
 			next.AlarmedAt = s.now
@@ -50,33 +50,38 @@ func judge(was *cursor.Silence, s sight, probeEvery time.Duration) (*cursor.Sile
 type missed struct {
 	records int
 	causes  map[report.Cause]int
+	seen    map[version]bool
 }
 
-// missedSince counts the records that reports name as missed or stale and that
-// changed after a time. Where a record doesn't say when it changed, that nothing
-// came from the source, or nobody was there to take it, says as much.
-func missedSince(reports []report.Report, since time.Time) missed {
-	m := missed{causes: map[report.Cause]int{}}
-	type record struct{ account, resource, id, version string }
-	seen := map[record]bool{}
+// version is one record in one version.
+type version struct{ account, resource, id, version string }
+
+// maxMissed bounds the records that are counted of one silence.
+const maxMissed = 10_000
+
+func newMissed() *missed { return &missed{causes: map[report.Cause]int{}, seen: map[version]bool{}} }
+
+// add counts the records that reports name as missed or stale and that changed
+// after a time, each once. Where a record doesn't say when it changed, that
+// nothing came from the source, or nobody was there to take it, says as much.
+func (m *missed) add(reports []report.Report, since time.Time) {
 	for _, r := range reports {
 		for _, rec := range r.Records {
-			gone := rec.ChangedAt.IsZero() && rec.Cause != report.Silent && rec.Cause != report.Down
+			unsaid := rec.ChangedAt.IsZero() && rec.Cause != report.Silent && rec.Cause != report.Down
 			before := !rec.ChangedAt.IsZero() && !rec.ChangedAt.After(since)
-			key := record{r.Account, r.Resource, rec.ID, rec.Version}
-			if rec.Destination != "" || rec.Verdict == report.Unreadable || gone || before || seen[key] {
+			key := version{r.Account, r.Resource, rec.ID, rec.Version}
+			if rec.Destination != "" || rec.Verdict == report.Unreadable || unsaid || before || m.seen[key] || m.records == maxMissed {
 				continue
 			}
-			seen[key] = true
+			m.seen[key] = true
 			m.records++
 			m.causes[rec.Cause]++
 		}
 	}
-	return m
 }
 
 // advice is what a person should do.
-func (m missed) advice() string {
+func (m *missed) advice() string {
 	most := report.Unknown
 	for cause, n := range m.causes {
 		if n > m.causes[most] || n == m.causes[most] && cause < most {
