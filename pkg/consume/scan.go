@@ -59,6 +59,9 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 		messages.Stop()
 		forget(ctx, stream, cons)
 	}()
+	if info := cons.CachedInfo(); info != nil && info.NumPending == 0 && removed(ctx, stream, end.Sequence) {
+		return nil // there is nothing from where it begins
+	}
 	for {
 		m, err := scanNext(ctx, messages)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -128,6 +131,9 @@ func lastOf(ctx context.Context, stream jetstream.Stream, subjects []string) (la
 	}
 	for _, subject := range subjects {
 		m, err := stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) && subject == ">" {
+			m, err = lastSequence(ctx, stream)
+		}
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
@@ -139,6 +145,19 @@ func lastOf(ctx context.Context, stream jetstream.Stream, subjects []string) (la
 		}
 	}
 	return last, nil
+}
+
+// lastSequence is where a stream ends whose last message was removed: asked for
+// the last message of everything, the server looks there alone.
+func lastSequence(ctx context.Context, stream jetstream.Stream) (*jetstream.RawStreamMsg, error) {
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.State.Msgs == 0 {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return &jetstream.RawStreamMsg{Sequence: info.State.LastSeq, Time: info.State.LastTime}, nil
 }
 
 // removed reports whether a message has left its stream.

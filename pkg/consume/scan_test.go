@@ -115,3 +115,38 @@ func TestScanLeavesNoConsumer(t *testing.T) {
 		t.Errorf("%d consumers are left, want none", n)
 	}
 }
+
+// A stream whose last message was removed is read up to the one before.
+func TestScanReadsAStreamWithoutItsLastMessage(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if _, err := js.Publish(t.Context(), fmt.Sprint("tercel.raw.orders._.", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, seq := range []uint64{4, 5} {
+		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, want := range map[uint64]int{0: 3, 3: 1, 4: 0} {
+		read := 0
+		for _, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamRaw, FromSequence: from}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			read++
+		}
+		if read != want {
+			t.Errorf("from %d: read %d messages, want %d", from, read, want)
+		}
+	}
+}

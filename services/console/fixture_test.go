@@ -38,7 +38,7 @@ sources:
     event: {id: header.X-Delivery, type: body.type}
     api: {base: "http://127.0.0.1:1", allow_private: true}
     redact: [body.card, record.card]
-    resources: {order: {triggers: [order.*], id: body.id, get: "/orders/{id}", version: record.version}}
+    resources: {order: {triggers: [order.*], id: body.id, get: "/orders/{id}", version: record.version, reconcile: {list: /orders}}}
   bills:
     verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp}
     secrets: [env:SECRET]

@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/provider"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
@@ -21,7 +22,7 @@ func (s reconciliations) scope(r *adminv1.Resource) (cursor.Scope, error) {
 	if !ok {
 		return scope, notFound("source %q: the pipeline file has none of that name", scope.Source)
 	}
-	if scope.Resource == "" {
+	if scope.Resource == "" || scope.Resource == provider.EventsResource && source.Events != nil {
 		return scope, nil
 	}
 	if res, ok := source.Resources[scope.Resource]; !ok || res.Reconcile == nil {

@@ -1,0 +1,145 @@
+package console_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tercelhq/tercel/pkg/topology"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+)
+
+// Every action leaves a record of who, when, from where, what, why and how it
+// ended; looking leaves none.
+func TestEveryActionIsRecorded(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	p.dead("archive", "no space left", "evt-1")
+	order := &adminv1.Resource{Source: "orders", Resource: "order"}
+	for name, act := range map[string]struct {
+		do      func(reason string) error
+		outcome adminv1.AuditOutcome
+		request string // in the record
+		result  string
+	}{
+		"SourceService.PauseSource": {func(reason string) error {
+			_, err := p.sources.PauseSource(t.Context(), connect.NewRequest(&adminv1.PauseSourceRequest{Source: "orders", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"source":"orders"`, "{}"},
+		"SourceService.ResumeSource": {func(reason string) error {
+			_, err := p.sources.ResumeSource(t.Context(), connect.NewRequest(&adminv1.ResumeSourceRequest{Source: "bills", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"source":"bills"`, "no enricher"},
+		"ReconciliationService.RunReconciliation": {func(reason string) error {
+			_, err := p.runs.RunReconciliation(t.Context(), connect.NewRequest(&adminv1.RunReconciliationRequest{Resource: order, DryRun: true, Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"dryRun":true`, "no reconciler answers"},
+		"ReconciliationService.PauseReconciliation": {func(reason string) error {
+			_, err := p.runs.PauseReconciliation(t.Context(), connect.NewRequest(&adminv1.PauseReconciliationRequest{Resource: order, Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"resource":"order"`, "{}"},
+		"ReconciliationService.ResumeReconciliation": {func(reason string) error {
+			_, err := p.runs.ResumeReconciliation(t.Context(), connect.NewRequest(&adminv1.ResumeReconciliationRequest{Resource: &adminv1.Resource{Source: "nowhere"}, Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"source":"nowhere"`, "none of that name"},
+		"ReconciliationService.ResetReconciliation": {func(reason string) error {
+			_, err := p.runs.ResetReconciliation(t.Context(), connect.NewRequest(&adminv1.ResetReconciliationRequest{Resource: order, Beginning: true, Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"beginning":true`, "nothing of it has been reconciled"},
+		"DeadLetterService.EditDeadLetter": {func(reason string) error {
+			_, err := p.letters.EditDeadLetter(t.Context(), connect.NewRequest(&adminv1.EditDeadLetterRequest{
+				Sequence: 1, Patch: `[{"op":"add","path":"/record/planted","value":1}]`, Reason: reason,
+			}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"sequence":"1"`, `"edited":true`},
+		"DeadLetterService.DiscardDeadLetters": {func(reason string) error {
+			_, err := p.letters.DiscardDeadLetters(t.Context(), connect.NewRequest(&adminv1.DiscardDeadLettersRequest{
+				Filter: &adminv1.DeadLetterFilter{Destination: "nobody"}, Expected: 1, Reason: reason,
+			}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"destination":"nobody"`, "{}"},
+		"DeadLetterService.ReplayDeadLetters": {func(reason string) error {
+			filter := &adminv1.DeadLetterFilter{Destination: "nobody"}
+			_, err := p.replayLetters(&adminv1.ReplayDeadLettersRequest{
+				Filter: filter, PlanToken: p.planLetters(&adminv1.PlanDeadLetterReplayRequest{Filter: filter}).GetPlanToken(), Reason: reason,
+			})
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"destination":"nobody"`, `"done":true`},
+		"EventService.ReplayEvents": {func(reason string) error {
+			_, err := p.replayEvents(t.Context(), &adminv1.ReplayEventsRequest{Filter: &adminv1.EventFilter{Source: "orders"}, PlanToken: "made up", Reason: reason})
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"planToken":"made up"`, "plan again"},
+	} {
+		reason := "because of " + name
+		if err := act.do(reason); (err != nil) != (act.outcome == adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED) {
+			t.Errorf("%s: %v", name, err)
+		}
+		r := p.audit()[0]
+		if r.GetMethod() != name || r.GetWho() != "olivia" || r.GetAddress() != "127.0.0.1" || r.GetReason() != reason || r.GetOutcome() != act.outcome ||
+			!strings.Contains(r.GetRequest(), act.request) || !strings.Contains(r.GetResult(), act.result) || r.GetEndedAt().AsTime().Before(r.GetBegunAt().AsTime()) {
+			t.Errorf("%s is recorded as %v", name, r)
+		}
+		if strings.Contains(fmt.Sprint(r), "planted") {
+			t.Errorf("%s: contents of an event are in the record: %v", name, r)
+		}
+	}
+	operators := 0
+	for _, m := range contract(t) {
+		if role(m) == adminv1.Role_ROLE_OPERATOR {
+			operators++
+		}
+	}
+	if got := p.audit(); len(got) != operators {
+		t.Errorf("%d records, want one for each of the %d actions and none for looking", len(got), operators)
+	}
+	byMethod := func(req *adminv1.ListAuditRecordsRequest) int {
+		resp, err := p.pipeline.ListAuditRecords(t.Context(), connect.NewRequest(req))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(resp.Msg.GetRecords())
+	}
+	if byMethod(&adminv1.ListAuditRecordsRequest{Method: "SourceService.PauseSource"}) != 1 || byMethod(&adminv1.ListAuditRecordsRequest{Who: "victor"}) != 0 ||
+		byMethod(&adminv1.ListAuditRecordsRequest{Since: timestamppb.Now()}) != 0 {
+		t.Error("the records are not narrowed by method, who and since")
+	}
+}
+
+// What can't be recorded isn't done.
+func TestNothingIsDoneWithoutARecord(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	if err := p.js.DeleteStream(t.Context(), topology.StreamAudit); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.sources.PauseSource(t.Context(), connect.NewRequest(&adminv1.PauseSourceRequest{Source: "orders", Reason: "a test"}))
+	if connect.CodeOf(err) != connect.CodeUnavailable || reasonOf(err) != adminv1.Reason_REASON_NOT_RECORDED {
+		t.Errorf("PauseSource without a stream for its record: %v, want REASON_NOT_RECORDED", err)
+	}
+	c, err := p.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.CachedInfo().Paused {
+		t.Error("the source was paused")
+	}
+}
+
+// Why something is done must be said, and shortly.
+func TestAnActionWantsAReason(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for name, reason := range map[string]string{"none": "", "blanks": " \t\n", "too long a one": strings.Repeat("x", 1001)} {
+		a := f.post(operatorToken, "SourceService/PauseSource", fmt.Sprintf(`{"source":"orders","reason":%q}`, reason))
+		if a.status != http.StatusBadRequest || a.reason != "REASON_INVALID_FIELD" || a.field != "reason" {
+			t.Errorf("%s: %d %s, want to be asked for a reason", name, a.status, a.text)
+		}
+	}
+	if n := f.messages(topology.StreamAudit); n != 0 {
+		t.Errorf("%d records of what was not begun", n)
+	}
+}
