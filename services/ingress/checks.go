@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -55,9 +57,9 @@ type inspection struct {
 	// How the events' attributes are found.
 	typ, id, time provider.TriggerExpr
 
-	buffer  bytes.Buffer // has received
-	trigger *trigger     // where there is one event; nil before the first one
-	settled bool         // the message and the body are nobody else's any more; see reuse
+	buffer  []byte   // has received
+	trigger *trigger // where there is one event; nil before the first one
+	settled bool     // the message and the body are nobody else's any more; see reuse
 
 	onlyHandshake bool                     // events have another content type
 	handshake     *provider.NamedHandshake // that was answered, with what follows; nil for an event
@@ -208,10 +210,8 @@ func typeRefused(reason string) *refusal {
 
 // readBody reads the body, the only time.
 func (in *inspection) readBody() *refusal {
-	in.buffer.Grow(int(min(max(in.request.ContentLength, 0), firstBuffer)) + bytes.MinRead)
-	_, err := in.buffer.ReadFrom(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
-	in.received = in.buffer.Bytes()
-	in.body = in.received
+	err := in.fill(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
+	in.received, in.body = in.buffer, in.buffer
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
@@ -228,6 +228,27 @@ func (in *inspection) readBody() *refusal {
 		return &refusal{
 			status: http.StatusBadRequest, outcome: refusedStructure, text: "the body is incomplete",
 			reason: "the body was cut or its framing is wrong", header: "Connection", value: "close",
+		}
+	}
+}
+
+// fill reads the buffer full, which is as large as the body is announced to be
+// and not larger: there is one for each request in hand.
+func (in *inspection) fill(body io.Reader) error {
+	if n := int(min(max(in.request.ContentLength, bytes.MinRead), firstBuffer)); cap(in.buffer) < n {
+		in.buffer = make([]byte, 0, n)
+	}
+	for {
+		if len(in.buffer) == cap(in.buffer) {
+			in.buffer = slices.Grow(in.buffer, bytes.MinRead)
+		}
+		n, err := body.Read(in.buffer[len(in.buffer):cap(in.buffer)])
+		in.buffer = in.buffer[:len(in.buffer)+n]
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

@@ -14,11 +14,10 @@ const maxReused = 16 << 10
 // became of a message, the publisher may still send it, and another event's
 // bytes would be stored under its id.
 func (in *inspection) reuse() {
-	if in.buffer.Cap() > maxReused {
+	if cap(in.buffer) > maxReused {
 		return
 	}
-	buffer, docs, trigger := in.buffer, in.docs, in.trigger
-	buffer.Reset()
+	buffer, docs, trigger := in.buffer[:0], in.docs, in.trigger
 	clear(docs)
 	*in = inspection{buffer: buffer, docs: docs, trigger: trigger}
 	inspections.Put(in)
