@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -345,6 +346,32 @@ func TestForeignMessagesArePassedOver(t *testing.T) {
 	l := open(t, js)
 	if through := catchUp(t, l); through != 2 || l.Len() != 1 {
 		t.Errorf("CatchUp() = %d with %d records, want 2 with 1", through, l.Len())
+	}
+}
+
+// All yields what is held: seen alive, and not to be gone since.
+func TestAllIsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	publish(t, js, live("a", 1, time.Minute), live("A", 1, 0), live("gone", 1, 0), gone("gone", time.Second), gone("never", 0),
+		live("back", 1, 0), gone("back", time.Minute), live("back", 1, time.Hour), live("a", 1, 0))
+	l, err := ledger.OpenView(t.Context(), js, "orders", "a.b", "order")
+	if err != nil {
+		t.Fatal(err)
+	}
+	catchUp(t, l)
+	want := map[uint64]time.Time{
+		ledger.Hash("a"): noon.Add(time.Minute), ledger.Hash("A"): noon, ledger.Hash("back"): noon.Add(time.Hour),
+	}
+	got := map[uint64]time.Time{}
+	for id, seen := range l.All() {
+		got[id] = seen.UTC()
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("All() = %v, want %v", got, want)
+	}
+	for range l.All() { // ends when it is told to
+		break
 	}
 }
 

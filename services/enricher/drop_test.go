@@ -147,3 +147,18 @@ func TestATriggerWithARecordIsDropped(t *testing.T) {
 		t.Errorf("notes %+v, want one of record 1", notes)
 	}
 }
+
+// A tombstone has nothing to tell whether it is wanted, and what it deletes was.
+func TestATombstoneIsNotDropped(t *testing.T) {
+	t.Parallel()
+	f := setup(t, dropping(`.record.test == true or (.record.id | startswith("x"))`), answers(whole()))
+	f.start()
+	e := trigger("order.reconciled", "reconcile:order:7:deleted:run")
+	e.Origin, e.Resource, e.RecordID, e.Deleted, e.ObservedAt = event.Reconcile, "order", "7", true, time.Now()
+	f.send(e, `null`)
+	f.eventually("its event", func() bool { return len(f.events()) == 1 })
+	f.settled("orders")
+	if notes := f.dropped(); len(notes) != 0 || !f.events()[0].Deleted {
+		t.Errorf("event %+v and %d notes, want the tombstone", f.events()[0].Event, len(notes))
+	}
+}

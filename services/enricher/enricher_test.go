@@ -125,6 +125,37 @@ func TestRecordInHandIsNotFetchedAgain(t *testing.T) {
 	}
 }
 
+// A tombstone in hand is passed on, and nobody is asked: reconciliation has asked.
+func TestTombstoneInHandIsPassedOn(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, answers(map[string]string{"/orders/7": `{"id":7,"customer_id":"c1"}`}))
+	f.start()
+	e := trigger("order.reconciled", "reconcile:order:7:deleted:run")
+	e.Origin, e.Resource, e.RecordID, e.Deleted = event.Reconcile, "order", "7", true
+	e.ObservedAt = time.Now().Add(-time.Minute).UTC()
+	sequence := f.send(e, `null`)
+	f.eventually("an event", func() bool { return len(f.events()) == 1 })
+	got := f.events()[0]
+	if got.body != `{"trigger":null,"record":null,"deleted":true}` || !got.Deleted || got.Version != "" || !got.ObservedAt.Equal(e.ObservedAt) ||
+		got.RecordID != "7" || got.TriggerSequence != sequence || len(f.seen) > 0 {
+		t.Errorf("got %+v with body %s after %d requests", got.Event, got.body, len(f.seen))
+	}
+	for name, spoil := range map[string]func(*event.Event){
+		"version": func(e *event.Event) { e.Version = "n0011" },
+		"time":    func(e *event.Event) { e.ObservedAt = time.Time{} },
+		"id":      func(e *event.Event) { e.RecordID = "" },
+	} {
+		bad := e
+		bad.ID += name
+		spoil(&bad)
+		f.send(bad, `null`)
+	}
+	f.eventually("what is no tombstone is given up", func() bool { return len(f.messages(topology.StreamAdvisories)) == 3 })
+	if n := len(f.events()); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+}
+
 // A trigger that names several records gives an event for each. Those that can
 // be had are published even while another fails, and a repeat doubles none.
 func TestManyRecordsInOneTrigger(t *testing.T) {

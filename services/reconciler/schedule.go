@@ -29,7 +29,8 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	}
 	why := report.Schedule
 	if wait := due.Sub(s.deps.Now()); wait > 0 {
-		if why = report.Silence; !t.probe {
+		// A probe asks what has changed; orphans take a whole list.
+		if why = report.Silence; !t.probe || t.key.Work != "" {
 			return min(wait, longest), nil
 		}
 	}

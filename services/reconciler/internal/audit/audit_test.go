@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
@@ -351,5 +352,43 @@ func TestADroppedTriggerIsNotLost(t *testing.T) {
 	}
 	if got := f.audited(f.audit(time.Hour), 2); got.Recovered != 0 {
 		t.Errorf("%+v, want nothing recovered", got)
+	}
+}
+
+// Promise 3: a tombstone is answered by its event as a record is, and is itself
+// again when it was lost.
+func TestTombstonesAreAudited(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.collector()
+	f.enricher(nil)
+	for i, id := range []string{"fine", "lost"} {
+		e := event.Event{
+			ID: id + ":deleted:run", Source: "orders", Account: event.NoAccount, Type: "order.reconciled", Origin: event.Reconcile,
+			ContentType: "application/json", Resource: "order", RecordID: id, Deleted: true, ObservedAt: time.Now().Add(-time.Duration(i) * time.Hour),
+		}
+		m := nats.NewMsg(e.RawSubject())
+		m.Header, m.Data = e.Header(), []byte("null")
+		if _, err := f.js.PublishMsg(t.Context(), m, jetstream.WithMsgID(e.MsgID()+":run")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.answered()
+	if got := f.audited(f.audit(time.Hour), 3); got.Recovered != 1 { // the one that was sent again too
+		t.Errorf("%+v, want one recovered", got)
+	}
+	var events []event.Event
+	for m, err := range consume.Scan(t.Context(), f.js, consume.ScanOptions{Stream: topology.StreamEnriched}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := event.FromHeader(m.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	if len(events) != 2 || !events[1].Deleted || events[1].RecordID != "lost" || events[1].Version != "" || events[1].ObservedAt.IsZero() {
+		t.Errorf("events %+v, want both tombstones", events)
 	}
 }

@@ -41,6 +41,22 @@ func TestMetricsTellVerdictsAndLag(t *testing.T) {
 	}
 	defer other.Close()
 
+	points := collected(t, reader)
+	want := fmt.Sprintf(`tercel.reconciliations.ended outcome=complete,resource=order,source=orders 1
+tercel.reconciliations.lagged resource=order,source=orders 300
+tercel.reconciliations.succeeded resource=order,source=orders %d
+tercel.records.compared resource=order,source=orders,verdict=matched 1
+tercel.records.compared resource=order,source=orders,verdict=missed 1
+tercel.records.explained cause=unknown,resource=order,source=orders 1`, noon.Unix())
+	points = slices.DeleteFunc(points, func(p string) bool { return !strings.Contains(p, "tercel.rec") })
+	if got := strings.Join(points, "\n"); got != want {
+		t.Errorf("metrics\n%s\nwant\n%s", got, want)
+	}
+}
+
+// collected are the figures that a reader has, in order.
+func collected(t *testing.T, reader *metric.ManualReader) []string {
+	t.Helper()
 	var got metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &got); err != nil {
 		t.Fatal(err)
@@ -61,13 +77,28 @@ func TestMetricsTellVerdictsAndLag(t *testing.T) {
 		}
 	}
 	slices.Sort(points)
-	want := fmt.Sprintf(`tercel.reconciliations.ended outcome=complete,resource=order,source=orders 1
-tercel.reconciliations.lagged resource=order,source=orders 300
-tercel.reconciliations.succeeded resource=order,source=orders %d
-tercel.records.compared resource=order,source=orders,verdict=matched 1
-tercel.records.compared resource=order,source=orders,verdict=missed 1
-tercel.records.explained cause=unknown,resource=order,source=orders 1`, noon.Unix())
-	points = slices.DeleteFunc(points, func(p string) bool { return !strings.Contains(p, "tercel.rec") })
+	return points
+}
+
+// It does not run beside others either.
+func TestMetricsTellOrphansAndStoppedScans(t *testing.T) {
+	reader := metric.NewManualReader()
+	before := otel.GetMeterProvider()
+	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+	defer otel.SetMeterProvider(before)
+	f := setup(t)
+	f.hold(12)
+	f.shop.remove("o001")
+	f.scan(f.scanner(ascending), burying)
+	f.shop.remove(all(9)...)
+	f.pass(time.Hour)
+	f.scan(f.scanner(ascending), onDemand)
+	f.scan(f.scanner(ascending), dryRun) // is no alarm
+	points := slices.DeleteFunc(collected(t, reader), func(p string) bool {
+		return !strings.Contains(p, "tercel.deletions") && !strings.Contains(p, "verdict=orphaned")
+	})
+	want := `tercel.deletions.stopped resource=order,source=orders 1
+tercel.records.compared resource=order,source=orders,verdict=orphaned 1`
 	if got := strings.Join(points, "\n"); got != want {
 		t.Errorf("metrics\n%s\nwant\n%s", got, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,42 @@ func TestScanInSlices(t *testing.T) {
 	k.Work = cursor.Deletes
 	if _, err := run.New(run.Config{Key: k, Resource: f.resource(slices)}, run.Deps{}); err == nil || !strings.Contains(err.Error(), "deletes.since is missing") {
 		t.Errorf("New() = %v, want since missed", err)
+	}
+}
+
+// Two accounts that have records of the same ids don't touch each other.
+func TestOrphansAreOfOneAccount(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	day := noon.Add(-24 * time.Hour)
+	north, south := key, key
+	north.Account, south.Account = "north", "a.b/c"
+	scanners := map[string]*run.Runner{}
+	for _, k := range []cursor.Key{north, south} {
+		f.shop = &shop{now: f.clock, orders: map[string]order{}}
+		srv := httptest.NewServer(f.shop)
+		t.Cleanup(srv.Close)
+		f.base = srv.URL
+		for _, id := range all(12) {
+			f.shop.put(id, day)
+			f.enriched(event.Event{
+				ID: "hook " + id, Source: "orders", Account: k.Account, Type: "order.paid", Origin: event.Webhook, Resource: "order",
+				RecordID: id, Version: event.TimeVersion(day), ObservedAt: day,
+			})
+		}
+		if k == north {
+			f.shop.remove("o003")
+		}
+		k.Work = cursor.Deletes
+		scanners[k.Account] = f.runnerOf(k, ascending)
+	}
+	if rep := f.scan(scanners[south.Account], burying); rep.Orphaned != 0 || rep.Deletes.Held != 12 || rep.Deletes.Unlisted != 0 {
+		t.Errorf("south %+v", rep.Deletes)
+	}
+	if rep := f.scan(scanners[north.Account], burying); orphansOf(rep) != "o003" || rep.Account != "north" || rep.Deletes.Held != 12 {
+		t.Errorf("north %+v", rep.Deletes)
+	}
+	if sent := f.sent(); len(sent) != 1 || sent[0].Subject != "tercel.raw.orders.north.order.reconciled" {
+		t.Errorf("%d tombstones, want north's alone", len(sent))
 	}
 }
