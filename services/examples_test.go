@@ -1,6 +1,7 @@
 package services_test
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,9 +17,9 @@ func TestExamplesLoad(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=\n"), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	value := func(ref string) string { // of each its own: two tokens must not be the same
+		return "whsec_" + base64.StdEncoding.EncodeToString([]byte("secret of enough length of "+ref))
 	}
 	for _, file := range files {
 		if strings.HasSuffix(file, ".test.yaml") {
@@ -32,13 +33,17 @@ func TestExamplesLoad(t *testing.T) {
 			words := strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune(" ,[]{}\n", r) })
 			for _, w := range words {
 				if name, ok := strings.CutPrefix(w, "env:"); ok {
-					t.Setenv(name, "whsec_c2VjcmV0LW9mLWVub3VnaC1sZW5ndGg=")
+					t.Setenv(name, value(name))
 				}
 			}
 			var pairs []string
 			for _, w := range words {
-				if strings.HasPrefix(w, "file:/run/secrets/") {
-					pairs = append(pairs, w, "file:"+secret)
+				if name, ok := strings.CutPrefix(w, "file:/run/secrets/"); ok {
+					path := filepath.Join(dir, name)
+					if err := os.WriteFile(path, []byte(value(name)+"\n"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					pairs = append(pairs, w, "file:"+path)
 				}
 			}
 			there := strings.NewReplacer(pairs...)

@@ -115,7 +115,7 @@ var layers = []layer{
 	{"services/cmd/reconciler", []string{"pkg", "services/internal", "services/reconciler"}},
 	{"services/cmd/console", []string{"pkg", "services/internal", "services/console"}},
 	{"services/cmd/tercel", []string{
-		"pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler", "services/console",
+		"proto", "pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler", "services/console",
 	}},
 
 	{"services/e2e", []string{

@@ -1,9 +1,30 @@
 package main
 
-import "github.com/tercelhq/tercel/services/internal/fileschema"
+import (
+	"github.com/tercelhq/tercel/services/internal/adminv1connect"
+	"github.com/tercelhq/tercel/services/internal/fileschema"
+)
 
 type contractCmd struct {
 	JSONSchema jsonSchemaCmd `cmd:"" name:"jsonschema" help:"Print a JSON Schema of a file that people write."`
+	OpenAPI    openAPICmd    `cmd:"" name:"openapi" help:"Print the OpenAPI document of the admin API."`
+}
+
+type openAPICmd struct{}
+
+// Help is shown by --help.
+func (openAPICmd) Help() string {
+	return `Prints the OpenAPI 3.1 document (JSON) of the admin API, which a console also serves at /openapi.json. The API
+speaks gRPC too; the contract of both is in proto/tercel/admin/v1.
+
+Example:
+  tercel contract openapi > tercel-admin.openapi.json`
+}
+
+// Run runs the command.
+func (openAPICmd) Run(a *app) error {
+	_, err := a.out.Write(adminv1connect.OpenAPI())
+	return err
 }
 
 type jsonSchemaCmd struct {
