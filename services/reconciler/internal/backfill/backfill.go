@@ -61,7 +61,7 @@ type Deps struct {
 	// Pauses are those of reconciliation as a whole, which hold backfills up too.
 	Pauses *cursor.Pauses
 	Log    *slog.Logger
-	Now       func() time.Time
+	Now    func() time.Time
 }
 
 // Service starts, changes and works on backfills. It is safe for concurrent use.
