@@ -78,7 +78,7 @@ func (c reconcileRunCmd) Run(a *app) error {
 	if !c.JSON {
 		fmt.Fprintf(a.err, "run %s has started; Ctrl-C stops waiting, not the run\n", started.Run)
 	}
-	r, err := report.Follow(ctx, nc.js, report.Query{Source: c.Source, Resource: c.Resource, Since: asked}, started.Run)
+	r, err := followRun(ctx, a, nc, started, asked)
 	if err != nil {
 		if a.ctx.Err() != nil {
 			return errors.New("stopped waiting; see \"tercel reconcile status\"")
