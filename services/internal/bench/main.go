@@ -17,7 +17,8 @@
 //
 // With --sink it measures the sink with PostgreSQL in the same way, see
 // [deliveries], with --enricher the enricher, see [enrichments], with --backlog
-// the memory of both, see [backlogs], and with --way the whole, see [way].
+// the memory of both, see [backlogs], with --way the whole, see [way], and with
+// --timelines how an event is found among many, see [timelines].
 //
 // Run it with scripts/bench, which builds both. It reads /proc and makes
 // the kernel hold syncs, so it needs Linux.
@@ -65,6 +66,7 @@ func run(ctx context.Context, args []string) error {
 	events := set.Int("events", 0, "how many events the sink or the enricher has in a turn, instead of the subject's own number")
 	webhooks := set.Float64("way", 0, "how many webhooks a second are sent through all services, to measure their way")
 	backlog := set.Int("backlog", 0, "how many events wait, to measure the memory of the enricher and the sink")
+	stored := set.Int("timelines", 0, "how many events are stored, to measure how one of them is found")
 	level := set.String("durability", string(topology.Synced), "synced or relaxed")
 	set.StringVar(&b.ingress, "ingress", "", "path of the ingress program")
 	set.StringVar(&b.only, "only", "", "measure only the scenarios whose names begin so")
@@ -99,6 +101,8 @@ func run(ctx context.Context, args []string) error {
 	case *webhooks > 0:
 		programs := map[string]string{"ingress": b.ingress, "enricher": *enricher, "sink": *sink}
 		return (&way{bench: &b, programs: programs, rate: *webhooks, durability: topology.Durability(*level)}).run(ctx)
+	case *stored > 0:
+		return (&timelines{bench: &b, counts: []int{10_000, *stored}}).run(ctx)
 	case *backlog > 0:
 		return (&backlogs{bench: &b, enricher: *enricher, sink: *sink, most: *backlog}).run(ctx)
 	case *sink != "":
