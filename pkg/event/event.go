@@ -41,6 +41,7 @@ const (
 	HeaderPart            = "tercel-part"
 	HeaderRequest         = "tercel-request"
 	HeaderFetched         = "tercel-fetched"
+	HeaderChecked         = "tercel-checked"
 	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
 	HeaderDestinations    = "tercel-destinations"
 	HeaderEdited          = "tercel-edited"
@@ -92,6 +93,9 @@ type Event struct {
 	// TriggerSequence is the sequence in TERCEL_RAW of the trigger that this
 	// event answers, or 0. A trigger sent again keeps the sequence of the first.
 	TriggerSequence uint64
+	// Checked says of a trigger who took it in and how long its checks took, as
+	// [Checked] writes it, or is "".
+	Checked string
 	// Fetched says of an enriched event how its records were got, as [Fetches]
 	// writes it, or is "".
 	Fetched string
@@ -148,6 +152,7 @@ func FromHeader(h nats.Header) (Event, error) {
 		ObservedAt:  r.time(HeaderObservedAt),
 		Deleted:     r.text(HeaderDeleted) == "true",
 		Fetched:     r.text(HeaderFetched),
+		Checked:     r.text(HeaderChecked),
 		Edited:      r.text(HeaderEdited) == "true",
 
 		Destinations: r.text(HeaderDestinations),

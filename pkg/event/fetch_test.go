@@ -62,3 +62,20 @@ func FuzzParseFetches(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckedIsWrittenAndRead(t *testing.T) {
+	t.Parallel()
+	c := event.Checked{Took: 312 * time.Microsecond, By: "ingress-0"}
+	if got, err := event.ParseChecked(c.String()); c.String() != "312,ingress-0" || err != nil || got != c {
+		t.Errorf("%s is read as %+v, %v", c, got, err)
+	}
+	long := event.Checked{Took: -1, By: strings.Repeat("h", 99)}
+	if got, err := event.ParseChecked(long.String()); err != nil || got.Took != 0 || len(got.By) != 32 {
+		t.Errorf("%s is read as %+v, %v", long, got, err)
+	}
+	for _, text := range []string{"", "312", "a,b", "-1,b", "1," + strings.Repeat("h", 33), "99999999999999999,b"} {
+		if got, err := event.ParseChecked(text); err == nil {
+			t.Errorf("ParseChecked(%q) = %+v, want an error", text, got)
+		}
+	}
+}

@@ -36,6 +36,7 @@ type inspection struct {
 	routes  map[string]*route
 	proxies []provider.Network // those that are trusted
 	now     time.Time
+	began   time.Time // by the system's own clock; zero in Explain
 
 	route       *route
 	account     string

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -196,6 +197,20 @@ func (f *fixture) stored() uint64 {
 		f.t.Fatal(err)
 	}
 	return info.State.Msgs
+}
+
+// attributes are those of a stored trigger. That it says who took it in, and how
+// long the checks took, is looked at here and then left out.
+func attributes(t testing.TB, h nats.Header) (event.Event, error) {
+	t.Helper()
+	e, err := event.FromHeader(h)
+	host, _ := os.Hostname()
+	c, unread := event.ParseChecked(e.Checked)
+	if unread != nil || c.Took <= 0 || c.By != host[:min(len(host), 32)] {
+		t.Errorf("the trigger was taken in by %+v, %v; want a time, by host %s", c, unread, host)
+	}
+	e.Checked = ""
+	return e, err
 }
 
 // last is the message that was stored last.

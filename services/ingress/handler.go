@@ -39,6 +39,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	in := inspections.Get().(*inspection) //nolint:forcetypeassert // the pool's New makes nothing else
 	in.request, in.writer, in.routes, in.proxies, in.now = r, w, s.routes, s.cfg.TrustedProxies, s.deps.Now()
+	in.began = began
 	id := nuid.Next()
 	res := s.handle(in, id)
 	res.write(w, id)
@@ -92,6 +93,10 @@ func (s *Service) receive(in *inspection, requestID string) result {
 		return res
 	}
 	if no == nil {
+		checked := event.Checked{Took: time.Since(in.began), By: s.host}.String()
+		for i := range in.items {
+			in.items[i].event.Checked = checked
+		}
 		if res, no = s.store(ctx, in); no != nil {
 			no.check = "store"
 		}

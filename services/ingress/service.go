@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,7 @@ type Service struct {
 	seen   *seen.Index // nil where no source has a horizon
 	js     jetstream.JetStream
 	meter  *meter
+	host   string // by which triggers say who took them in
 	intake *intake.Log
 	kept   *kept.Log // of what was refused
 
@@ -166,6 +168,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			return nil, err
 		}
 	}
+	s.host, _ = os.Hostname() // without one they say how long it took
 	if s.tls, err = certs.Read("ingress.tls", cfg.TLS, "http/1.1"); err != nil {
 		return nil, err
 	}

@@ -130,7 +130,7 @@ func TestRequestsAreSplitIntoTheirEvents(t *testing.T) {
 		want.DeliveryID, want.Source, want.Account, want.Origin = want.ID, "several", "_", event.Webhook
 		want.ContentType, want.ReceivedAt, want.Request = "application/json", at, whole.ID
 		m := msgs[i+1]
-		got, err := event.FromHeader(m.Header)
+		got, err := attributes(t, m.Header)
 		if err != nil || got != want || string(m.Data) != items[i] {
 			t.Errorf("event %d is %+v, %v\nwant %+v\nwith %s", i+1, got, err, want, m.Data)
 		}

@@ -74,7 +74,7 @@ func TestAcceptedDeliveriesAreStoredBeforeTheAnswer(t *testing.T) {
 				t.Fatalf("answered %+v, want event %s accepted\n%s", r, tt.want.ID, f.log)
 			}
 			m := f.last()
-			got, err := event.FromHeader(m.Header)
+			got, err := attributes(t, m.Header)
 			if err != nil {
 				t.Fatal(err)
 			}

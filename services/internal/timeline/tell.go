@@ -85,7 +85,7 @@ func (t *tracer) tellTrigger(w *way, m Message) {
 	case event.Webhook:
 		t.add(w, m, Entry{
 			Kind: KindReceived, Stage: stageIngress, Name: e.Source, At: e.ReceivedAt, Took: max(0, m.StoredAt.Sub(e.ReceivedAt)),
-			Text: "received, and every check passed",
+			Text: "received, and every check passed" + checkedBy(e),
 		})
 	case event.Replay:
 		stored = Entry{Kind: KindReplayed, Stage: stageIngress, Name: e.Source, Text: "sent again, origin replay, as " + e.Type}
@@ -103,6 +103,15 @@ func (t *tracer) tellTrigger(w *way, m Message) {
 	}
 	t.add(w, m, stored)
 	t.outcome(w, m, topology.EnrichDurable(e.Source))
+}
+
+// checkedBy says who took a trigger in and how long its checks took.
+func checkedBy(e event.Event) string {
+	c, err := event.ParseChecked(e.Checked)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" in %s at %s", c.Took, cmp.Or(c.By, "a host without a name"))
 }
 
 func (t *tracer) tellRequest(m Message) {
