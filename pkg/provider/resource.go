@@ -163,7 +163,7 @@ func (r Resource) Matches(typ string) bool {
 // [field.ErrMissing]. It returns nil for one that the answer says is gone.
 func (r Resource) Extract(answer []byte) ([]byte, error) {
 	record, err := r.record.One(answer)
-	if err != nil || r.Get.GraphQL != nil && record.Kind() == 'n' || r.isGone(record) {
+	if err != nil || r.Get.GraphQL != nil && record.Kind() == 'n' || r.IsGone(record) {
 		return nil, err
 	}
 	return record, nil
@@ -190,8 +190,9 @@ func (r Resource) Find(id string, answer []byte) ([]byte, error) {
 	return record, nil
 }
 
-// isGone reports whether a record has all signs of one that is gone.
-func (r Resource) isGone(record []byte) bool {
+// IsGone reports whether a record has all signs of one that is gone, see
+// [Resource].Gone.
+func (r Resource) IsGone(record []byte) bool {
 	scope := field.Scope{Docs: map[string][]byte{"record": record}}
 	for _, s := range r.gone {
 		if text, err := s.expr.Eval(scope); err != nil || text != s.want {

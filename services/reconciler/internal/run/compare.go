@@ -208,6 +208,9 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 func (c *comparison) withLedger(ctx context.Context, f *found, next *cursor.Window) {
 	wanted := f.listed[:0]
 	for _, rec := range f.listed {
+		if c.cfg.Resource.IsGone(rec.body) {
+			continue // sent again it would be there again
+		}
 		verdict := c.book.Lookup(rec.id, rec.version)
 		if isGap(verdict) && c.dropped(ctx, rec, f.at) {
 			next.Counts.Dropped++

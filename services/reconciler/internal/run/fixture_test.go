@@ -97,6 +97,15 @@ func (s *shop) remove(ids ...string) {
 	}
 }
 
+// mark notes something on an order, which changes nothing else of it.
+func (s *shop) mark(id, note string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.orders[id]
+	o.Note = note
+	s.orders[id] = o
+}
+
 // hide leaves orders out of the list.
 func (s *shop) hide(ids ...string) {
 	s.mu.Lock()
@@ -275,6 +284,7 @@ sources:
         triggers: [order.*]
         id: body.id
         get: /orders/{id}
+        gone: {record.note: deleted}
         version: `+cmp.Or(f.version, "record.updated_at")+`
         reconcile: {list: /orders, `+reconcile+`}
 destinations:
@@ -295,6 +305,7 @@ func (f *fixture) resource(reconcile string) provider.Resource {
 func (f *fixture) runnerOf(key cursor.Key, reconcile string) *run.Runner {
 	f.t.Helper()
 	file := f.file(reconcile)
+	key.Account = cmp.Or(f.account, key.Account)
 	api, err := sourceapi.New("orders", file.Sources["orders"].API, sourceapi.Deps{Now: f.clock})
 	if err != nil {
 		f.t.Fatal(err)
@@ -305,7 +316,7 @@ func (f *fixture) runnerOf(key cursor.Key, reconcile string) *run.Runner {
 		destinations[name] = s
 	}
 	r, err := run.New(run.Config{
-		Key: cursor.Key{Source: key.Source, Account: cmp.Or(f.account, key.Account), Resource: key.Resource}, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
+		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
 	}, run.Deps{
 		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
 	})

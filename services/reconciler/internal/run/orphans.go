@@ -57,6 +57,9 @@ func (c *comparison) orphans(ctx context.Context) error {
 		return err
 	}
 	if found.Stopped == "" {
+		if err := c.nameAll(ctx, all); err != nil {
+			return err
+		}
 		if err := c.askAll(ctx, all); err != nil {
 			return err
 		}
@@ -104,22 +107,19 @@ func (c *comparison) gather(ctx context.Context) ([]*unlisted, []holding, error)
 		}
 		holdings = append(holdings, far)
 	}
-	if err := c.nameAll(ctx, all); err != nil {
-		return nil, nil, err
-	}
 	return slices.SortedFunc(maps.Values(all), func(a, b *unlisted) int { return cmp.Compare(a.hash, b.hash) }), holdings, nil
 }
 
 // nameAll finds the ids of records that only the ledger has, by their hashes, in
 // the events that are still there.
-func (c *comparison) nameAll(ctx context.Context, all map[uint64]*unlisted) error {
-	open := 0
+func (c *comparison) nameAll(ctx context.Context, all []*unlisted) error {
+	nameless := map[uint64]*unlisted{}
 	for _, u := range all {
 		if u.id == "" {
-			open++
+			nameless[u.hash] = u
 		}
 	}
-	if open == 0 || len(all) > maxUnlisted {
+	if len(nameless) == 0 {
 		return nil
 	}
 	k := c.cfg.Key
@@ -137,14 +137,9 @@ func (c *comparison) nameAll(ctx context.Context, all map[uint64]*unlisted) erro
 		if err != nil || e.RecordID == "" || e.Deleted {
 			continue
 		}
-		u := all[ledger.Hash(e.RecordID)]
-		if u == nil || len(u.at) > 0 {
-			continue
+		if u := nameless[ledger.Hash(e.RecordID)]; u != nil {
+			u.id, u.version = e.RecordID, max(u.version, e.Version)
 		}
-		if u.id == "" {
-			open--
-		}
-		u.id, u.version = e.RecordID, max(u.version, e.Version)
 	}
 	return nil
 }

@@ -385,6 +385,29 @@ func TestOrphansAreToldApartByCase(t *testing.T) {
 	}
 }
 
+// A record that is listed with the sign of one that is gone is as good as not
+// listed: reconciliation doesn't bring it back, and a scan buries it.
+func TestListedRecordsThatAreGone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	f.hold(12)
+	for _, id := range []string{"o003", "o007"} {
+		f.shop.mark(id, "deleted")
+	}
+	f.saw("o007", noon.Add(-time.Hour), true) // a webhook told of this one
+	if rep := f.do(f.runner(ascending)); rep.Listed != 12 || rep.Matched != 10 || rep.Repaired != 0 {
+		t.Errorf("reconciliation %+v, want it to leave both alone", rep.Counts)
+	}
+	if rep := f.scan(f.scanner(ascending), burying); orphansOf(rep) != "o003" || f.sentIDs() != "o003" {
+		t.Errorf("orphans %q, sent %q, want o003 alone", orphansOf(rep), f.sentIDs())
+	}
+	f.pass(time.Hour)
+	if rep := f.do(f.runner("items: orders, next: cursor")); rep.Repaired != 0 || len(f.sent()) != 1 {
+		t.Errorf("reconciliation %+v, want both to stay as they are", rep.Counts)
+	}
+}
+
 // What only a destination holds is an orphan too, and one that the pipeline knows
 // to be deleted is deleted there again.
 func TestOrphansOfDestinations(t *testing.T) {

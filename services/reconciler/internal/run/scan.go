@@ -70,6 +70,9 @@ func (r *Run) scanWindow() cursor.Window {
 		From: r.deletes.Since.Time, To: r.started.Add(-r.list.Settle),
 		Scan: &cursor.Scan{Listing: nuid.Next(), Began: r.started},
 	}
+	if w.To.Before(r.entry.Through) {
+		w.To = r.entry.Through // the clock was set back
+	}
 	if w.From.After(w.To) {
 		w.From = w.To
 	}
@@ -114,8 +117,12 @@ func (r *Run) checkpoint(ctx context.Context) error {
 	return r.save(ctx, func(*cursor.Cursor) {})
 }
 
-// see notes that a page showed a record, with or without an id.
+// see notes that a page showed a record, with or without an id. One that has the
+// signs of a record that is gone is as good as not listed.
 func (c *comparison) see(rec record, next *cursor.Window) {
+	if c.cfg.Resource.IsGone(rec.body) {
+		return
+	}
 	if rec.id == "" {
 		next.Scan.Nameless++
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -299,5 +300,27 @@ func TestOrphansAreOfOneAccount(t *testing.T) {
 	}
 	if sent := f.sent(); len(sent) != 1 || sent[0].Subject != "tercel.raw.orders.north.order.reconciled" {
 		t.Errorf("%d tombstones, want north's alone", len(sent))
+	}
+}
+
+// A dry run leaves the scan alone that is under way.
+func TestDryScanLeavesTheOtherAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.hold(20)
+	f.shop.remove("o013")
+	f.shop.before(func(int) { f.pass(time.Minute) })
+	r := f.scanner(ascending)
+	f.killAt(r, 5)
+	before := f.scanCursor()
+	if rep := f.scan(r, dryRun); orphansOf(rep) != "o013" || rep.Pages != 10 {
+		t.Errorf("dry run %+v, want o013 orphaned of ten pages", rep.Counts)
+	}
+	if c := f.scanCursor(); !reflect.DeepEqual(c, before) {
+		t.Errorf("cursor %+v, want it as it was: %+v", c, before)
+	}
+	asked := len(f.shop.requests())
+	if rep := f.scan(r, burying); orphansOf(rep) != "o013" || len(f.shop.requests())-asked != 5 {
+		t.Errorf("%+v after %d pages, want o013 after the five that are left", rep.Counts, len(f.shop.requests())-asked)
 	}
 }
