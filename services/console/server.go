@@ -22,6 +22,7 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	maxConns       = 512
+	maxCalls       = 100 // of one connection at once, over HTTP/2
 	drainTimeout   = 10 * time.Second
 )
 
@@ -101,6 +102,7 @@ func (s *Service) newServer(ctx context.Context) *http.Server {
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
 

@@ -131,11 +131,21 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 		return err
 	}
 	return run.run(ctx, func(yield func(job, error) bool) {
+		// All are chosen before the first is sent: at a low rate the server would not
+		// keep what hands them out for so long.
+		var jobs []job
 		for c, err := range s.choose(ctx, f, p.through) {
-			if !yield(job{
+			if err != nil {
+				yield(job{}, err)
+				return
+			}
+			jobs = append(jobs, job{
 				position: position(topology.StreamRaw, c.sequence), eventID: c.event.ID,
 				send: func(ctx context.Context) error { return s.sendAgain(ctx, stream, c.sequence) },
-			}, err) {
+			})
+		}
+		for _, j := range jobs {
+			if !yield(j, nil) {
 				return
 			}
 		}

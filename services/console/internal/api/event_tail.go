@@ -56,15 +56,24 @@ func (s events) TailEvents(ctx context.Context, req *connect.Request[adminv1.Tai
 		return invalid("stream", "one of the streams of the contract")
 	}
 	cfg.FilterSubjects = f.subjects(prefix)
+	var sent time.Time
 	return s.tail(ctx, stream, cfg, func(m jetstream.Msg) error {
-		if m == nil {
+		alive := func() error {
+			sent = time.Now()
 			return out.Send(&adminv1.TailEventsResponse{})
+		}
+		if m == nil {
+			return alive()
 		}
 		e, err := event.FromHeader(m.Headers())
 		meta, metaErr := m.Metadata()
 		if err != nil || metaErr != nil || !f.chooses(e) {
+			if time.Since(sent) > lifeEvery {
+				return alive()
+			}
 			return nil
 		}
+		sent = time.Now()
 		return out.Send(&adminv1.TailEventsResponse{Message: s.stored(timeline.Message{
 			Stream: meta.Stream, Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Event: e,
 		}, int(limit))})
