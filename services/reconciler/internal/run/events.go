@@ -20,10 +20,11 @@ const listedVersion event.Version = "n000"
 
 // events compares a page's events, and has those sent again that were missed.
 func (c *comparison) events(ctx context.Context, f *found, next *cursor.Window) error {
-	gaps, err := c.withStored(ctx, f, next)
+	unknown, err := c.unknown(ctx, f, next)
 	if err != nil {
 		return err
 	}
+	gaps := c.missed(unknown, f, next)
 	fates := make([]fate, len(gaps))
 	if !c.opts.DryRun {
 		if fates, err = c.sendEvents(ctx, gaps); err != nil {
@@ -47,15 +48,13 @@ const (
 	lost                    // the source no longer has it in full
 )
 
-// withStored finds the events of a page that were missed and are wanted.
-func (c *comparison) withStored(ctx context.Context, f *found, next *cursor.Window) ([]record, error) {
-	var gaps []record
+// unknown finds the events of a page that are wanted and have no trigger, and
+// reads what has come since the run began: their webhooks may have.
+func (c *comparison) unknown(ctx context.Context, f *found, next *cursor.Window) ([]record, error) {
+	var all []record
 	for _, rec := range f.listed {
 		if c.stored.has(rec.id) {
-			f.tally[ledger.Matched]++
-			next.Counts.Matched++
-			next.Sets.Listed.Add(rec.id, ordinal(rec.version))
-			next.Sets.Held.Add(rec.id, ordinal(rec.version))
+			c.match(rec, f, next)
 			continue
 		}
 		var err error
@@ -66,10 +65,34 @@ func (c *comparison) withStored(ctx context.Context, f *found, next *cursor.Wind
 			next.Counts.Dropped++
 			continue
 		}
+		all = append(all, rec)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, c.readOn(ctx, c.stored)
+}
+
+// missed returns those of the unknown events that have not come since.
+func (c *comparison) missed(unknown []record, f *found, next *cursor.Window) []record {
+	var gaps []record
+	for _, rec := range unknown {
+		if c.stored.has(rec.id) {
+			c.match(rec, f, next)
+			continue
+		}
 		next.Sets.Listed.Add(rec.id, ordinal(rec.version))
 		gaps = append(gaps, rec)
 	}
-	return gaps, nil
+	return gaps
+}
+
+// match counts an event that is stored.
+func (c *comparison) match(rec record, f *found, next *cursor.Window) {
+	f.tally[ledger.Matched]++
+	next.Counts.Matched++
+	next.Sets.Listed.Add(rec.id, ordinal(rec.version))
+	next.Sets.Held.Add(rec.id, ordinal(rec.version))
 }
 
 // droppedEvent is [comparison.dropped] for an event that the list has in full.

@@ -1,17 +1,21 @@
 package run_test
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/reconciler/internal/run"
 )
 
 // Promises 4 and 6: an event that the source lists and that was never stored is
@@ -107,17 +111,46 @@ func TestPurgedEvents(t *testing.T) {
 	}
 }
 
-// What came between the look at the stream and the repair is no second trigger.
+// A webhook that comes while the run goes on is no gap, whatever its key is.
 func TestEventThatArrivesMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, source := range map[string][2]string{"stripe": {stripe, "start: 24h"}, "github": {github, `list: "` + deliveries + `"`}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupEvents(t, source[0], source[1])
+			late := listed{id: "evt_1", typ: map[string]string{"stripe": "invoice.paid", "github": "issues.opened"}[name], at: f.now.Add(-time.Hour), body: "{}"}
+			f.book.add(late)
+			f.arriveBefore(late)
+			rep := f.run(demand)
+			if rep.Missed != 0 || rep.Matched != 1 || f.ids() != "evt_1" {
+				t.Errorf("report %+v, stored %q, want one that has come", rep, f.ids())
+			}
+		})
+	}
+}
+
+// What comes at the last moment, by whatever way, is stored once.
+func TestEventThatArrivesAtTheLastMoment(t *testing.T) {
 	t.Parallel()
 	f := setupEvents(t, stripe, "start: 24h")
 	late := listed{id: "evt_1", typ: "invoice.paid", at: f.now.Add(-time.Hour)}
 	f.book.add(late)
-	f.arriveBefore(late)
+	f.pub = early{f.pub, func() { f.arrive(late) }}
 	rep := f.run(demand)
 	if rep.Missed != 1 || rep.Repaired != 0 || rep.Duplicates != 1 || f.ids() != "evt_1" {
-		t.Errorf("report %+v, stored %q, want one that had come meanwhile", rep, f.ids())
+		t.Errorf("report %+v, stored %q, want one that had come", rep, f.ids())
 	}
+}
+
+// early is a publisher that has something happen before it publishes.
+type early struct {
+	run.Publisher
+	first func()
+}
+
+func (e early) Publish(ctx context.Context, m *nats.Msg) (publish.Ack, error) {
+	e.first()
+	return e.Publisher.Publish(ctx, m)
 }
 
 // A list without bodies leads to where they are had.
@@ -130,18 +163,20 @@ func TestDeliveriesOfAHook(t *testing.T) {
 	f.book.add(came, missed,
 		listed{id: "g3", typ: "issues.closed", at: hour.Add(2 * time.Minute), gone: true},
 		listed{id: "g4", typ: "push", at: hour.Add(3 * time.Minute)},
-		listed{id: "g2", typ: "issues.edited", at: hour.Add(5 * time.Minute), body: missed.body}) // sent again by hand
-	f.arrive(came)
+		listed{id: "g5", typ: "issues.opened", at: hour.Add(4 * time.Minute), body: `{"issue":{"id":5}}`},
+		listed{id: "g6", typ: "issues.opened", at: hour.Add(5 * time.Minute), body: `{"issue":{"id":6}}`},
+		listed{id: "g2", typ: "issues.edited", at: hour.Add(6 * time.Minute), body: missed.body}) // sent again by hand
+	f.arrive(came, f.book.events[1], f.book.events[2])
 	rep := f.run(demand)
-	if rep.Matched != 1 || rep.Missed != 1 || rep.Repaired != 1 || rep.Duplicates != 1 || rep.Unreadable != 1 || rep.Dropped != 1 || rep.Complete {
-		t.Errorf("report %+v, want 1 matched, 1 repaired, 1 listed twice, 1 that is gone, 1 unwanted, not complete", rep)
+	if rep.Matched != 4 || rep.Missed != 1 || rep.Repaired != 1 || rep.Unreadable != 1 || rep.Dropped != 1 || rep.Complete {
+		t.Errorf("report %+v, want 4 matched, one of them since the run itself repaired it, 1 repaired, 1 that is gone, 1 unwanted, not complete", rep)
 	}
 	got, e := f.trigger("g2")
 	if string(got.Data) != `{"action":"edited","issue":{"id":2,"title":"a b"}}` || e.Type != "issues.edited" || e.DeliveryID != "g2" ||
 		e.ID != event.Identity("g2", false, got.Data) || got.Header.Get(jetstream.MsgIDHeader) != "pay:_:listed:g2" {
 		t.Errorf("sent %q %+v", got.Data, e)
 	}
-	if f.ids() != "g1 g2" {
+	if f.ids() != "g1 g6 g5 g2" {
 		t.Errorf("stored %s, want each once", f.ids())
 	}
 }

@@ -97,10 +97,9 @@ func (c *comparison) askAgain(ctx context.Context, rec record) (bool, error) {
 // arrivals looks for webhooks among the triggers behind since, takes those that
 // came out of waiting, and returns how far it has looked.
 func (c *comparison) arrivals(ctx context.Context, since uint64, waiting map[string]int, fates []fate) (uint64, error) {
-	k := c.cfg.Key
 	for m, err := range consume.Scan(ctx, c.deps.JetStream, consume.ScanOptions{
 		Stream: topology.StreamRaw, HeadersOnly: true, FromSequence: since + 1,
-		Subjects: []string{event.PrefixRaw + "." + k.Source + "." + event.AccountToken(k.Account) + ".>"},
+		Subjects: []string{event.PrefixRaw + "." + c.subjects()},
 	}) {
 		if err != nil {
 			return since, err

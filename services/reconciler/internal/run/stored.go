@@ -19,8 +19,9 @@ const maxStored = 4_000_000
 // delivery. It keeps a hash of 64 bits of each: among all four million it takes
 // a missed event for a stored one with odds of 1 to 4,000,000,000,000.
 type stored struct {
-	seed maphash.Seed
-	ids  map[uint64]struct{}
+	seed    maphash.Seed
+	ids     map[uint64]struct{}
+	through uint64 // the last sequence of TERCEL_RAW that was read
 }
 
 func (s *stored) add(id string) { s.ids[maphash.String(s.seed, id)] = struct{}{} }
@@ -40,9 +41,8 @@ func (r *Run) readStored(ctx context.Context) (*stored, error) {
 	if !from.IsZero() {
 		from = from.Add(-skew)
 	}
-	token := r.cfg.Key.Source + "." + event.AccountToken(r.cfg.Key.Account) + ".>"
 	if err := r.readIDs(ctx, s, consume.ScanOptions{
-		Stream: topology.StreamRaw, Subjects: []string{event.PrefixRaw + "." + token}, FromTime: from,
+		Stream: topology.StreamRaw, Subjects: []string{event.PrefixRaw + "." + r.subjects()}, FromTime: from,
 	}); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,19 @@ func (r *Run) readStored(ctx context.Context) (*stored, error) {
 	}
 	// What was purged from the one stream may have gone through to the other.
 	return s, r.readIDs(ctx, s, consume.ScanOptions{
-		Stream: topology.StreamEnriched, Subjects: []string{event.PrefixEnriched + "." + token}, FromTime: from,
+		Stream: topology.StreamEnriched, Subjects: []string{event.PrefixEnriched + "." + r.subjects()}, FromTime: from,
+	})
+}
+
+// subjects are those of the account's events, behind a stream's prefix.
+func (r *Run) subjects() string {
+	return r.cfg.Key.Source + "." + event.AccountToken(r.cfg.Key.Account) + ".>"
+}
+
+// readOn reads what has come since the last time.
+func (r *Run) readOn(ctx context.Context, s *stored) error {
+	return r.readIDs(ctx, s, consume.ScanOptions{
+		Stream: topology.StreamRaw, Subjects: []string{event.PrefixRaw + "." + r.subjects()}, FromSequence: s.through + 1,
 	})
 }
 
@@ -64,6 +76,9 @@ func (r *Run) readIDs(ctx context.Context, s *stored, o consume.ScanOptions) err
 		}
 		if id := event.DeliveryIDOf(m.Header); id != "" {
 			s.add(id)
+		}
+		if o.Stream == topology.StreamRaw {
+			s.through = m.Sequence
 		}
 		if len(s.ids) > maxStored {
 			return fault.Permanent(fmt.Errorf("more than %d triggers in the window: events that are reconciled more often have fewer (events.every, events.overlap)", maxStored))
