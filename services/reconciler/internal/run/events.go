@@ -132,9 +132,6 @@ func (c *comparison) settle(rec record, what fate, f *found, next *cursor.Window
 		f.tally[ledger.Missed]++
 		next.Counts.Missed++
 	}
-	if what != left && what != lost {
-		c.stored.add(rec.id) // the list may have another delivery of it
-	}
 	note(next, named)
 	if what != lost {
 		f.open = append(f.open, named)

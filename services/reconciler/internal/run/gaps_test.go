@@ -49,6 +49,32 @@ func TestCausesOfAllGapsAreCounted(t *testing.T) {
 	}
 }
 
+// Gaps that are explained at different times are counted together.
+func TestCausesOfPagesAddUp(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.now = time.Now().UTC()
+	f.took(2*time.Hour, time.Minute, intake.Counts{"accepted": 5})
+	for i := range 7 { // four pages
+		f.shop.put(fmt.Sprint("o", i), f.now.Add(-time.Hour+time.Duration(i)*time.Second))
+	}
+	f.hook("order.paid", "o1")
+	begun := f.begin(f.runner(ascending))
+	begun.SetWaiting(3)
+	if err := begun.Do(); err != nil {
+		t.Fatal(err)
+	}
+	rep := f.report(begun.ID())
+	if want := map[report.Cause]int{report.NeverSent: 6, report.Late: 1}; !maps.Equal(rep.Evidence.Causes, want) {
+		t.Errorf("causes %v, want %v", rep.Evidence.Causes, want)
+	}
+	for _, rec := range rep.Records {
+		if (rec.Cause == report.Late) != (rec.ID == "o1") {
+			t.Errorf("cause of %s is %q", rec.ID, rec.Cause)
+		}
+	}
+}
+
 // Promise 3: what was lost inside is counted wherever it stands in a window.
 func TestLostInsideIsCountedBehindWhatIsNamed(t *testing.T) {
 	t.Parallel()

@@ -41,8 +41,7 @@ func (c *comparison) redeliver(ctx context.Context, gaps []record, fates []fate)
 		if ctx.Err() != nil || fault.IsPermanent(err) {
 			return err
 		}
-		if err != nil { // it has had enough: this run asks no more
-			c.waited = e.Redeliver.Wait
+		if err != nil { // it has had enough
 			break
 		}
 	}
