@@ -1,0 +1,35 @@
+package pages
+
+import (
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+)
+
+// sourcesPage is where events come from.
+type sourcesPage struct {
+	Sources []*adminv1.Source
+	Since   *timestamppb.Timestamp
+}
+
+func (p *Pages) sources(r *request) error {
+	got, err := p.api.sources.ListSources(r.Context(), call(r, &adminv1.ListSourcesRequest{}))
+	if err != nil {
+		return err
+	}
+	return r.show("sources.html", frame{Title: "Sources", Path: "/sources", Refresh: 5, Data: sourcesPage{got.Msg.GetSources(), got.Msg.GetCountedSince()}})
+}
+
+func (p *Pages) pauseSource(r *request) error {
+	if _, err := p.api.sources.PauseSource(r.Context(), call(r, &adminv1.PauseSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
+		return err
+	}
+	return r.see("/sources")
+}
+
+func (p *Pages) resumeSource(r *request) error {
+	if _, err := p.api.sources.ResumeSource(r.Context(), call(r, &adminv1.ResumeSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
+		return err
+	}
+	return r.see("/sources")
+}
