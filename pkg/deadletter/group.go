@@ -158,7 +158,7 @@ const maxBlankBytes = 300
 
 // Blank returns a message in which what differs from event to event stands as
 // "#": every word with a digit, such as a number, an id or a time, and what is
-// quoted.
+// quoted. The status of an answer stays: it is a part of the cause.
 func Blank(message string) string {
 	var b strings.Builder
 	for i := 0; i < len(message) && b.Len() < maxBlankBytes; {
@@ -173,7 +173,7 @@ func Blank(message string) string {
 				digit = digit || message[end] >= '0' && message[end] <= '9'
 				end++
 			}
-			if digit {
+			if digit && !(status(message[i:end]) && strings.HasSuffix(b.String(), "status ")) {
 				b.WriteByte('#')
 			} else {
 				b.WriteString(message[i:end])
@@ -186,6 +186,9 @@ func Blank(message string) string {
 	}
 	return strings.ToValidUTF8(b.String(), "")
 }
+
+// status reports whether a word can be that of an HTTP answer.
+func status(word string) bool { return len(word) == 3 && strings.Trim(word, "0123456789") == "" }
 
 // pastQuoted returns the place behind the quoted text that begins at i.
 func pastQuoted(message string, i int) int {

@@ -27,11 +27,13 @@ func TestBlankLeavesWhatIsTheSame(t *testing.T) {
 		`column "#" of relation "#" does not exist`: {
 			`column "colour" of relation "orders" does not exist`, `column "a \" b" of relation "" does not exist`,
 		},
-		"at #: no":           {"at 2026-11-26T10:00:00.5+01:00: no", "at 2026-01-01: no"},
-		`unterminated "#"`:   {`unterminated "abc`, `unterminated "`, `unterminated "\`},
-		"":                   {""},
-		"the host was away.": {"the host was away."},
-		"Ümlaut # und so":    {"Ümlaut ü7 und so", "Ümlaut 5 und so"},
+		"at #: no":                         {"at 2026-11-26T10:00:00.5+01:00: no", "at 2026-01-01: no"},
+		"deliver to crm: status 422":       {"deliver to crm: status 422"},
+		"deliver to crm: status #, line #": {"deliver to crm: status 4222, line 422", "deliver to crm: status 4x2, line 1"},
+		`unterminated "#"`:                 {`unterminated "abc`, `unterminated "`, `unterminated "\`},
+		"":                                 {""},
+		"the host was away.":               {"the host was away."},
+		"Ümlaut # und so":                  {"Ümlaut ü7 und so", "Ümlaut 5 und so"},
 	} {
 		for _, message := range alike {
 			if got := deadletter.Blank(message); got != want {
@@ -46,7 +48,7 @@ func FuzzBlank(f *testing.F) {
 	f.Add(`"`, 0)
 	f.Fuzz(func(t *testing.T, message string, _ int) {
 		got := deadletter.Blank(message)
-		if strings.ContainsAny(got, "0123456789") {
+		if !strings.Contains(message, "status ") && strings.ContainsAny(got, "0123456789") {
 			t.Errorf("Blank(%q) = %q has digits left", message, got)
 		}
 		if again := deadletter.Blank(got); len(got) < 200 && again != got {

@@ -1,5 +1,6 @@
 // Package console is how operators look into a running pipeline and act on it:
-// the admin API (package api) on a listener of its own.
+// the admin API (package api) and the pages over it (package pages), on a listener
+// of their own.
 //
 // Who may call is decided in one place (package access), before anything else
 // of a request is looked at. Everything that is told comes from the streams and
@@ -24,6 +25,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/console/internal/access"
 	"github.com/tercelhq/tercel/services/console/internal/api"
+	"github.com/tercelhq/tercel/services/console/internal/pages"
 	"github.com/tercelhq/tercel/services/internal/certs"
 	"github.com/tercelhq/tercel/services/internal/timeline"
 )
@@ -62,6 +64,7 @@ type Service struct {
 	deps  Deps
 	gate  *access.Gate
 	api   *api.API
+	pages *pages.Pages
 	index *timeline.Index
 	tls   *certs.Certificates
 	js    jetstream.JetStream
@@ -93,6 +96,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.api, err = api.New(api.Config{Sources: cfg.Sources, Destinations: cfg.Destinations, Redact: cfg.Redact, Version: cfg.Version},
 		api.Deps{Conn: deps.Conn, Log: deps.Log, Gate: s.gate, Index: s.index, Now: deps.Now})
+	if err != nil {
+		return nil, err
+	}
+	s.pages, err = pages.New(pages.Deps{API: s.api.Handler(), Gate: s.gate, Log: deps.Log, Now: deps.Now, Secure: s.tls != nil})
 	if err != nil {
 		return nil, err
 	}

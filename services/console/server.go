@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,6 +79,7 @@ func (s *Service) drain(ctx context.Context, srv *http.Server, endCalls func()) 
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	s.api.EndStreams()
+	s.pages.Close()
 	if err := srv.Shutdown(bounded); err != nil {
 		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "calls cut off at the end", slog.Any("err", err))
 	}
@@ -113,12 +115,19 @@ func (s *Service) newServer(ctx context.Context) *http.Server {
 // handler is all that the console serves.
 func (s *Service) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /", s.api.Handler())
+	mux.Handle("/", s.pages.Handler())
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(adminv1connect.OpenAPI()) // a caller that has gone has gone
 	})
-	return s.gate.Guard(headers(mux))
+	calls := s.api.Handler()
+	return s.gate.Guard(headers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/tercel.admin.") {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})))
 }
 
 // headers are on every answer.

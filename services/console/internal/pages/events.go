@@ -109,14 +109,17 @@ type eventPage struct {
 
 func (p *Pages) event(r *request) error {
 	ask := &adminv1.TraceEventRequest{
-		Id: r.FormValue("id"), Source: r.FormValue("source"), Resource: r.FormValue("resource"), RecordId: r.FormValue("record"),
+		Id: strings.TrimSpace(r.FormValue("id")), Source: r.FormValue("source"), Account: r.FormValue("account"), Resource: r.FormValue("resource"),
+	}
+	if record := r.FormValue("record"); record != "" {
+		ask.Id, ask.Kind = record, adminv1.IdKind_ID_KIND_RECORD
 	}
 	trace, err := p.api.events.TraceEvent(r.Context(), call(r, ask))
 	if err != nil {
 		return err
 	}
-	page := eventPage{Trace: trace.Msg, ID: ask.GetId() + ask.GetRecordId()}
-	if ask.GetId() != "" {
+	page := eventPage{Trace: trace.Msg, ID: ask.GetId()}
+	if ask.GetKind() != adminv1.IdKind_ID_KIND_RECORD {
 		got, err := p.api.events.GetEvent(r.Context(), call(r, &adminv1.GetEventRequest{
 			Id: ask.GetId(), Source: ask.GetSource(), MaxPayloadBytes: shownBytes,
 		}))

@@ -76,17 +76,8 @@ func New(deps Deps) (*Pages, error) {
 	return p, nil
 }
 
-// Register has a mux serve the pages.
-func (p *Pages) Register(mux *http.ServeMux) {
-	handler := headers(p.mux)
-	mux.Handle("GET /{$}", handler)
-	for _, prefix := range []string{
-		"static", "sign-in", "sign-out", "events", "dead-letters", "replays", "reconciliation", "sources", "audit",
-	} {
-		mux.Handle("/"+prefix, handler)
-		mux.Handle("/"+prefix+"/", handler)
-	}
-}
+// Handler serves the pages.
+func (p *Pages) Handler() http.Handler { return headers(p.mux) }
 
 // Close ends the replays that were begun on a page and waits for them; what was
 // sent stays sent.

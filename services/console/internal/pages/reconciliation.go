@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
