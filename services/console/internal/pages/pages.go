@@ -143,6 +143,10 @@ const maxFormBytes = 2 << 20
 // cached lets browsers keep what only changes with the program, for a while.
 func cached(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "" { // there is no list of files
+			http.NotFound(w, r)
+			return
+		}
 		w.Header().Set("Cache-Control", "max-age=300")
 		next.ServeHTTP(w, r)
 	})
