@@ -143,7 +143,8 @@ func (b *browser) until(selector, want string) {
 			return err
 		}
 		if !strings.Contains(text, want) {
-			return fmt.Errorf("it says %q", text)
+			page, _ := evaluate[string](b, `document.body.innerText`)
+			return fmt.Errorf("it says %q; the page says:\n%.1500s", text, page)
 		}
 		return nil
 	})

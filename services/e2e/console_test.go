@@ -137,14 +137,6 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 	b.until("main", "<script>alert(1)</script>") // as text
 	b.look("letter")
 
-	// An edit is shown before it is kept.
-	b.fill("textarea[name=patch]", `[{"op":"replace","path":"/trigger/n","value":4711}]`)
-	b.press("Show the difference")
-	b.until(".diff", "4711")
-	b.fill("textarea[name=patch]", `[{"op":"remove","path":"/nowhere"}]`)
-	b.press("Show the difference")
-	b.until("[role=alert]", "patch can't be applied")
-
 	// Nothing is mended: the trial of one comes back, and the rest stays.
 	b.open("/dead-letters")
 	b.press("status 400")
@@ -201,6 +193,15 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until("#tail", "order.live")
+
+	// An edit is shown before it is kept.
+	b.open("/dead-letters/1")
+	b.fill("textarea[name=patch]", `[{"op":"replace","path":"/trigger/n","value":4711}]`)
+	b.press("Show the difference")
+	b.until(".diff", "4711")
+	b.fill("textarea[name=patch]", `[{"op":"remove","path":"/nowhere"}]`)
+	b.press("Show the difference")
+	b.until("[role=alert]", "patch can't be applied")
 }
 
 // count is how many elements there are.
