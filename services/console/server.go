@@ -122,11 +122,15 @@ func (s *Service) handler() http.Handler {
 	})
 	calls := s.api.Handler()
 	return s.gate.Guard(headers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/tercel.admin.") {
+		switch {
+		case !strings.HasPrefix(r.URL.Path, "/tercel.admin."):
+			mux.ServeHTTP(w, r)
+		case r.Method != http.MethodPost:
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "calls are POST requests", http.StatusMethodNotAllowed)
+		default:
 			calls.ServeHTTP(w, r)
-			return
 		}
-		mux.ServeHTTP(w, r)
 	})))
 }
 

@@ -1,6 +1,10 @@
 package pages
 
-import adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+import (
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+)
 
 // auditPage is what operators did.
 type auditPage struct {
@@ -9,7 +13,7 @@ type auditPage struct {
 }
 
 func (p *Pages) audit(r *request) error {
-	got, err := p.api.pipeline.ListAuditRecords(r.Context(), call(r, &adminv1.ListAuditRecordsRequest{
+	got, err := p.api.pipeline.ListAuditRecords(r.Context(), connect.NewRequest(&adminv1.ListAuditRecordsRequest{
 		Who: r.FormValue("who"), PageToken: r.FormValue("page"),
 	}))
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"connectrpc.com/connect"
+
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
@@ -18,7 +20,7 @@ type groupsPage struct {
 func (p *Pages) groups(r *request) error {
 	all := r.FormValue("all") != ""
 	ask := &adminv1.ListDeadLetterGroupsRequest{Filter: &adminv1.DeadLetterFilter{}, PageToken: r.FormValue("page")}
-	got, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), call(r, ask))
+	got, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), connect.NewRequest(ask))
 	if err != nil {
 		return err
 	}
@@ -99,7 +101,7 @@ func (p *Pages) letters(r *request) error {
 }
 
 func (p *Pages) someLetters(r *request, form letterForm, filter *adminv1.DeadLetterFilter) (lettersPage, error) {
-	got, err := p.api.deadLetters.ListDeadLetters(r.Context(), call(r, &adminv1.ListDeadLettersRequest{
+	got, err := p.api.deadLetters.ListDeadLetters(r.Context(), connect.NewRequest(&adminv1.ListDeadLettersRequest{
 		Filter: filter, PageToken: r.FormValue("page"),
 	}))
 	if err != nil {
@@ -125,7 +127,7 @@ func (p *Pages) group(r *request) error {
 	}
 	form.Fingerprint = r.PathValue("fingerprint")
 	filter.Fingerprint = form.Fingerprint
-	got, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), call(r, &adminv1.ListDeadLetterGroupsRequest{
+	got, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{
 		Filter: &adminv1.DeadLetterFilter{Fingerprint: form.Fingerprint},
 	}))
 	if err != nil {
@@ -167,7 +169,7 @@ func (p *Pages) oneLetter(r *request) (letterPage, error) {
 	if err != nil || seq == 0 {
 		return letterPage{}, missing("no dead letter has the number %q", r.PathValue("sequence"))
 	}
-	got, err := p.api.deadLetters.GetDeadLetter(r.Context(), call(r, &adminv1.GetDeadLetterRequest{Sequence: seq, MaxPayloadBytes: shownBytes}))
+	got, err := p.api.deadLetters.GetDeadLetter(r.Context(), connect.NewRequest(&adminv1.GetDeadLetterRequest{Sequence: seq, MaxPayloadBytes: shownBytes}))
 	if err != nil {
 		return letterPage{}, err
 	}
@@ -191,7 +193,7 @@ func (p *Pages) edit(r *request) error {
 	if ask.GetDryRun() && ask.GetReason() == "" {
 		ask.Reason = "a look at what an edit would make"
 	}
-	got, err := p.api.deadLetters.EditDeadLetter(r.Context(), call(r, ask))
+	got, err := p.api.deadLetters.EditDeadLetter(r.Context(), connect.NewRequest(ask))
 	switch {
 	case err != nil:
 		page.Error = told(err)
@@ -212,7 +214,7 @@ func (p *Pages) discard(r *request) error {
 	if err != nil {
 		return badForm("expected: want how many letters are to be discarded")
 	}
-	if _, err := p.api.deadLetters.DiscardDeadLetters(r.Context(), call(r, &adminv1.DiscardDeadLettersRequest{
+	if _, err := p.api.deadLetters.DiscardDeadLetters(r.Context(), connect.NewRequest(&adminv1.DiscardDeadLettersRequest{
 		Filter: filter, Expected: uint32(expected), Reason: r.PostFormValue("reason"),
 	})); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -82,7 +83,7 @@ func (p *Pages) events(r *request) error {
 		}
 		filter.Since = timestamppb.New(at)
 	}
-	got, err := p.api.events.ListEvents(r.Context(), call(r, &adminv1.ListEventsRequest{Filter: filter, PageToken: r.FormValue("page")}))
+	got, err := p.api.events.ListEvents(r.Context(), connect.NewRequest(&adminv1.ListEventsRequest{Filter: filter, PageToken: r.FormValue("page")}))
 	if err != nil {
 		return err
 	}
@@ -114,19 +115,19 @@ func (p *Pages) event(r *request) error {
 	if record := r.FormValue("record"); record != "" {
 		ask.Id, ask.Kind = record, adminv1.IdKind_ID_KIND_RECORD
 	}
-	trace, err := p.api.events.TraceEvent(r.Context(), call(r, ask))
+	trace, err := p.api.events.TraceEvent(r.Context(), connect.NewRequest(ask))
 	if err != nil {
 		return err
 	}
 	page := eventPage{Trace: trace.Msg, ID: ask.GetId()}
 	if ask.GetKind() != adminv1.IdKind_ID_KIND_RECORD {
-		got, err := p.api.events.GetEvent(r.Context(), call(r, &adminv1.GetEventRequest{
+		got, err := p.api.events.GetEvent(r.Context(), connect.NewRequest(&adminv1.GetEventRequest{
 			Id: ask.GetId(), Source: ask.GetSource(), MaxPayloadBytes: shownBytes,
 		}))
 		if err == nil { // the id may be of a record, or of a request that was refused
 			page.Event = got.Msg
 		}
-		letters, err := p.api.deadLetters.ListDeadLetters(r.Context(), call(r, &adminv1.ListDeadLettersRequest{
+		letters, err := p.api.deadLetters.ListDeadLetters(r.Context(), connect.NewRequest(&adminv1.ListDeadLettersRequest{
 			Filter: &adminv1.DeadLetterFilter{EventId: ask.GetId(), Source: ask.GetSource()}, PageSize: 20,
 		}))
 		if err == nil {
@@ -170,7 +171,7 @@ func (p *Pages) tailStream(r *request) error {
 	if r.FormValue("stream") == "raw" {
 		stream = adminv1.TailStream_TAIL_STREAM_RAW
 	}
-	tail, err := p.api.events.TailEvents(r.Context(), call(r, &adminv1.TailEventsRequest{
+	tail, err := p.api.events.TailEvents(r.Context(), connect.NewRequest(&adminv1.TailEventsRequest{
 		Stream: stream, Filter: filter, Age: durationpb.New(0),
 	}))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
@@ -33,25 +34,25 @@ type flow struct {
 
 func (p *Pages) overview(r *request) error {
 	var page overviewPage
-	status, err := p.api.pipeline.GetPipelineStatus(r.Context(), call(r, &adminv1.GetPipelineStatusRequest{}))
+	status, err := p.api.pipeline.GetPipelineStatus(r.Context(), connect.NewRequest(&adminv1.GetPipelineStatusRequest{}))
 	if err != nil {
 		return err
 	}
 	page.Status = status.Msg
 	page.Flow = p.rates.flow(status.Msg)
 	// The rest is of use without each other.
-	if sources, err := p.api.sources.ListSources(r.Context(), call(r, &adminv1.ListSourcesRequest{Window: durationpb.New(time.Hour)})); err == nil {
+	if sources, err := p.api.sources.ListSources(r.Context(), connect.NewRequest(&adminv1.ListSourcesRequest{Window: durationpb.New(time.Hour)})); err == nil {
 		page.Sources = sources.Msg.GetSources()
 	} else {
 		page.Missing = append(page.Missing, "sources: "+err.Error())
 	}
-	if rec, err := p.api.reconciliations.GetReconciliationStatus(r.Context(), call(r, &adminv1.GetReconciliationStatusRequest{})); err == nil {
+	if rec, err := p.api.reconciliations.GetReconciliationStatus(r.Context(), connect.NewRequest(&adminv1.GetReconciliationStatusRequest{})); err == nil {
 		page.Resources = rec.Msg.GetResources()
 	} else {
 		page.Missing = append(page.Missing, "reconciliation: "+err.Error())
 	}
 	open := []adminv1.DeadLetterState{adminv1.DeadLetterState_DEAD_LETTER_STATE_OPEN}
-	if groups, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), call(r, &adminv1.ListDeadLetterGroupsRequest{
+	if groups, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{
 		Filter: &adminv1.DeadLetterFilter{State: open}, PageSize: 5,
 	})); err == nil {
 		page.Groups = groups.Msg.GetGroups()

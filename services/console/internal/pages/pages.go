@@ -1,10 +1,10 @@
 // Package pages is what the console shows in a browser: HTML made by the server,
 // which can be read without JavaScript, with a small script that keeps it live.
 //
-// A page knows no more than the admin API: it calls it in the same process with
-// the token that its reader signed in with (inside.go), so that roles, audit
-// records and redaction hold for pages as for any other caller. Payloads are
-// shown as text and nothing else. Nothing is loaded from other hosts.
+// A page knows no more than the admin API: it calls it in the same process in the
+// name of its reader, so that roles, audit records and redaction hold for pages as
+// for any other caller. Payloads are shown as text and nothing else. Nothing is
+// loaded from other hosts.
 package pages
 
 import (
@@ -21,8 +21,9 @@ import (
 
 	"connectrpc.com/connect"
 
-	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/console/internal/access"
+	"github.com/tercelhq/tercel/services/internal/adminv1connect"
 )
 
 //go:embed templates/*.html
@@ -33,8 +34,9 @@ var staticFiles embed.FS
 
 // Deps are what [Pages] borrows and never closes.
 type Deps struct {
-	// API is the admin API's handler.
-	API http.Handler
+	// API takes calls of the admin API in the name of the caller that a context
+	// has, see [access.With].
+	API connect.HTTPClient
 	// Gate knows who may sign in.
 	Gate *access.Gate
 	Log  *slog.Logger
@@ -152,55 +154,59 @@ func cached(next http.Handler) http.Handler {
 	})
 }
 
-// request is a request of somebody who is signed in.
+// clients are the services of the admin API.
+type clients struct {
+	events          adminv1connect.EventServiceClient
+	deadLetters     adminv1connect.DeadLetterServiceClient
+	reconciliations adminv1connect.ReconciliationServiceClient
+	sources         adminv1connect.SourceServiceClient
+	pipeline        adminv1connect.PipelineServiceClient
+}
+
+func newClients(api connect.HTTPClient) clients {
+	const base = "http://console" // nothing is looked up
+	return clients{
+		events:          adminv1connect.NewEventServiceClient(api, base),
+		deadLetters:     adminv1connect.NewDeadLetterServiceClient(api, base),
+		reconciliations: adminv1connect.NewReconciliationServiceClient(api, base),
+		sources:         adminv1connect.NewSourceServiceClient(api, base),
+		pipeline:        adminv1connect.NewPipelineServiceClient(api, base),
+	}
+}
+
+// request is a request of somebody who is signed in, whose context is good for
+// calls of the admin API.
 type request struct {
 	*http.Request
 	w      http.ResponseWriter
 	p      *Pages
-	caller *adminv1.GetCallerResponse
-	token  string
-}
-
-// call is a message to the admin API in the name of whoever asks.
-func call[T any](r *request, msg *T) *connect.Request[T] { return callAs(r.token, r.RemoteAddr, msg) }
-
-// callAs is a message to the admin API in the name of whoever has the token.
-func callAs[T any](token, address string, msg *T) *connect.Request[T] {
-	c := connect.NewRequest(msg)
-	if token != "" {
-		c.Header().Set("Authorization", "Bearer "+token)
-	}
-	c.Header().Set(addressHeader, address)
-	return c
+	caller access.Caller
 }
 
 // signedIn has a handler answer those who are signed in, and others sign in. An
 // error of the handler becomes a page that says so.
 func (p *Pages) signedIn(h func(*request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
-		r := &request{Request: hr, w: w, p: p, token: p.sessions.token(hr)}
-		if r.token == "" && !p.deps.Gate.Open() {
+		token := p.sessions.token(hr)
+		if token == "" && !p.deps.Gate.Open() {
 			p.askToSignIn(w, hr)
 			return
 		}
-		who, err := p.api.pipeline.GetCaller(hr.Context(), call(r, &adminv1.GetCallerRequest{}))
-		if err == nil {
-			r.caller = who.Msg
-			err = h(r)
-		}
-		switch {
-		case err == nil:
-		case connect.CodeOf(err) == connect.CodeUnauthenticated: // the token has ended meanwhile
+		caller, err := p.deps.Gate.Check(token, access.Address(hr))
+		if err != nil { // the token has ended meanwhile
 			p.sessions.end(w, hr)
 			p.askToSignIn(w, hr)
-		default:
+			return
+		}
+		r := &request{Request: hr.WithContext(access.With(hr.Context(), caller)), w: w, p: p, caller: caller}
+		if err := h(r); err != nil {
 			r.fail(err)
 		}
 	}
 }
 
 // Operator reports whether the reader may act.
-func (r *request) Operator() bool { return r.caller.GetRole() == adminv1.Role_ROLE_OPERATOR }
+func (r *request) Operator() bool { return r.caller.May(pipeline.Operator) }
 
 // frame is what every page has.
 type frame struct {
@@ -220,7 +226,7 @@ type frame struct {
 
 // show writes a page.
 func (r *request) show(view string, f frame) error {
-	f.Who, f.Operator, f.Open, f.Now = r.caller.GetName(), r.Operator(), r.p.deps.Gate.Open(), r.p.deps.Now()
+	f.Who, f.Operator, f.Open, f.Now = r.caller.Name, r.Operator(), r.p.deps.Gate.Open(), r.p.deps.Now()
 	return r.p.write(r.w, http.StatusOK, view, f)
 }
 
@@ -264,7 +270,7 @@ func (r *request) fail(err error) {
 	if status >= http.StatusInternalServerError {
 		r.p.deps.Log.LogAttrs(r.Context(), slog.LevelWarn, "page not shown", slog.String("path", r.URL.Path), slog.Any("err", err))
 	}
-	f := frame{Title: http.StatusText(status), Who: r.caller.GetName(), Operator: r.Operator(), Open: r.p.deps.Gate.Open(), Now: r.p.deps.Now(), Data: text}
+	f := frame{Title: http.StatusText(status), Who: r.caller.Name, Operator: r.Operator(), Open: r.p.deps.Gate.Open(), Now: r.p.deps.Now(), Data: text}
 	if err := r.p.write(r.w, status, "error.html", f); err != nil {
 		http.Error(r.w, text, status)
 	}

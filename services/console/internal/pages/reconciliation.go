@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
+
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
@@ -25,11 +27,11 @@ type reportForm struct {
 
 func (p *Pages) reconciliation(r *request) error {
 	form := reportForm{r.FormValue("source"), r.FormValue("account"), r.FormValue("resource"), r.FormValue("gaps")}
-	status, err := p.api.reconciliations.GetReconciliationStatus(r.Context(), call(r, &adminv1.GetReconciliationStatusRequest{}))
+	status, err := p.api.reconciliations.GetReconciliationStatus(r.Context(), connect.NewRequest(&adminv1.GetReconciliationStatusRequest{}))
 	if err != nil {
 		return err
 	}
-	reports, err := p.api.reconciliations.ListReconciliationReports(r.Context(), call(r, &adminv1.ListReconciliationReportsRequest{
+	reports, err := p.api.reconciliations.ListReconciliationReports(r.Context(), connect.NewRequest(&adminv1.ListReconciliationReportsRequest{
 		Source: form.Source, Account: form.Account, Resource: form.Resource, GapsOnly: form.Gaps != "", PageToken: r.FormValue("page"),
 	}))
 	if err != nil {
@@ -88,7 +90,7 @@ type reportPage struct {
 
 func (p *Pages) report(r *request) error {
 	run := r.PathValue("run")
-	got, err := p.api.reconciliations.ListReconciliationReports(r.Context(), call(r, &adminv1.ListReconciliationReportsRequest{Run: run, PageSize: 1}))
+	got, err := p.api.reconciliations.ListReconciliationReports(r.Context(), connect.NewRequest(&adminv1.ListReconciliationReportsRequest{Run: run, PageSize: 1}))
 	if err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func resourceOf(r *request) *adminv1.Resource {
 }
 
 func (p *Pages) runReconciliation(r *request) error {
-	got, err := p.api.reconciliations.RunReconciliation(r.Context(), call(r, &adminv1.RunReconciliationRequest{
+	got, err := p.api.reconciliations.RunReconciliation(r.Context(), connect.NewRequest(&adminv1.RunReconciliationRequest{
 		Resource: resourceOf(r), DryRun: r.PostFormValue("dry") != "", Reason: reasonOf(r),
 	}))
 	if err != nil {
@@ -115,14 +117,14 @@ func (p *Pages) runReconciliation(r *request) error {
 }
 
 func (p *Pages) pauseReconciliation(r *request) error {
-	if _, err := p.api.reconciliations.PauseReconciliation(r.Context(), call(r, &adminv1.PauseReconciliationRequest{Resource: resourceOf(r), Reason: reasonOf(r)})); err != nil {
+	if _, err := p.api.reconciliations.PauseReconciliation(r.Context(), connect.NewRequest(&adminv1.PauseReconciliationRequest{Resource: resourceOf(r), Reason: reasonOf(r)})); err != nil {
 		return err
 	}
 	return r.see("/reconciliation")
 }
 
 func (p *Pages) resumeReconciliation(r *request) error {
-	if _, err := p.api.reconciliations.ResumeReconciliation(r.Context(), call(r, &adminv1.ResumeReconciliationRequest{Resource: resourceOf(r), Reason: reasonOf(r)})); err != nil {
+	if _, err := p.api.reconciliations.ResumeReconciliation(r.Context(), connect.NewRequest(&adminv1.ResumeReconciliationRequest{Resource: resourceOf(r), Reason: reasonOf(r)})); err != nil {
 		return err
 	}
 	return r.see("/reconciliation")

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/console/internal/access"
 )
 
 // planPage says what a replay would do, before it does anything.
@@ -50,7 +51,7 @@ func (p *Pages) plan(r *request) error {
 	if err != nil {
 		return err
 	}
-	got, err := p.api.deadLetters.PlanDeadLetterReplay(r.Context(), call(r, &adminv1.PlanDeadLetterReplayRequest{
+	got, err := p.api.deadLetters.PlanDeadLetterReplay(r.Context(), connect.NewRequest(&adminv1.PlanDeadLetterReplayRequest{
 		Filter: filter, Stage: stage, Destinations: page.Destinations,
 	}))
 	if err != nil {
@@ -130,8 +131,8 @@ func (s *replays) close() {
 // begin begins a replay in the name of whoever asks, and returns when the first
 // word of it has come, with what identifies it.
 func (s *replays) begin(r *request, ask *adminv1.ReplayDeadLettersRequest, form letterForm) (string, error) {
-	ctx, stop := context.WithCancel(s.ctx)
-	run := &replayed{who: r.caller.GetName(), form: form, stop: stop, begun: s.now()}
+	ctx, stop := context.WithCancel(access.With(s.ctx, r.caller))
+	run := &replayed{who: r.caller.Name, form: form, stop: stop, begun: s.now()}
 	id := nuid.Next()
 	s.mu.Lock()
 	busy := s.forget()
@@ -142,7 +143,7 @@ func (s *replays) begin(r *request, ask *adminv1.ReplayDeadLettersRequest, form 
 	}
 	s.byID[id] = run
 	s.mu.Unlock()
-	stream, err := s.api.deadLetters.ReplayDeadLetters(ctx, call(r, ask))
+	stream, err := s.api.deadLetters.ReplayDeadLetters(ctx, connect.NewRequest(ask))
 	if err == nil && !stream.Receive() {
 		if err = stream.Err(); err == nil {
 			err = errors.New("the replay ended without a word")

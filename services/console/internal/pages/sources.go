@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
@@ -13,7 +14,7 @@ type sourcesPage struct {
 }
 
 func (p *Pages) sources(r *request) error {
-	got, err := p.api.sources.ListSources(r.Context(), call(r, &adminv1.ListSourcesRequest{}))
+	got, err := p.api.sources.ListSources(r.Context(), connect.NewRequest(&adminv1.ListSourcesRequest{}))
 	if err != nil {
 		return err
 	}
@@ -21,14 +22,14 @@ func (p *Pages) sources(r *request) error {
 }
 
 func (p *Pages) pauseSource(r *request) error {
-	if _, err := p.api.sources.PauseSource(r.Context(), call(r, &adminv1.PauseSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
+	if _, err := p.api.sources.PauseSource(r.Context(), connect.NewRequest(&adminv1.PauseSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
 		return err
 	}
 	return r.see("/sources")
 }
 
 func (p *Pages) resumeSource(r *request) error {
-	if _, err := p.api.sources.ResumeSource(r.Context(), call(r, &adminv1.ResumeSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
+	if _, err := p.api.sources.ResumeSource(r.Context(), connect.NewRequest(&adminv1.ResumeSourceRequest{Source: r.PostFormValue("source"), Reason: reasonOf(r)})); err != nil {
 		return err
 	}
 	return r.see("/sources")
