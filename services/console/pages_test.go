@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -8,11 +9,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/services/console"
 )
 
@@ -314,5 +317,87 @@ func TestAllInOneNeedsNoToken(t *testing.T) {
 	}
 	if p := r.do(http.MethodGet, "/", nil, func(req *http.Request) { req.Host = "evil.example.com" }); p.status != http.StatusMisdirectedRequest {
 		t.Errorf("under another name: %d", p.status)
+	}
+}
+
+// The live tail sends a row for each event, as text.
+func TestTheLiveTailSendsRows(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	r := f.reader()
+	r.signIn(viewerToken)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url+"/events/tail/stream?stream=raw", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() || lines.Text() != ": begun" || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("begins with %q", lines.Text())
+	}
+	e := event.Event{ID: "<b>", Source: "orders", Account: "north", Type: "order.paid", Origin: event.Webhook, ContentType: "text/plain"}
+	m := nats.NewMsg(e.RawSubject())
+	m.Header, m.Data = e.Header(), []byte("x")
+	if _, err := f.js.PublishMsg(t.Context(), m, jetstream.WithMsgID(e.MsgID())); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		if row, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			if !strings.HasPrefix(row, "<tr>") || !strings.Contains(row, "orders north") || !strings.Contains(row, "&lt;b&gt;") {
+				t.Errorf("row %s", row)
+			}
+			return
+		}
+	}
+	t.Error("the stream ended: ", lines.Err())
+}
+
+// Reports are shown with all that they tell, and an event with its record.
+func TestReportsAndRecordsAreShownInFull(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	at := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	rep := report.Report{
+		Run: "run-7", Continues: "run-6", Source: "orders", Account: "north", Resource: "order", Trigger: report.Schedule, DryRun: true,
+		From: at.Add(-time.Hour), To: at, StartedAt: at, EndedAt: at.Add(time.Second), Pages: 3, Error: "the list <broke> off",
+		Counts:       report.Counts{Listed: 40, Matched: 30, Missed: 7, Stale: 3},
+		Destinations: map[string]report.Destination{"warehouse": {Matched: 39, Missed: 1}},
+		Records:      []report.Record{{ID: "o-17", Version: "3", Verdict: "missed", FirstSeen: at, ChangedAt: at, Cause: report.NeverSent}},
+	}
+	if err := report.Publish(t.Context(), f.js, rep); err != nil {
+		t.Fatal(err)
+	}
+	e := event.Event{
+		ID: "evt-1", Source: "orders", Account: "north", Type: "order.paid", Origin: event.Webhook, ContentType: "application/json",
+		Resource: "order", RecordID: "o-17", Version: "3", ObservedAt: at, TriggerSequence: 1,
+	}
+	m := nats.NewMsg(e.EnrichedSubject())
+	m.Header, m.Data = e.Header(), []byte(`{"record":{"id":"o-17","colour":"teal"}}`)
+	if _, err := f.js.PublishMsg(t.Context(), m, jetstream.WithMsgID(e.MsgID())); err != nil {
+		t.Fatal(err)
+	}
+	r := f.reader()
+	r.signIn(operatorToken)
+	record := "/events/one?" + url.Values{"source": {"orders"}, "resource": {"order"}, "record": {"o-17"}}.Encode()
+	until(t, "the record is found", func() bool { return r.get(record).status == http.StatusOK })
+	for path, want := range map[string][]string{
+		"/reconciliation":             {"run-7", "orders/north/order", "dry run", "40 records listed", `class="bad"`},
+		"/reconciliation?gaps=1":      {"run-7"},
+		"/reconciliation/run-7":       {"/reconciliation/run-6", "the list &lt;broke&gt; off", "warehouse", "o-17", "missed", "3 pages"},
+		record:                        {"order o-17", "enriched"},
+		"/events/one?id=evt-1":        {"order o-17", "teal", "tercel.enriched.orders.north.order.paid"},
+		"/events?source=nobody":       {"No such events"},
+		"/reconciliation?source=else": {"No such reports"},
+	} {
+		p := r.get(path)
+		for _, text := range want {
+			if p.status != http.StatusOK || !strings.Contains(p.text, text) {
+				t.Errorf("%s (%d) doesn't show %q:\n%.4000s", path, p.status, text, p.text)
+			}
+		}
 	}
 }

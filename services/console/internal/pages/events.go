@@ -2,7 +2,8 @@ package pages
 
 import (
 	"fmt"
-	"html/template"
+	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -183,33 +184,40 @@ func (p *Pages) tailStream(r *request) error {
 	_, _ = fmt.Fprint(r.w, ": begun\n\n")
 	_ = control.Flush()
 	for tail.Receive() {
-		_ = control.SetWriteDeadline(time.Now().Add(tailWrite))
-		m := tail.Msg().GetMessage()
-		if m == nil {
-			_, err = fmt.Fprint(r.w, ": alive\n\n")
-		} else {
-			err = sendRow(r.w, p.views["tail.html"], m)
+		text := ": alive\n\n"
+		if m := tail.Msg().GetMessage(); m != nil {
+			row, err := p.row(m)
+			if err != nil {
+				return p.over(r, err)
+			}
+			text = "data: " + row + "\n\n"
 		}
-		if err != nil || control.Flush() != nil {
+		_ = control.SetWriteDeadline(time.Now().Add(tailWrite))
+		if _, err := io.WriteString(r.w, text); err != nil || control.Flush() != nil {
 			return nil // the reader has gone
 		}
 	}
 	if err := tail.Err(); err != nil && r.Context().Err() == nil {
-		_, _ = fmt.Fprintf(r.w, "event: over\ndata: %s\n\n", oneLine(err.Error()))
+		return p.over(r, err)
 	}
+	return nil
+}
+
+// over ends a tail with the reason, which has begun and can't become a page.
+func (p *Pages) over(r *request, err error) error {
+	_, _ = fmt.Fprintf(r.w, "event: over\ndata: %s\n\n", oneLine(told(err)))
+	p.deps.Log.LogAttrs(r.Context(), slog.LevelWarn, "live tail ended", slog.Any("err", err))
 	return nil
 }
 
 // tailWrite bounds how long a row may wait for its reader.
 const tailWrite = 10 * time.Second
 
-func sendRow(w http.ResponseWriter, t *template.Template, m *adminv1.StoredMessage) error {
+// row is an event as a row of the tail's table.
+func (p *Pages) row(m *adminv1.StoredMessage) (string, error) {
 	var b strings.Builder
-	if err := t.ExecuteTemplate(&b, "row", m); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "data: %s\n\n", oneLine(b.String()))
-	return err
+	err := p.views["tail.html"].ExecuteTemplate(&b, "row", m)
+	return oneLine(b.String()), err
 }
 
 // oneLine is a text as one line of a server-sent event.
