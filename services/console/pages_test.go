@@ -79,7 +79,7 @@ func (r *reader) signIn(token string) page {
 
 // places are all pages that can be read.
 var places = []string{
-	"/", "/events", "/events/tail", "/dead-letters", "/dead-letters/all", "/reconciliation", "/sources", "/audit",
+	"/", "/events", "/events/tail", "/dead-letters", "/dead-letters/all", "/reconciliation", "/sources", "/sources/refusals", "/audit",
 }
 
 // changes are all that can be done on a page.

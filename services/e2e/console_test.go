@@ -183,7 +183,7 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 	b.open("/audit")
 	b.until("tbody", "the column is there again")
 	b.look("audit")
-	for _, path := range []string{"/events", "/events/tail", "/dead-letters/all", "/reconciliation", "/sources"} {
+	for _, path := range []string{"/events", "/events/tail", "/dead-letters/all", "/reconciliation", "/sources", "/sources/refusals"} {
 		b.open(path)
 		b.look(strings.ReplaceAll(path[1:], "/", "-"))
 	}

@@ -116,6 +116,7 @@ func (p *Pages) route() error {
 		"POST /reconciliation/pause":             p.pauseReconciliation,
 		"POST /reconciliation/resume":            p.resumeReconciliation,
 		"GET /sources":                           p.sources,
+		"GET /sources/refusals":                  p.refusals,
 		"POST /sources/pause":                    p.pauseSource,
 		"POST /sources/resume":                   p.resumeSource,
 		"GET /audit":                             p.audit,

@@ -34,3 +34,25 @@ func (p *Pages) resumeSource(r *request) error {
 	}
 	return r.see("/sources")
 }
+
+// refusalsPage is requests that were refused.
+type refusalsPage struct {
+	Source, ID string
+	Refusals   []*adminv1.Refusal
+	Next       string
+}
+
+func (p *Pages) refusals(r *request) error {
+	page := refusalsPage{Source: r.FormValue("source"), ID: r.FormValue("id")}
+	got, err := p.api.sources.ListRefusals(r.Context(), connect.NewRequest(&adminv1.ListRefusalsRequest{
+		Source: page.Source, ClaimedId: page.ID, PageToken: r.FormValue("page"),
+	}))
+	if err != nil {
+		return err
+	}
+	page.Refusals = got.Msg.GetRefusals()
+	if next := got.Msg.GetNextPageToken(); next != "" {
+		page.Next = "/sources/refusals?" + query("source", page.Source, "id", page.ID, "page", next)
+	}
+	return r.show("refusals.html", frame{Title: "Refused requests", Path: "/sources", Data: page})
+}
