@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"container/heap"
 	"context"
 	"log/slog"
 	"time"
@@ -29,4 +30,21 @@ func RunPlan(ctx context.Context, accounts *account.Table, slots int, turn Turn)
 		},
 	}
 	p.run(ctx)
+}
+
+// Probed returns which of the tasks of a plan, none of them due, a probe makes
+// due.
+func Probed(keys []cursor.Key) (due []cursor.Key) {
+	p := &plan{back: make(chan struct{}, 1), tasks: map[cursor.Key]*task{}}
+	later := time.Now().Add(time.Hour)
+	for _, k := range keys {
+		heap.Push(&p.queue, &task{key: k, at: later})
+	}
+	p.probe()
+	for len(p.queue) > 0 {
+		if t := heap.Pop(&p.queue).(*task); t.probe && t.at.Before(later) { //nolint:forcetypeassert // the queue holds nothing else
+			due = append(due, t.key)
+		}
+	}
+	return due
 }

@@ -170,12 +170,15 @@ func (p *plan) start(ctx context.Context, inHand *sync.WaitGroup) time.Duration 
 	return lookEvery
 }
 
-// probe makes all tasks due now that are not in hand, spread as new ones are.
+// probe makes all reconciliations due now that are not in hand, spread as new
+// ones are. Scans for orphans find no gaps, and would delete.
 func (p *plan) probe() {
 	p.mu.Lock()
 	now, over := time.Now(), time.Duration(len(p.queue)-1)*lookPause
 	for _, t := range p.queue {
-		t.probe, t.at = true, now.Add(time.Duration(rand.Float64()*float64(over)))
+		if t.key.Work == "" {
+			t.probe, t.at = true, now.Add(time.Duration(rand.Float64()*float64(over)))
+		}
 	}
 	heap.Init(&p.queue)
 	p.mu.Unlock()

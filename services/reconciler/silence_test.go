@@ -1,10 +1,9 @@
 package reconciler_test
 
 import (
-	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,25 +11,12 @@ import (
 	"github.com/tercelhq/tercel/pkg/intake"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/reconciler"
 )
 
-// logged is what services have logged.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
 // lines are those with a text.
-func (l *logged) lines(text string) (lines []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
+func (w *written) lines(text string) (lines []string) {
+	for line := range strings.Lines(w.String()) {
 		if strings.Contains(line, text) {
 			lines = append(lines, line)
 		}
@@ -97,7 +83,7 @@ func (f *fixture) health() cursor.Health {
 func TestSilenceWithGapsIsAnAlarmUntilEventsComeAgain(t *testing.T) {
 	t.Parallel()
 	f := setup(t, "24h")
-	log := &logged{}
+	log := &written{}
 	f.log = log
 	f.sent(4 * time.Hour)
 	f.reconciledAt(time.Now().Add(-5 * time.Hour))
@@ -201,7 +187,7 @@ func TestTooLittleIsKnownForAnAlarm(t *testing.T) {
 func TestRefusedRequestsAreAnAlarm(t *testing.T) {
 	t.Parallel()
 	f := setup(t, "24h")
-	log := &logged{}
+	log := &written{}
 	f.log = log
 	f.reconciledAt(time.Now())
 	f.start()
@@ -217,5 +203,17 @@ func TestRefusedRequestsAreAnAlarm(t *testing.T) {
 	eventually(t, "its end is told", func() bool { return len(log.lines("no longer refused")) == 1 })
 	if lines := log.lines("too many requests of a source are refused"); len(lines) != 1 || !strings.Contains(lines[0], `"level":"ERROR"`) {
 		t.Errorf("alarms in the log: %q, want one", lines)
+	}
+}
+
+// A probe reconciles, sooner than it is due. It deletes nothing.
+func TestProbesLookForNoOrphans(t *testing.T) {
+	t.Parallel()
+	order := cursor.Key{Source: "orders", Account: "north", Resource: "order"}
+	scan, refund := order, order
+	scan.Work, refund.Resource = cursor.Deletes, "refund"
+	got := reconciler.Probed([]cursor.Key{order, scan, refund})
+	if len(got) != 2 || slices.Contains(got, scan) {
+		t.Errorf("a probe makes %v due, want %s and %s", got, order, refund)
 	}
 }
