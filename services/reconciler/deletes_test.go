@@ -37,7 +37,7 @@ func TestOrphansAreLookedForBySchedule(t *testing.T) {
 	for _, id := range []string{"x1", "x2", "x3", "x4", "x5", "x6", "x7"} {
 		f.holds(id)
 	}
-	var log logged
+	var log written
 	s, err := reconciler.New(f.cfg, reconciler.Deps{Conn: f.server.Connect(), Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
