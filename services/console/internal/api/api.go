@@ -8,11 +8,11 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -57,9 +57,9 @@ type API struct {
 	js      jetstream.JetStream
 	methods map[string]method // by procedure: "/package.Service/Method"
 	calls   *calls
-	streams chan struct{} // one place for each stream that is open
-	ending  chan struct{} // closed when streams are to end
-	endOnce sync.Once
+	streams chan struct{}   // one place for each stream that is open
+	ending  context.Context // ends when streams are to end
+	end     context.CancelFunc
 	mux     *http.ServeMux
 	errors  *connect.ErrorWriter
 }
@@ -86,7 +86,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	a := &API{cfg: cfg, deps: deps, js: js, streams: make(chan struct{}, maxStreams), ending: make(chan struct{}), mux: http.NewServeMux()}
+	a := &API{cfg: cfg, deps: deps, js: js, streams: make(chan struct{}, maxStreams), mux: http.NewServeMux()}
+	a.ending, a.end = context.WithCancel(context.Background())
 	if a.methods, err = methods(); err != nil {
 		return nil, err
 	}
@@ -114,4 +115,4 @@ func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
 
 // EndStreams ends all streams that are open, and those that are begun later.
 // Whoever follows one begins it again with another console.
-func (a *API) EndStreams() { a.endOnce.Do(func() { close(a.ending) }) }
+func (a *API) EndStreams() { a.end() }

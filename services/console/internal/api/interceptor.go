@@ -69,23 +69,17 @@ func (i interceptor) stream(ctx context.Context, m method, conn connect.Streamin
 	w := &watched{StreamingHandlerConn: conn, entered: func(msg proto.Message) (*action, error) { return i.enter(ctx, m, msg) }}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-i.ending:
-			cancel(errEnding)
-		case <-ctx.Done():
-		}
-	}()
+	defer context.AfterFunc(i.ending, func() { cancel(errEnding) })()
 	err := next(ctx, w)
 	if errors.Is(context.Cause(ctx), errEnding) {
-		err = errEnding
+		err = fail(connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS, "%w", errEnding)
 	}
 	i.leave(ctx, w.action, w.last, err)
 	return err
 }
 
 // errEnding ends streams when the console stops.
-var errEnding = fail(connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS, "the console stops; begin again")
+var errEnding = errors.New("the console stops; begin again")
 
 // WrapStreamingClient is for clients, which this is not.
 func (i interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
