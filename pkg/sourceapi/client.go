@@ -132,6 +132,11 @@ type Answer struct {
 	// RequestedAt is when the request began: the source showed the record as
 	// it was then or later. ReceivedAt is when the answer was complete.
 	RequestedAt, ReceivedAt time.Time
+	// ObservedAt is RequestedAt by the source's clock, as far as the answer's Date
+	// tells it from this process's: where the two are less than a second apart it
+	// is the same. What several processes saw is put in order by it, since the
+	// clock of one of them may be wrong.
+	ObservedAt time.Time
 }
 
 // Client calls one source's API. It is safe for concurrent use. Close it.

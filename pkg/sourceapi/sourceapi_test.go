@@ -467,3 +467,51 @@ func ExampleClient_Get() {
 	fmt.Println(ans.Status, string(ans.Body), err)
 	// Output: 200 {"id":"7","updated_at":"2026-11-03T12:00:00Z"} <nil>
 }
+
+// What is seen with a clock that is wrong is put in order by the source's, of an
+// answer and of a refusal alike. One that is right is more exact than a Date.
+func TestObservedBySourcesClock(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		date func(now time.Time) string
+		want func(now time.Time) time.Time
+	}{
+		"the same second": {
+			func(now time.Time) string { return now.Format(http.TimeFormat) },
+			func(now time.Time) time.Time { return now },
+		},
+		"this clock is ahead": {
+			func(now time.Time) string { return now.Add(-time.Hour).Format(http.TimeFormat) },
+			func(now time.Time) time.Time { return now.Truncate(time.Second).Add(time.Second - time.Hour) },
+		},
+		"this clock is behind": {
+			func(now time.Time) string { return now.Add(time.Hour).Format(http.TimeFormat) },
+			func(now time.Time) time.Time { return now.Truncate(time.Second).Add(time.Hour) },
+		},
+		"no date": {
+			func(time.Time) string { return "" },
+			func(now time.Time) time.Time { return now },
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Date(2026, 11, 26, 12, 0, 0, 700_000_000, time.UTC)
+			s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", tt.date(now))
+				if r.URL.Path == "/gone" {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+				fmt.Fprint(w, `{}`)
+			})
+			c := newClient(t, api(s.URL), sourceapi.Deps{Now: func() time.Time { return now }})
+			for _, path := range []string{"/there", "/gone"} {
+				ans, _ := c.Get(t.Context(), path, nil)
+				if want := tt.want(now); !ans.ObservedAt.Equal(want) || !ans.RequestedAt.Equal(now) {
+					t.Errorf("Get(%s) observed at %s, requested at %s, want %s, %s", path, ans.ObservedAt, ans.RequestedAt, want, now)
+				}
+			}
+		})
+	}
+}

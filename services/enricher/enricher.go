@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -61,6 +62,8 @@ type Deps struct {
 	// Accounts are those of the sources. Without them requests have the sources'
 	// own credentials.
 	Accounts *account.Set
+	// Now tells when records were observed. Defaults to time.Now.
+	Now func() time.Time
 }
 
 // Service enriches the triggers of all its sources. Use [New].
@@ -92,7 +95,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{js: js, outcomes: outcome.NewLog(js, deps.Log)}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		src, err := s.newSource(name, cfg, deps, sourceapi.Deps{JetStream: js, Seal: box})
+		src, err := s.newSource(name, cfg, deps, sourceapi.Deps{Now: deps.Now, JetStream: js, Seal: box})
 		if err != nil {
 			return nil, fmt.Errorf("enricher: %w", err)
 		}

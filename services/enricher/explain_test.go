@@ -22,11 +22,11 @@ func (c caller) Do(_ context.Context, r sourceapi.Request) (sourceapi.Answer, er
 	body, ok := c[r.Path]
 	switch {
 	case !ok:
-		return sourceapi.Answer{RequestedAt: time.Now()}, sourceapi.ErrNotFound
+		return sourceapi.Answer{RequestedAt: time.Now(), ObservedAt: time.Now()}, sourceapi.ErrNotFound
 	case body == "":
 		return sourceapi.Answer{}, errors.New("no answer")
 	}
-	return sourceapi.Answer{Status: 200, Body: []byte(body), RequestedAt: time.Now()}, nil
+	return sourceapi.Answer{Status: 200, Body: []byte(body), RequestedAt: time.Now(), ObservedAt: time.Now()}, nil
 }
 
 func message(e event.Event, body string) *nats.Msg {

@@ -122,7 +122,7 @@ const laterMin = 5 * time.Second
 // to an earlier one is taken for it.
 func (s *source) lookOnce(ctx context.Context, j job, r sourceapi.Request, expected event.Version) (sight, error) {
 	ans, err := s.api.Do(ctx, r)
-	seen := sight{at: ans.RequestedAt, fetch: fetched("record", ans)}
+	seen := sight{at: ans.ObservedAt, fetch: fetched("record", ans)}
 	if errors.Is(err, sourceapi.ErrNotFound) {
 		return seen, nil
 	}

@@ -284,7 +284,7 @@ func (a *answers) Do(_ context.Context, r sourceapi.Request) (sourceapi.Answer, 
 		}
 		a.mu.Unlock()
 	}
-	ans := sourceapi.Answer{Status: http.StatusOK, Header: http.Header{}, RequestedAt: a.at, ReceivedAt: a.at}
+	ans := sourceapi.Answer{Status: http.StatusOK, Header: http.Header{}, RequestedAt: a.at, ReceivedAt: a.at, ObservedAt: a.at}
 	switch {
 	case !ok:
 		return ans, fmt.Errorf("%s %s: %s", cmp.Or(r.Method, http.MethodGet), path, notAsked)

@@ -32,7 +32,7 @@ func (r *Runner) fetch(ctx context.Context, w cursor.Window, position string) (p
 	if err != nil {
 		return page{}, err
 	}
-	p := page{ask: ask, requestedAt: answer.RequestedAt, date: answer.Header.Get("Date")}
+	p := page{ask: ask, requestedAt: answer.ObservedAt, date: answer.Header.Get("Date")}
 	p.Page, err = r.list.Page(ask, r.cfg.Base, answer.Header, answer.Body)
 	return p, err
 }
