@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -49,12 +50,21 @@ func (r *Runner) Begin(ctx context.Context, o Options) (*Run, error) {
 		return nil, err
 	}
 	run := &Run{Runner: r, opts: o, lease: lease, started: r.deps.Now()}
-	if err := run.open(lease.Context()); err != nil {
+	for range maxOpens {
+		// A replica that isn't at it may be noting a change of the schedule.
+		if err = run.open(lease.Context()); !errors.Is(err, cursor.ErrConflict) {
+			break
+		}
+	}
+	if err != nil {
 		lease.Release()
 		return nil, err
 	}
 	return run, nil
 }
+
+// maxOpens bounds the attempts at a cursor that others write.
+const maxOpens = 5
 
 func (r *Run) open(ctx context.Context) error {
 	var err error
@@ -104,6 +114,26 @@ func (r *Run) window(through time.Time) cursor.Window {
 		w.From = w.To
 	}
 	return w
+}
+
+// began moves the beginning of the first window to where it lies by the source's
+// clock, if this one is ahead of it, and reports whether it did. It might even lie
+// behind the end, and nothing before it would ever be listed.
+func (r *Run) began(p page) (moved bool) {
+	date, err := http.ParseTime(p.date)
+	if err != nil || r.list.Start == 0 || !r.entry.Through.IsZero() || r.w.Pages > 0 {
+		return false
+	}
+	from := date.Add(time.Second - r.list.Start)
+	if !from.Before(r.w.From) {
+		return false
+	}
+	begin(&r.w)
+	r.w.From, r.w.To, r.w.Slice = from, from, nil
+	if to := date.Add(time.Second - r.list.Settle); to.After(from) {
+		r.w.To = to
+	}
+	return true
 }
 
 // bounded keeps the window's end behind the source's clock: with one that runs

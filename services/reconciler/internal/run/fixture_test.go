@@ -210,8 +210,9 @@ type fixture struct {
 	account string        // whose orders they reconcile; "" is none
 	shelves map[string]shelf
 
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	look func() // done at the next look at the clock
 }
 
 func setup(t *testing.T) *fixture {
@@ -243,8 +244,13 @@ func setup(t *testing.T) *fixture {
 
 func (f *fixture) clock() time.Time {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now
+	now, look := f.now, f.look
+	f.look = nil
+	f.mu.Unlock()
+	if look != nil {
+		look()
+	}
+	return now
 }
 
 func (f *fixture) pass(d time.Duration) {

@@ -278,6 +278,32 @@ func TestOneRunAtATime(t *testing.T) {
 	f.do(f.runner(ascending))
 }
 
+// A replica that notes a change of the schedule, for which it needs no lease,
+// doesn't keep a run from beginning.
+func TestNotingTheScheduleKeepsNoRunFromBeginning(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.do(f.runner(ascending))
+	f.pass(2 * time.Hour)
+	changed := f.runner(ascending + ", every: 30m")
+	f.mu.Lock()
+	f.look = func() { // when the run begins: its cursor is not yet read
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.look = func() { // it is
+			if _, err := f.runner(ascending + ", every: 90m").Due(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	f.mu.Unlock()
+	begun, err := changed.Begin(t.Context(), run.Options{Trigger: report.Schedule})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun.Drop()
+}
+
 func TestRunsAreDueOnSchedule(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -37,6 +37,34 @@ func TestOverlapCatchesEqualTimes(t *testing.T) {
 	}
 }
 
+// The first window begins as long before the source's time as it should, and not
+// before that of a clock that is ahead: not even when that is further ahead than
+// the window is long.
+func TestFirstWindowBeginsByTheSourcesClock(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"by minutes": 40 * time.Minute, "by a day": 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.enrich()
+			f.shop.now = func() time.Time { return f.clock().Add(-ahead) }
+			f.shop.put("within", noon.Add(-ahead-59*time.Minute))
+			f.shop.put("before", noon.Add(-ahead-61*time.Minute))
+			r := f.runner(ascending + ", start: 1h")
+			rep := f.do(r)
+			if want := noon.Add(-ahead - time.Hour).Add(time.Second); !rep.From.Equal(want) || !rep.To.Equal(want.Add(58*time.Minute)) || f.sentIDs() != "within" {
+				t.Errorf("window from %s to %s, sent %q, want it from %s on for 58m, and the record within", rep.From, rep.To, f.sentIDs(), want)
+			}
+			f.shop.put("next", noon.Add(-ahead+time.Minute))
+			f.pass(time.Hour)
+			f.do(r)
+			if got := f.sentIDs(); got != "next within" {
+				t.Errorf("sent %q in the end, want the next record too", got)
+			}
+		})
+	}
+}
+
 // What changed after the window's end is left to the next window, whose
 // webhook may still be on the way.
 func TestYoungRecordsAreLeftToTheNextWindow(t *testing.T) {

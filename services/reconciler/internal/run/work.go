@@ -120,6 +120,9 @@ func (c *comparison) step(ctx context.Context) error {
 		return fmt.Errorf("list %s: page %d: %w", c.cfg.Key, c.w.Pages+1, err)
 	}
 	c.w.To = c.bounded(p)
+	if c.began(p) {
+		return nil // at another time than was asked for
+	}
 	if p.TooMany {
 		if err := c.halve(&c.w); err != nil {
 			return fmt.Errorf("list %s: %w", c.cfg.Key, err)
