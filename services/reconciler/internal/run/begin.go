@@ -118,10 +118,11 @@ func (r *Run) window(through time.Time) cursor.Window {
 
 // began moves the beginning of the first window to where it lies by the source's
 // clock, if this one is ahead of it, and reports whether it did. It might even lie
-// behind the end, and nothing before it would ever be listed.
+// behind the end, and nothing before it would ever be listed. A backfill's windows
+// are those that were asked for.
 func (r *Run) began(p page) (moved bool) {
 	date, err := http.ParseTime(p.date)
-	if err != nil || r.list.Start == 0 || !r.entry.Through.IsZero() || r.w.Pages > 0 {
+	if err != nil || r.list.Start == 0 || !r.entry.Through.IsZero() || r.w.Pages > 0 || r.opts.Trigger == report.Backfill {
 		return false
 	}
 	from := date.Add(time.Second - r.list.Start)

@@ -193,10 +193,10 @@ func (c *comparison) recordTrigger(ctx context.Context, rec record) (*nats.Msg, 
 		return nil, err
 	}
 	got := record{body: shown, id: id, changed: rec.changed}
-	if got.version, err = res.VersionOf(provider.Sight{Record: shown, At: answer.RequestedAt}); err != nil {
+	if got.version, err = res.VersionOf(provider.Sight{Record: shown, At: answer.ObservedAt}); err != nil {
 		return nil, fault.Permanent(fmt.Errorf("%s: %w", id, err))
 	}
-	ev := c.event(got, answer.RequestedAt)
+	ev := c.event(got, answer.ObservedAt)
 	ev.ID, ev.Resource, ev.Type = reconciledID(e.Resource, got), e.Resource, e.Resource+".reconciled"
 	ev.DeliveryID = rec.id // so that the event counts as stored
 	m := nats.NewMsg(ev.RawSubject())

@@ -1,0 +1,114 @@
+package model_test
+
+import (
+	"flag"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+var (
+	histories = flag.Int("histories", enough, "how many histories are played")
+	first     = flag.Uint64("seed", 1, "the first history's seed; the others' follow")
+	worlds    = flag.Int("worlds", 40, "how many histories are played at once")
+)
+
+// Promises 6 and 7: once a history has ended and reconciliation has run to its
+// end, the destination equals the source, whatever was lost, repeated, late or
+// out of order, and wherever services died.
+func TestDestinationEqualsSourceAfterReconciliation(t *testing.T) {
+	t.Parallel()
+	scenes := make(chan scene)
+	var failed atomic.Bool
+	var all sync.WaitGroup
+	for range *worlds {
+		all.Go(func() {
+			for s := range scenes {
+				w := newWorld(t, s.shape)
+				for _, seed := range s.seeds {
+					if failed.Load() {
+						break
+					}
+					if err := w.play(t.Context(), generate(seed)); err != nil && failed.CompareAndSwap(false, true) {
+						tell(t, s.shape, seed, err)
+					}
+				}
+				w.end()
+			}
+		})
+	}
+	for _, s := range allScenes() {
+		scenes <- s
+	}
+	close(scenes)
+	all.Wait()
+}
+
+// scene are the histories that one world sees.
+type scene struct {
+	shape shape
+	seeds []uint64
+}
+
+// allScenes has each history in the shape that its seed says.
+func allScenes() []scene {
+	var all []scene
+	open := map[uint64]int{}
+	for i := range *histories {
+		seed := *first + uint64(i)
+		n := seed % uint64(len(shapes))
+		at, ok := open[n]
+		if !ok || len(all[at].seeds) == perWorld {
+			at = len(all)
+			open[n], all = at, append(all, scene{shape: shapes[n]})
+		}
+		all[at].seeds = append(all[at].seeds, seed)
+	}
+	return all
+}
+
+// tell reports a history that failed, with the fewest steps that fail as well.
+func tell(t *testing.T, s shape, seed uint64, err error) {
+	t.Helper()
+	steps, why := shrink(t, s, generate(seed), err)
+	t.Errorf("history %d of shape %q fails: %v\n\n%s\n\nRepeat it with\n\tgo test ./services/e2e/model -histories 1 -seed %d",
+		seed, s.name, why, text(steps), seed)
+}
+
+// maxTries bounds how many histories shrinking plays.
+const maxTries = 150
+
+// shrink leaves out steps as long as what is left fails too.
+func shrink(t *testing.T, s shape, steps []step, err error) ([]step, error) {
+	t.Helper()
+	var w *world
+	fails := func(steps []step) bool {
+		if w == nil || w.used == perWorld {
+			if w != nil {
+				w.end()
+			}
+			w = newWorld(t, s)
+		}
+		failure := w.play(t.Context(), steps)
+		if failure != nil {
+			err = failure
+		}
+		return failure != nil
+	}
+	tries := 0
+	for size := max(1, len(steps)/2); size >= 1; size /= 2 {
+		for at := 0; at+size <= len(steps) && tries < maxTries; tries++ {
+			fewer := slices.Delete(slices.Clone(steps), at, at+size)
+			if fails(fewer) {
+				steps = fewer
+			} else {
+				at += size
+			}
+		}
+	}
+	if w != nil {
+		w.end()
+	}
+	return steps, err
+}
