@@ -52,7 +52,7 @@ var plants = map[string]edit{
 	},
 	"ledger not caught up": {
 		"services/reconciler/internal/run/work.go",
-		"if _, err := c.book.CatchUp(ctx); err != nil {", "if err := ctx.Err(); err != nil {",
+		"if _, err := l.CatchUp(ctx); err != nil {", "if err := ctx.Err(); err != nil {",
 	},
 	"own clock believed for what is seen": {
 		"services/reconciler/internal/run/page.go",
