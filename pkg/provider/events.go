@@ -205,6 +205,9 @@ func (e *Events) Validate(c *config.Check) {
 	if e.Prefer == PreferRedelivery && e.Redeliver.Path.IsZero() {
 		c.Missing("redeliver", "the path that asks for a webhook again, such as ./{record.id}/attempts")
 	}
+	if e.Deletes != nil {
+		c.Fault("deletes", "", "nothing here: an event that happened is not deleted")
+	}
 	if len(e.Destinations()) > 0 {
 		c.Fault("against", "", "nothing here: events are compared with the triggers that are stored")
 	}

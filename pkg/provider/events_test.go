@@ -187,6 +187,7 @@ event: {id: body.id, type: body.type}
 		"nobody to ask":      {plain + "events: {" + list + ", prefer: redelivery}", "events.redeliver"},
 		"endless":            {plain + "events: {" + list + ", redeliver: {path: \"./{record.id}\", wait: 10h}}", "events.redeliver"},
 		"other sides":        {plain + "events: {" + list + ", against: [ledger, \"destination:x\"]}", "events.against"},
+		"deletes":            {plain + "events: {" + list + ", deletes: {}}", "events.deletes"},
 		"the name is taken":  {plain + "events: {" + list + "}\nresources: {events: {triggers: [a], id: body.id, get: \"/{id}\", version: record.v}}", "resources.events"},
 		"got by the trigger": {plain + "events: {" + list + ", resource: a, record_id: record.a}\nresources: {a: {triggers: [a], id: body.id, get: \"/{body.id}\", version: record.v}}", "events.resource"},
 	} {
