@@ -59,10 +59,11 @@ func TestEventsOfPresetsFitTheirProviders(t *testing.T) {
 
 func checkWebhook(t *testing.T, p *provider.Preset, rec *listedEvents) {
 	t.Helper()
-	scope := field.Scope{
-		Docs:   map[string][]byte{"body": rec.Webhook},
-		Header: func(name string) string { return rec.Headers[name] },
+	header := http.Header{}
+	for name, value := range rec.Headers {
+		header.Set(name, value)
 	}
+	scope := field.Scope{Docs: map[string][]byte{"body": rec.Webhook}, Header: header.Get}
 	if id, err := p.Event.ID.First(scope); err != nil || id != rec.ID {
 		t.Errorf("id of the webhook %q, %v, want %s", id, err, rec.ID)
 	}
