@@ -42,6 +42,7 @@ const (
 	HeaderRequest         = "tercel-request"
 	HeaderFetched         = "tercel-fetched"
 	HeaderChecked         = "tercel-checked"
+	HeaderReceivedHash    = "tercel-received-sha256"
 	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
 	HeaderDestinations    = "tercel-destinations"
 	HeaderEdited          = "tercel-edited"
@@ -96,6 +97,9 @@ type Event struct {
 	// Checked says of a trigger who took it in and how long its checks took, as
 	// [Checked] writes it, or is "".
 	Checked string
+	// ReceivedHash is the SHA-256 in hex of a trigger's body as it was received,
+	// where it is stored without what its source doesn't want to be, or "".
+	ReceivedHash string
 	// Fetched says of an enriched event how its records were got, as [Fetches]
 	// writes it, or is "".
 	Fetched string
@@ -153,7 +157,9 @@ func FromHeader(h nats.Header) (Event, error) {
 		Deleted:     r.text(HeaderDeleted) == "true",
 		Fetched:     r.text(HeaderFetched),
 		Checked:     r.text(HeaderChecked),
-		Edited:      r.text(HeaderEdited) == "true",
+
+		ReceivedHash: r.text(HeaderReceivedHash),
+		Edited:       r.text(HeaderEdited) == "true",
 
 		Destinations: r.text(HeaderDestinations),
 	}

@@ -73,3 +73,16 @@ func appendReplaced(out, v []byte, rest []segment, with func(jsontext.Value) []b
 	}
 	return append(out, v[done:]...), nil
 }
+
+// Leads reports whether q is p or goes on below it, by the names of members.
+func (p Path) Leads(q Path) bool {
+	if len(p.segments) > len(q.segments) {
+		return false
+	}
+	for i, s := range p.segments {
+		if s.name != q.segments[i].name {
+			return false
+		}
+	}
+	return true
+}

@@ -282,7 +282,22 @@ func (s *Source) Validate(c *config.Check) {
 	}
 	s.validateAPI(c)
 	s.validateResources(c)
+	s.validateRedaction(c)
 	s.validateEvents(c)
+}
+
+// validateRedaction keeps what names a record in what is stored: the enricher
+// looks for it there.
+func (s *Source) validateRedaction(c *config.Check) {
+	for name, r := range s.Resources {
+		for _, e := range r.ID {
+			for at := range e.Paths("body") {
+				if s.Redact.Hides("body", at) {
+					c.Fault("redact.paths", "", "with stored, no path that resource "+name+" has its id at, "+e.String())
+				}
+			}
+		}
+	}
 }
 
 func (s *Source) validateURL(c *config.Check) {

@@ -304,9 +304,9 @@ func (s Shown) JSON(doc []byte) []byte {
 	}
 }
 
-// Store returns a trigger's body or record as it is to be stored, and whether
-// anything was replaced. Root is body, record or related. What can't be looked
-// into is replaced whole.
+// Store returns a trigger's payload as it is to be stored, and whether anything
+// was replaced. Root is body, or record where the trigger carries one. What can't
+// be looked into is replaced whole.
 func (r Rules) Store(root string, doc []byte) (out []byte, replaced bool) {
 	if !r.Stored || !r.has(root) || len(doc) == 0 {
 		return doc, false
@@ -317,4 +317,18 @@ func (r Rules) Store(root string, doc []byte) (out []byte, replaced bool) {
 		return mark, true
 	}
 	return out, string(out) != string(doc)
+}
+
+// StoreEnriched is [Rules.Store] for the body of an enriched event.
+func (r Rules) StoreEnriched(doc []byte) []byte {
+	if !r.Stored {
+		return doc
+	}
+	return r.Show(event.PrefixEnriched+".", event.Event{}, doc).Payload
+}
+
+// Hides reports whether a value that is looked for at a path below a root would
+// not be there any more once it is stored.
+func (r Rules) Hides(root string, at field.Path) bool {
+	return r.Stored && slices.ContainsFunc(r.paths, func(p path) bool { return p.root == root && p.rest.Leads(at) })
 }

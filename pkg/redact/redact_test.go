@@ -9,6 +9,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -183,6 +184,18 @@ func TestWhatIsStoredIsReplacedOnlyIfAsked(t *testing.T) {
 	for doc, want := range map[string]string{`{"a":1,"b":2}`: `{"a":"[redacted]","b":2}`, `a=1`: `"[redacted]"`, `{"b":1}`: `{"b":1}`} {
 		if got, replaced := r.Store("body", []byte(doc)); string(got) != want || replaced != (doc != want) {
 			t.Errorf("Store(%s) = %s, %t; want %s", doc, got, replaced, want)
+		}
+	}
+	if got := r.StoreEnriched([]byte(`{"trigger":{"a":1},"record":{"b":2,"c":3}}`)); string(got) != `{"trigger":{"a":"[redacted]"},"record":{"b":"[redacted]","c":3}}` {
+		t.Errorf("StoreEnriched() = %s", got)
+	}
+	for at, want := range map[string]bool{"a": true, "a.b": true, "b": false, "": false} {
+		p, err := field.ParsePath(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Hides("body", p); got != want || r.Hides("related", p) {
+			t.Errorf("Hides(body.%s) = %t, want %t", at, got, want)
 		}
 	}
 	if got, replaced := r.Store("related", []byte(`{"a":1}`)); replaced {

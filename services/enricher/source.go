@@ -146,7 +146,7 @@ func (s *source) read(m consume.Message) (trigger, error) {
 	if err != nil {
 		return trigger{}, err
 	}
-	e.Checked = "" // it is said of the trigger
+	e.Checked, e.ReceivedHash = "", "" // they are said of the trigger
 	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data, attempt: m.Attempt, storedAt: m.StoredAt}
 	if t.msgID == "" {
 		return trigger{}, fmt.Errorf("header %s: missing", jetstream.MsgIDHeader)
@@ -217,7 +217,7 @@ func (s *source) publish(ctx context.Context, ev event.Event, msgID string, body
 	msg.Header = ev.Header()
 	msg.Header.Set(jetstream.MsgIDHeader, msgID)
 	event.InjectTrace(ctx, msg.Header)
-	msg.Data = body.Encode()
+	msg.Data = s.cfg.Redact.StoreEnriched(body.Encode())
 	err := s.store(ctx, msg)
 	if err != nil && tooLarge(err) {
 		return fault.Permanent(fmt.Errorf("publish event of %d bytes: %w", len(msg.Data), err))

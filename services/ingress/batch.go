@@ -2,6 +2,8 @@ package ingress
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"sync"
 
@@ -72,6 +74,11 @@ func (in *inspection) message(ctx context.Context) *nats.Msg {
 		msg.Header[event.HeaderContentEncoding] = []string{string(in.encoding)}
 	}
 	event.InjectTrace(ctx, msg.Header)
+	if in.route.source.Redact.Stored { // where in it its events are isn't for the rules to say
+		sum := sha256.Sum256(in.received)
+		msg.Header[event.HeaderReceivedHash] = []string{hex.EncodeToString(sum[:])}
+		return msg
+	}
 	msg.Data = in.received
 	return msg
 }

@@ -195,6 +195,7 @@ func (ex *explainer) accepted() {
 	if ex.in.isKept() {
 		ex.Request = ex.in.requestEvent().RequestSubject()
 	}
+	ex.in.redactStored()
 	for _, it := range ex.in.items {
 		ex.Messages = append(ex.Messages, it.message(context.Background()))
 		m := ExplainedMessage{it.event.Part, it.event.ID, it.event.Type, it.event.RawSubject(), it.msgID}

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -97,6 +98,7 @@ func (s *Service) receive(in *inspection, requestID string) result {
 		for i := range in.items {
 			in.items[i].event.Checked = checked
 		}
+		in.redactStored()
 		if res, no = s.store(ctx, in); no != nil {
 			no.check = "store"
 		}
@@ -169,6 +171,23 @@ func (s *Service) store(ctx context.Context, in *inspection) (result, *refusal) 
 	}
 	s.meter.storedTriggers(in.route.name, 1)
 	return result{outcome: accepted, eventID: it.event.ID}, nil
+}
+
+// redactStored leaves out of the events what their source doesn't want to be
+// stored, once all checks have seen it. The hash of what was there is kept.
+func (in *inspection) redactStored() {
+	rules := in.route.source.Redact
+	if !rules.Stored {
+		return
+	}
+	for i := range in.items {
+		it := &in.items[i]
+		sum := it.hash() // of what came, for whoever asks for it later
+		var replaced bool
+		if it.body, replaced = rules.Store("body", it.body); replaced {
+			it.event.ReceivedHash = hex.EncodeToString(sum[:])
+		}
+	}
 }
 
 // trigger is an event's message, to be filled in again for the next event.

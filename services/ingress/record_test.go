@@ -1,7 +1,9 @@
 package ingress_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -202,6 +205,52 @@ func TestPromise10AFloodOfRefusalsIsKeptInSmallPart(t *testing.T) {
 	for _, r := range all {
 		if r.Outcome != "refused_signature" {
 			t.Errorf("kept %+v", r)
+		}
+	}
+}
+
+// What a source doesn't want to be stored isn't, once every check has seen it: an
+// event keeps its id, its hash is noted, and a request of several, in which the
+// rules can't know their way, is kept as its hash alone.
+func TestRedactedValuesAreNotStoredIfAsked(t *testing.T) {
+	t.Parallel()
+	f := setup(t, withSources(t, `
+sources:
+  one:
+    verify: {scheme: hmac-sha256, header: X-Signature}
+    secrets: [env:PLAIN]
+    event: {type: body.kind}
+    redact: {paths: [body.card], stored: true}
+  many:
+    verify: {scheme: hmac-sha256, header: X-Signature}
+    secrets: [env:PLAIN]
+    event: {split: body.events, id: item.id, type: item.kind}
+    redact: {paths: [body.card], stored: true}
+`))
+	hash := func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) }
+	one := `{"kind":"paid","card":"4242"}`
+	if r := f.send(f.delivery("one", "", one)); r.code != http.StatusOK || r.ID != "sha256:"+hash(one) {
+		t.Errorf("answered %+v, want the id of what was received", r)
+	}
+	m := f.last()
+	if string(m.Data) != `{"kind":"paid","card":"[redacted]"}` || m.Header.Get(event.HeaderReceivedHash) != hash(one) {
+		t.Errorf("stored %s with %v", m.Data, m.Header)
+	}
+	if r := f.send(f.delivery("one", "", one)); r.Status != "duplicate" {
+		t.Errorf("a repeat is answered %+v", r)
+	}
+	many := `{"events":[{"id":"a","kind":"paid","card":"4242"},{"id":"b","kind":"sent"}]}`
+	if r := f.send(f.delivery("many", "", many)); r.code != http.StatusOK {
+		t.Fatalf("answered %+v", r)
+	}
+	stored := f.all()[1:]
+	if len(stored) != 3 || len(stored[0].Data) != 0 || stored[0].Header.Get(event.HeaderReceivedHash) != hash(many) {
+		t.Fatalf("the request is stored as %+v", stored)
+	}
+	for i, want := range []string{`{"id":"a","kind":"paid","card":"[redacted]"}`, `{"id":"b","kind":"sent"}`} {
+		noted := stored[i+1].Header.Get(event.HeaderReceivedHash) != ""
+		if got := string(stored[i+1].Data); got != want || noted != (i == 0) {
+			t.Errorf("event %d is stored as %s, hash noted: %t; want %s", i+1, got, noted, want)
 		}
 	}
 }

@@ -238,7 +238,7 @@ func (s *Service) eventsTask(source, account string, deps run.Deps) (*task, erro
 func (s *Service) runConfig(key cursor.Key) run.Config {
 	source := s.cfg.Sources[key.Source]
 	cfg := run.Config{
-		Key: key, Resource: source.Resources[key.Resource], Drop: source.Drop, Base: source.API.Base,
+		Key: key, Resource: source.Resources[key.Resource], Drop: source.Drop, Redact: source.Redact, Base: source.API.Base,
 		LeaseTTL: s.cfg.LeaseTTL, CatchUp: s.cfg.CatchUp,
 	}
 	if key.Resource == provider.EventsResource && source.Events != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // What the pipeline file redacts is planted in every payload that a pipeline
@@ -108,6 +111,45 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 		}
 	}
 	checkStoredAsReceived(t, p, body)
+}
+
+// With stored, the values are replaced before anything is stored: they are in no
+// stream and at no destination, whether a webhook brought them, the API or its
+// list. The hash of what was received is there.
+func TestRedactedValuesAreNotStoredIfAsked(t *testing.T) {
+	t.Parallel()
+	const card, email = "4111222233334444", "ada.planted@example.com"
+	s := startShop(t)
+	p := startLive(t, s, liveOptions{source: "    redact: {paths: [body.card.number, record.email], stored: true}\n"})
+	put := func(id string) {
+		s.putRaw(id, fmt.Sprintf(`{"id":%q,"version":1,"updated_at":%q,"email":%q}`, id, time.Now().UTC().Add(-time.Minute).Format(time.RFC3339Nano), email))
+	}
+	put("1")
+	put("2") // of which no webhook tells
+	body := fmt.Sprintf(`{"type":"order.paid","id":"1","card":{"number":%q}}`, card)
+	id := p.send("d-1", body)
+	until(t, "both records are delivered", func() bool {
+		o := tercel(t, "", "reconcile", "run", "orders", "order", "--data", p.data)
+		return o.code == 0 && strings.Contains(tercel(t, "", "event", "trace", "2", "--by", "record", "--data", p.data).out, "delivered") &&
+			decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data).State == timeline.Done
+	})
+	l := leaks{t: t, p: p, out: map[string]string{}}
+	l.stored()
+	for way, text := range l.out {
+		for _, planted := range []string{card, email} {
+			if at := strings.Index(text, planted); at >= 0 {
+				t.Errorf("%s has %q: %q", way, planted, text[max(0, at-60):at])
+			}
+		}
+	}
+	sum := sha256.Sum256([]byte(body))
+	for way, want := range map[string]string{
+		"stream TERCEL_RAW": hex.EncodeToString(sum[:]), "stream TERCEL_ENRICHED": `"email":"[redacted]"`, "database": "[redacted]",
+	} {
+		if !strings.Contains(l.out[way], want) {
+			t.Errorf("%s has no %s:\n%.2000s", way, want, l.out[way])
+		}
+	}
 }
 
 // checkStoredAsReceived looks whether the trigger is stored to the byte (promise

@@ -375,6 +375,7 @@ func (c *comparison) send(ctx context.Context, n int, make func(i int) (id strin
 		}
 		g.Go(func() error {
 			id, m := make(i)
+			c.redactStored(m)
 			_, err := c.deps.Publisher.Publish(ctx, m)
 			if errors.Is(err, nats.ErrMaxPayload) {
 				return fault.Permanent(fmt.Errorf("send %s again: its %d bytes are more than the server's max_payload", id, len(m.Data)))
@@ -415,6 +416,15 @@ func (c *comparison) event(rec record, observedAt time.Time) event.Event {
 		e.Origin = event.Backfill
 	}
 	return e
+}
+
+// redactStored leaves out of a trigger what its source doesn't want to be stored.
+func (c *comparison) redactStored(m *nats.Msg) {
+	root := "body"
+	if m.Header.Get(event.HeaderResource) != "" {
+		root = "record"
+	}
+	m.Data, _ = c.cfg.Redact.Store(root, m.Data)
 }
 
 // trigger carries the record, so that nobody has to get it again.

@@ -78,6 +78,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 // publishOnce stores a trigger unless the stream has it. A stream absorbs for a
 // while what it no longer has, after a purge: that is sent under a fresh id.
 func (c *comparison) publishOnce(ctx context.Context, m *nats.Msg) (publish.Ack, error) {
+	c.redactStored(m)
 	ack, err := c.deps.Publisher.Publish(ctx, m)
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return ack, fault.Permanent(fmt.Errorf("its %d bytes are more than the server's max_payload", len(m.Data)))

@@ -24,6 +24,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/mapping"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/services/internal/destination"
 )
@@ -43,6 +44,8 @@ type Config struct {
 	Source *provider.Source
 	// Drop says which records nobody wants: they are never sent again.
 	Drop mapping.Expr
+	// Redact says what is left out of the triggers that are sent.
+	Redact redact.Rules
 	// Base is the URL of the source's API.
 	Base string
 	// Background says that its requests give way to those of other runners.
