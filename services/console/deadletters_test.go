@@ -100,9 +100,10 @@ func TestDeadLettersAreRepairedAsIncidents(t *testing.T) {
 			t.Errorf("letters of the group, in pages of %d: %v", size, got)
 		}
 	}
-	p.sick.Delete("archive") // fixed
 	choose := &adminv1.PlanDeadLetterReplayRequest{Filter: &adminv1.DeadLetterFilter{Fingerprint: g.GetFingerprint()}}
 	plan := p.planLetters(choose)
+	p.dead("archive", "no space left on 10.0.0.9", "evt-5") // after the plan
+	p.sick.Delete("archive")                                // fixed
 	if plan.GetCount() != 3 || len(plan.GetDestinations()) != 1 || plan.GetDestinations()[0].GetDestination() != "archive" || plan.GetDestinations()[0].GetVersioned() {
 		t.Errorf("the plan is %v", plan)
 	}
@@ -117,12 +118,18 @@ func TestDeadLettersAreRepairedAsIncidents(t *testing.T) {
 		t.Fatalf("the rest: %v, %v", last, err)
 	}
 	groups, err = p.letters.ListDeadLetterGroups(t.Context(), connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{Filter: choose.GetFilter()}))
-	if err != nil || len(groups.Msg.GetGroups()) != 1 || groups.Msg.GetGroups()[0].GetOpen() != 0 ||
-		groups.Msg.GetGroups()[0].GetState() != adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED {
-		t.Errorf("afterwards the group is %v, %v", groups.Msg.GetGroups(), err)
+	if err != nil || len(groups.Msg.GetGroups()) != 1 || groups.Msg.GetGroups()[0].GetOpen() != 1 {
+		t.Errorf("afterwards the group is %v, %v; want what came after the plan open", groups.Msg.GetGroups(), err)
 	}
-	if plan := p.planLetters(choose); plan.GetCount() != 0 || plan.GetReplayedBefore() != 3 {
-		t.Errorf("the next plan is %v, want to hear that all were replayed", plan)
+	if plan = p.planLetters(choose); plan.GetCount() != 1 || plan.GetReplayedBefore() != 3 {
+		t.Errorf("the next plan is %v, want to hear what was replayed", plan)
+	}
+	if last, err = p.replayLetters(&adminv1.ReplayDeadLettersRequest{Filter: choose.GetFilter(), PlanToken: plan.GetPlanToken(), Reason: "the last one"}); err != nil || last.GetDelivered() != 1 {
+		t.Fatalf("the last one: %v, %v", last, err)
+	}
+	groups, err = p.letters.ListDeadLetterGroups(t.Context(), connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{Filter: choose.GetFilter()}))
+	if err != nil || groups.Msg.GetGroups()[0].GetState() != adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED {
+		t.Errorf("in the end the group is %v, %v", groups.Msg.GetGroups(), err)
 	}
 }
 

@@ -233,9 +233,29 @@ func TestReconciliations(t *testing.T) {
 	if err := reset(&adminv1.ResetReconciliationRequest{To: timestamppb.Now()}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("a reset to what was not reached: %v", err)
 	}
+	further := cursor.Key{Source: "orders", Account: "Alps", Resource: "order"} // the first of the two
+	if e, err = store.Load(t.Context(), further); err == nil {
+		e, err = store.Save(t.Context(), e, cursor.Cursor{Window: &cursor.Window{Run: "run-2", To: through.Add(time.Hour), Done: true}})
+	}
+	if err == nil {
+		_, err = store.Save(t.Context(), e, cursor.Cursor{Through: through.Add(time.Hour)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reset(&adminv1.ResetReconciliationRequest{To: timestamppb.New(through.Add(time.Minute))}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("a reset to what one of two has not reached: %v", err)
+	}
+	if e, err := store.Load(t.Context(), further); err != nil || !e.Through.Equal(through.Add(time.Hour)) {
+		t.Errorf("the other one is complete through %s, %v; want it left alone", e.Through, err)
+	}
+	all.Account = "_"
 	back := through.Add(-time.Hour)
-	if err := reset(&adminv1.ResetReconciliationRequest{To: timestamppb.New(back)}); err != nil || !status().GetCompleteThrough().AsTime().Equal(back) {
-		t.Errorf("after a reset: %v, %v", status(), err)
+	if err := reset(&adminv1.ResetReconciliationRequest{To: timestamppb.New(back)}); err != nil {
+		t.Errorf("a reset: %v", err)
+	}
+	if e, err := store.Load(t.Context(), key); err != nil || !e.Through.Equal(back) {
+		t.Errorf("after a reset it is complete through %s, %v; want %s", e.Through, err, back)
 	}
 }
 

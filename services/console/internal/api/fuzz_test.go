@@ -51,6 +51,9 @@ func FuzzEventFilter(f *testing.F) {
 	f.Add("", "", "a.*", "x", "_", "a."+strings.Repeat("b", 300))
 	f.Add("", "", "*", "x", "_", strings.Repeat("b", 300))
 	f.Add("", "", "", "x", "_", "")
+	f.Add("", "", strings.Repeat("a.", 12)+"a", "x", "_", strings.Repeat("a.", 12)+"a")   // cut
+	f.Add("", "", "a."+strings.Repeat("b", 300), "x", "_", "a."+strings.Repeat("b", 300)) // cut too
+	f.Add("", "", strings.Repeat("é", 80)+".*", "x", "_", strings.Repeat("é", 80)+".a")   // cut once it is escaped
 	f.Fuzz(func(t *testing.T, source, account, pattern, ofSource, ofAccount, typ string) {
 		filter, err := api.NewFilter(&adminv1.EventFilter{Source: source, Account: account, Type: pattern})
 		if err != nil {
