@@ -26,6 +26,10 @@ func TestSilenceIsProbedThenAlarmedThenCleared(t *testing.T) {
 		}
 		return s
 	}
+	more := func(s *cursor.Silence, missed int) *cursor.Silence {
+		s.Missed = missed
+		return s
+	}
 	tests := map[string]struct {
 		was   *cursor.Silence
 		sight alarm.Sight
@@ -40,6 +44,7 @@ func TestSilenceIsProbedThenAlarmedThenCleared(t *testing.T) {
 		"others had found gaps":                     {nil, silent(30, 0, 1), "probe raised", was(0, 30, 30)},
 		"an alarm goes on":                          {was(0, 30, 32), silent(33, 0, 1), "", was(0, 30, 32)},
 		"and is probed":                             {was(0, 30, 32), silent(95, 0, 1), "probe", was(0, 95, 32)},
+		"and more is found":                         {was(0, 30, 32), silent(33, 0, 3), "", more(was(0, 30, 32), 3)},
 		"reports of it have gone":                   {was(0, 30, 32), silent(33, 0, 0), "", was(0, 30, 32)},
 		"events come again":                         {was(0, 30, 32), alarm.Sight{Now: at(40), Last: at(39), Known: true}, "cleared", nil},
 		"as it was no alarm":                        {was(0, 30, 0), alarm.Sight{Now: at(40), Last: at(39), Known: true}, "", nil},
