@@ -249,6 +249,7 @@ func (l *look) source(ctx context.Context, source string, asks bool) error {
 		l.deps.Probe(source)
 		l.probes.Add(ctx, 1, metric.WithAttributes(attribute.String("source", source)))
 	}
+	l.tell(ctx, source, was.Health, next, silence, refused) // before, too: rather twice than never
 	if !reflect.DeepEqual(next, was.Health) {
 		saved, err := l.store.SaveHealth(ctx, was, next)
 		if err != nil {
@@ -259,7 +260,6 @@ func (l *look) source(ctx context.Context, source string, asks bool) error {
 	l.mu.Lock()
 	l.raised[source] = next
 	l.mu.Unlock()
-	l.tell(ctx, source, was.Health, next, silence, refused)
 	return nil
 }
 
