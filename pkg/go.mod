@@ -19,8 +19,9 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require github.com/robfig/cron/v3 v3.0.1 // indirect
-require github.com/evanphx/json-patch/v5 v5.9.11 // indirect
+require github.com/robfig/cron/v3 v3.0.1
+
+require github.com/evanphx/json-patch/v5 v5.9.11
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
