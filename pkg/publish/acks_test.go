@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/publish"
@@ -119,6 +122,68 @@ func TestSecondAnswersReachNobody(t *testing.T) {
 			}
 			if len(replies) != 4 || replies[1] != replies[0] || replies[2] == replies[1] || replies[3] != replies[2] {
 				t.Errorf("answers were wanted under %q, want the first twice, then another twice", replies)
+			}
+		})
+	}
+}
+
+// Promise 1: a batch is stored if its own acknowledgement says so, of all its
+// messages. Otherwise each is published until it has an answer of its own.
+func TestOnlyItsOwnAcknowledgementCommitsABatch(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"of one message":    `{"stream":"S","seq":90}`,
+		"of another batch":  `{"stream":"S","seq":90,"batch":"another","count":%[2]s}`,
+		"of a part":         `{"stream":"S","seq":90,"batch":%[1]q,"count":1}`,
+		"of no place":       `{"stream":"S","batch":%[1]q,"count":%[2]s}`,
+		"of too few places": `{"stream":"S","seq":1,"batch":%[1]q,"count":%[2]s}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 40
+			commits, sequence := 0, 1000 // the responder's
+			held := make(chan *nats.Msg, 1)
+			_, p, subject := answering(t, publish.Config{Group: true, MinBatch: 2, Queue: n}, func(m *nats.Msg) {
+				switch h := m.Header; {
+				case strings.HasPrefix(h.Get(jetstream.MsgIDHeader), "held"):
+					held <- m
+				case h.Get("Nats-Batch-Commit") != "":
+					commits++
+					_ = m.Respond(fmt.Appendf(nil, strings.ReplaceAll(answer, "%[2]s", h.Get("Nats-Batch-Sequence")), h.Get("Nats-Batch-Id")))
+				case h.Get("Nats-Batch-Id") != "":
+				case h.Get(jetstream.ExpectedLastMsgIDHeader) != "": // a question that stores nothing
+					_ = m.Respond([]byte(`{"stream":"S","error":{"code":400,"err_code":10070,"description":"no"}}`))
+				default:
+					sequence++
+					_ = m.Respond(fmt.Appendf(nil, `{"stream":"S","seq":%d}`, sequence))
+				}
+			})
+			var wg sync.WaitGroup
+			full := make(chan struct{})
+			send := func(id string) {
+				m := message(id)
+				m.Subject = subject
+				ack, err := p.Publish(context.WithoutCancel(t.Context()), m)
+				switch {
+				case errors.Is(err, publish.ErrBusy):
+					close(full)
+				case err != nil || ack.Sequence < 1000:
+					t.Errorf("Publish(%s) = %+v, %v, want its own answer", id, ack, err)
+				}
+			}
+			wg.Go(func() { send("held, goes alone") })
+			alone := <-held
+			wg.Go(func() { send("held, is committed") })
+			committed := <-held
+			for i := range n + 1 {
+				wg.Go(func() { send(fmt.Sprint("id ", i)) })
+			}
+			<-full // so the others wait, for a batch
+			_ = alone.Respond([]byte(`{"stream":"S","seq":1000}`))
+			_ = committed.Respond([]byte(`{"stream":"S","seq":1000}`))
+			wg.Wait()
+			if commits == 0 {
+				t.Error("no batch was published")
 			}
 		})
 	}
