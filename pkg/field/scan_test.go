@@ -69,7 +69,7 @@ var scannedDocs = []string{
 	`{"abcdefgh":1,"abcdefghi":2,"abcdefgh_ijklmnop":3,"abcdefgh-ijklmnop":4}`, `{"abcdefgh_ijklmnop":3,"abcdefgh_ijklmnop":4}`,
 	`{"ab":{"ab":1},"c":2,"ab":3}`, `{"":1,"":2}`, `{"a":1,"\u0061":2}`, `{"x":0,"a":{"b":1},"b":2,"a":3}`, `{"0123456":[{}],"0123456":0}`,
 	// Escapes.
-	`["\"\\\/\b\f\n\r\t\u00e9\uD83D\uDE00"]`, `["\ud83d"]`, `["\ud83dx"]`, `["\ud83d\u0061"]`, `["\ude00\ud83d"]`, `["\u12"]`, `["\u12g4"]`, `["\x41"]`, `["\`, `["\"`,
+	`["\"\\\/\b\f\n\r\t\u00e9\uD83D\uDE00"]`, `["\ud83d"]`, `["\ud83dx"]`, `["\ud83d\u0061"]`, `["\ude00\ud83d"]`, `["\ude00\ude00"]`, `["\u12"]`, `["\u12g4"]`, `["\x41"]`, `["\`, `["\"`,
 	strings.Repeat("[", 65) + strings.Repeat("]", 65), strings.Repeat(`{"a":`, 70) + "1" + strings.Repeat("}", 70),
 	manyNames(600, ""), manyNames(300, `,"name 7":0`), "[" + manyNames(300, "") + "," + manyNames(300, "") + "]", " \n\t\r1 ",
 }

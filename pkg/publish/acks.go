@@ -67,7 +67,7 @@ func newAcks(nc *nats.Conn) (*acks, error) {
 
 // lookEvery is how often deadlines are looked at. A timer for each message
 // would cost more than its answer.
-const lookEvery = 25 * time.Millisecond
+const lookEvery = 50 * time.Millisecond
 
 // watch tells those who wait that their time is over, or that their answers are
 // lost with the connection.

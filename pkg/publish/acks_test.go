@@ -133,10 +133,10 @@ func TestOnlyItsOwnAcknowledgementCommitsABatch(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
 		"of one message":    `{"stream":"S","seq":90}`,
-		"of another batch":  `{"stream":"S","seq":90,"batch":"another","count":%[2]s}`,
-		"of a part":         `{"stream":"S","seq":90,"batch":%[1]q,"count":1}`,
-		"of no place":       `{"stream":"S","batch":%[1]q,"count":%[2]s}`,
-		"of too few places": `{"stream":"S","seq":1,"batch":%[1]q,"count":%[2]s}`,
+		"of another batch":  `{"stream":"S","seq":90,"batch":"another","count":N}`,
+		"of a part":         `{"stream":"S","seq":90,"batch":"ID","count":1}`,
+		"of no place":       `{"stream":"S","batch":"ID","count":N}`,
+		"of too few places": `{"stream":"S","seq":1,"batch":"ID","count":N}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,7 +149,8 @@ func TestOnlyItsOwnAcknowledgementCommitsABatch(t *testing.T) {
 					held <- m
 				case h.Get("Nats-Batch-Commit") != "":
 					commits++
-					_ = m.Respond(fmt.Appendf(nil, strings.ReplaceAll(answer, "%[2]s", h.Get("Nats-Batch-Sequence")), h.Get("Nats-Batch-Id")))
+					own := strings.NewReplacer("ID", h.Get("Nats-Batch-Id"), "N", h.Get("Nats-Batch-Sequence"))
+					_ = m.Respond([]byte(own.Replace(answer)))
 				case h.Get("Nats-Batch-Id") != "":
 				case h.Get(jetstream.ExpectedLastMsgIDHeader) != "": // a question that stores nothing
 					_ = m.Respond([]byte(`{"stream":"S","error":{"code":400,"err_code":10070,"description":"no"}}`))
