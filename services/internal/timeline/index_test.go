@@ -142,15 +142,18 @@ func TestARestartReadsOnlyWhatIsNew(t *testing.T) {
 func TestAFolderOfAnotherStreamIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*world, string){
-		"made anew": func(w *world, _ string) {
+		"made anew": func(w *world, file string) {
 			if err := w.js.DeleteStream(w.Context(), topology.StreamRaw); err != nil {
 				w.Fatal(err)
 			}
 			w.until("the stream is made anew", func() bool {
 				return topology.Ensure(w.Context(), w.js, topology.DefaultConfig()) == nil
 			})
-			w.send(trigger("evt-0"))
+			w.send(trigger("evt-0")) // in the old one's place
 			w.send(trigger("evt-1"))
+			x, stop := w.start(timeline.Config{Dir: filepath.Dir(file)})
+			w.until("the first is found too", func() bool { return len(w.find(x, timeline.Query{ID: "evt-0"})) == 1 })
+			stop()
 		},
 		"cut": func(w *world, file string) {
 			if err := os.Truncate(file, 45); err != nil {
@@ -182,6 +185,43 @@ func TestAFolderOfAnotherStreamIsNotBelieved(t *testing.T) {
 	}
 }
 
+// Of files that are missing only what they had is read again, and all is found,
+// whichever file it is in.
+func TestAMissingFileIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	cfg := timeline.Config{Dir: t.TempDir()}
+	const n = 50
+	for i := range n {
+		w.send(trigger(fmt.Sprint("evt-", i)))
+	}
+	_, stop := w.start(cfg)
+	w.until("there are several files", func() bool { return len(w.files(cfg)) > 4 })
+	stop()
+	files := w.files(cfg)
+	if err := os.Remove(files[2]); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := w.start(cfg)
+	for i := range n {
+		id := fmt.Sprint("evt-", i)
+		w.until(id+" is found", func() bool { return len(w.find(x, timeline.Query{ID: id})) == 1 })
+	}
+	if memory, disk := x.Size(); memory > 4096 || disk == 0 {
+		t.Errorf("the index takes %d bytes of memory and %d of the folder, want the latter above all", memory, disk)
+	}
+}
+
+// files are those of the triggers' index.
+func (w *world) files(cfg timeline.Config) []string {
+	w.Helper()
+	files, err := filepath.Glob(filepath.Join(cfg.Dir, "TERCEL_RAW-*.index"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return files
+}
+
 // What has left the stream leaves the index, and its folder.
 func TestTheIndexForgetsWithItsStreams(t *testing.T) {
 	t.Parallel()
@@ -192,8 +232,8 @@ func TestTheIndexForgetsWithItsStreams(t *testing.T) {
 	}
 	x, stop := w.start(cfg)
 	w.until("all are indexed", func() bool { return len(w.find(x, timeline.Query{ID: "evt-9"})) == 1 })
-	if memory, disk := x.Size(); memory == 0 || disk != 0 {
-		t.Errorf("Size() = %d, %d while it runs, want memory only", memory, disk)
+	if memory, disk := x.Size(); memory == 0 || disk == 0 {
+		t.Errorf("Size() = %d, %d, want both", memory, disk)
 	}
 	stop()
 	stream, err := w.js.Stream(t.Context(), topology.StreamRaw)

@@ -26,10 +26,12 @@ type segment struct {
 	file       *os.File    // nil in memory
 }
 
+// segmentEntries is how many a full segment has: 2 MiB of them. Only tests change
+// it.
+var segmentEntries = 1 << 18
+
 const (
-	// segmentEntries is how many a full segment has: 2 MiB of them.
-	segmentEntries = 1 << 18
-	entryBytes     = 8
+	entryBytes = 8
 	// farthest is how far a sequence may be from its segment's base.
 	farthest = 1<<32 - 1
 )
@@ -154,7 +156,7 @@ func readHeader(file *os.File, created int64) (*segment, error) {
 		return nil, err
 	}
 	entries := n(4)
-	if n(0) != fileMagic || n(1) != uint64(created) || n(3) < n(2) || entries > segmentEntries ||
+	if n(0) != fileMagic || n(1) != uint64(created) || n(3) < n(2) || entries > uint64(info.Size()) ||
 		info.Size() != int64(headerBytes+entries*entryBytes) {
 		return nil, errSegment
 	}
