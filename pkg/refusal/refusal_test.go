@@ -124,7 +124,7 @@ func TestPromise10NobodyWaitsForWhatCannotBeKept(t *testing.T) {
 	}
 	s.Stop()
 	log := refusal.NewLog(js, slog.New(slog.DiscardHandler))
-	const n = 2000
+	const n = 20_000
 	began := time.Now()
 	for range n {
 		log.Keep(record("orders", "r"))
