@@ -52,7 +52,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("bench", flag.ExitOnError)
 	b := bench{}
-	role := set.String("role", "", "what a child process is: server, yardstick, batch, rows, api, fetch, pipe or get")
+	role := set.String("role", "", "what a child process is: server, yardstick, batch, rows, api, fetch, pipe, get or compare")
 	dir := set.String("dir", "", "the server's folder")
 	url := set.String("nats", "", "the server's address")
 	listen := set.String("listen", "", "the yardstick's address")
@@ -64,6 +64,9 @@ func run(ctx context.Context, args []string) error {
 	enricher := set.String("enricher", "", "path of the enricher program, to measure that")
 	sink := set.String("sink", "", "path of the sink program, to measure that")
 	events := set.Int("events", 0, "how many events the sink or the enricher has in a turn, instead of the subject's own number")
+	reconciler := set.String("reconciler", "", "path of the reconciler program, to measure that")
+	records := set.Int("records", 1_000_000, "how many records the largest ledger has")
+	compareBy := set.String("way-to-compare", "", "how a child compares")
 	webhooks := set.Float64("way", 0, "how many webhooks a second are sent through all services, to measure their way")
 	backlog := set.Int("backlog", 0, "how many events wait, to measure the memory of the enricher and the sink")
 	stored := set.Int("timelines", 0, "how many events are stored, to measure how one of them is found")
@@ -96,8 +99,12 @@ func run(ctx context.Context, args []string) error {
 		return bare.run(ctx, bare.pipe)
 	case "get":
 		return bare.run(ctx, bare.get)
+	case "compare":
+		return compareAs(ctx, *compareBy, *url, *records)
 	}
 	switch {
+	case *reconciler != "":
+		return (&reconciliations{bench: &b, reconciler: *reconciler, most: *records}).run(ctx)
 	case *webhooks > 0:
 		programs := map[string]string{"ingress": b.ingress, "enricher": *enricher, "sink": *sink}
 		return (&way{bench: &b, programs: programs, rate: *webhooks, durability: topology.Durability(*level)}).run(ctx)
