@@ -86,6 +86,8 @@ func TestSubjectsAreSafeAndReversible(t *testing.T) {
 		"wildcards":           {"*.>", "%2A.%3E"},
 		"space and control":   {"a b\n\x00", "a%20b%0A%00"},
 		"empty parts":         {".a..", "%.a.%.%"},
+		"empty part between":  {"a..b", "a.%.b"},
+		"as many as may be":   {"1.2.3.4.5.6.7.8.9.10.11.12", "1.2.3.4.5.6.7.8.9.10.11.12"},
 		"empty":               {"", "%"},
 		"percent":             {"50%", "50%25"},
 		"unicode":             {"ü", "%C3%BC"},
@@ -109,7 +111,7 @@ func TestSubjectsAreSafeAndReversible(t *testing.T) {
 func TestSubjectsAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, typ := range map[string]string{
-		"long": strings.Repeat("x", 10_000), "many parts": strings.Repeat("a.", 5_000), "escaped": strings.Repeat("*", 4_000),
+		"long": strings.Repeat("x", 10_000), "many parts": strings.Repeat("a.", 5_000), "one part more": "1.2.3.4.5.6.7.8.9.10.11.12.13", "escaped": strings.Repeat("*", 4_000),
 	} {
 		e := event.Event{Source: strings.Repeat("s", 63), Account: strings.Repeat("*", 128), Type: typ}
 		if n := len(e.RawSubject()); n > 1_000 {

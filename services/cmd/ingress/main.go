@@ -10,9 +10,9 @@ import (
 )
 
 // gcPercent is for a process whose live memory is mostly its connections' and
-// the ids that it has seen: an eighth less of it at the peak for a hundredth more
+// the ids that it has seen: a tenth less of it at the peak for a hundredth more
 // processor time.
-const gcPercent = 75
+const gcPercent = 80
 
 func main() {
 	if os.Getenv("GOGC") == "" {
