@@ -333,6 +333,82 @@ func TestOnlyOneRunnerCanSaveABackfill(t *testing.T) {
 	}
 }
 
+// A report is only published by whoever could save what it says.
+func TestOvertakenBackfillReportsNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	o := f.backfill(1)
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	a.hook(func(w http.ResponseWriter, r *http.Request) bool { // the first to come to the 5th page is refused, later
+		first := false
+		if r.FormValue("cursor") == "40" {
+			once.Do(func() { first = true })
+		}
+		if first {
+			close(held)
+			<-release
+			w.WriteHeader(http.StatusUnprocessableEntity)
+		}
+		return first
+	})
+	overtaken := make(chan error, 1)
+	go func() {
+		_, err := f.runner(between).Backfill(t.Context(), o)
+		overtaken <- err
+	}()
+	<-held
+	ctx, cancel := context.WithCancel(t.Context())
+	a.hook(func(_ http.ResponseWriter, r *http.Request) bool { // the one that took over is stopped behind it
+		if r.FormValue("cursor") == "70" {
+			cancel()
+		}
+		return false
+	})
+	if _, err := f.runner(between).Backfill(ctx, o); err == nil {
+		t.Fatal("the one that took over was not stopped")
+	}
+	close(release)
+	if err := <-overtaken; !errors.Is(err, cursor.ErrConflict) {
+		t.Errorf("the one that was overtaken: %v, want %v", err, cursor.ErrConflict)
+	}
+	if reports := f.reports(); len(reports) != 0 {
+		t.Errorf("the one that was overtaken has reported %+v", reports[0])
+	}
+	a.hook(nil)
+	rep, err := f.runner(between).Backfill(t.Context(), o)
+	if err != nil || !rep.Complete || rep.Listed != 100 {
+		t.Errorf("Backfill() = %+v, %v, want it complete", rep, err)
+	}
+	if reports := f.reports(); len(reports) != 1 || !reports[0].Complete {
+		t.Errorf("reports %+v, want the complete one", reports)
+	}
+}
+
+// What webhooks bring while a backfill is at work is not missing.
+func TestBackfillFollowsWhatWebhooksBring(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(30, 10*time.Hour)
+	f.enrich()
+	a.hook(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") == "10" { // webhooks of the third page come while it reads the second
+			for _, o := range a.orders[20:] {
+				f.saw(o.ID, o.Updated, false)
+			}
+			f.pass(time.Minute)
+		}
+		return false
+	})
+	rep, err := f.runner(between).Backfill(t.Context(), f.backfill(1))
+	if err != nil || rep.Matched != 10 || rep.Missed != 20 {
+		t.Errorf("Backfill() = %+v, %v, want the last page matched", rep.Counts, err)
+	}
+}
+
 func TestDryBackfillRepairsNothing(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -192,7 +192,9 @@ const viewAge = 5 * time.Second
 
 // view is a ledger that slices share.
 type view struct {
-	mu     sync.RWMutex
+	now func() time.Time
+
+	mu     sync.RWMutex // guards what follows
 	ledger *ledger.Ledger
 	at     time.Time // when it last caught up
 }
@@ -202,7 +204,7 @@ func (s *stretch) openView(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{ledger: l}
+	v := &view{now: s.deps.Now, ledger: l}
 	return v, v.refresh(ctx)
 }
 
@@ -210,13 +212,14 @@ func (s *stretch) openView(ctx context.Context) (*view, error) {
 func (v *view) refresh(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if time.Since(v.at) < viewAge {
+	now := v.now()
+	if age := now.Sub(v.at); age >= 0 && age < viewAge {
 		return nil
 	}
 	if _, err := v.ledger.CatchUp(ctx); err != nil {
 		return err
 	}
-	v.at = time.Now()
+	v.at = now
 	return nil
 }
 
