@@ -316,6 +316,20 @@ func TestRecordsThatMoveWhileListedAreNoOrphans(t *testing.T) {
 	}
 }
 
+// A list that goes up in time is read to its end: what has changed of late is at
+// its end, and there.
+func TestScanReadsWhatIsYoung(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.hold(12)
+	for i, id := range all(6) {
+		f.shop.put(id, noon.Add(time.Duration(i)*time.Second)) // nobody told
+	}
+	if rep := f.scan(f.scanner(ascending), burying); rep.Deletes.Unlisted != 0 || rep.Listed != 12 || !rep.Complete {
+		t.Errorf("report %+v %+v, want all 12 listed", rep.Counts, rep.Deletes)
+	}
+}
+
 // One that was not listed and is there in another version is sent again.
 func TestUnlistedRecordsAreRepaired(t *testing.T) {
 	t.Parallel()
