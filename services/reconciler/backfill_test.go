@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func (f *fixture) scheduled(accounts int) (stop func()) {
 	eventually(f.t, "the schedule's runs", func() bool { return len(f.reports()) == accounts })
 	f.shop.mu.Lock()
 	defer f.shop.mu.Unlock()
-	f.shop.pages = nil
+	f.shop.pages, f.shop.proofs = nil, map[string]bool{}
 	return stop
 }
 
@@ -296,4 +297,41 @@ func TestPausedReconciliationHoldsBackfillsUp(t *testing.T) {
 	if p := f.atEnd(b.ID); !p.Complete || p.Listed != 10 || p.Done != 2 {
 		t.Errorf("progress %+v, want all of it", p)
 	}
+}
+
+// An account that is paused before a backfill begins is left for later; the
+// others are not held up.
+func TestBackfillLeavesAPausedAccountForLater(t *testing.T) {
+	t.Parallel()
+	f := setupAccounts(t, "1h", "[north, south, east]")
+	f.scheduled(3)
+	north := cursor.Scope{Source: "orders", Account: "north"}
+	if _, err := f.store().Pause(t.Context(), north, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	req := all
+	req.AllAccounts = true
+	b := f.backfill(f.server.Connect(), req)
+	eventually(t, "the others are done", func() bool { return f.progress(b.ID).Done >= 2 })
+	if p := f.progress(b.ID); p.Done != 2 || p.Begun != 2 || !p.Active() {
+		t.Errorf("progress %+v, want that of two accounts", p)
+	}
+	for path := range f.shop.paths() {
+		if strings.HasPrefix(path, "/north/") {
+			t.Errorf("%s was asked for while it was paused", path)
+		}
+	}
+	if _, _, err := f.store().Resume(t.Context(), north); err != nil {
+		t.Fatal(err)
+	}
+	if p := f.atEnd(b.ID); !p.Complete || p.Listed != 15 {
+		t.Errorf("progress %+v, want all of it", p)
+	}
+}
+
+// paths returns the paths that were asked for since the schedule's runs.
+func (s *shop) paths() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.proofs)
 }
