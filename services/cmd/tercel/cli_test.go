@@ -100,7 +100,8 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ args, want string }{
 		"unknown command":    {"fly", `Run "tercel --help"`},
-		"flags' help":        {"verify --source s", `Run "tercel verify --help"`},
+		"flags' help":        {"event trace", `Run "tercel event trace --help"`},
+		"nothing to verify":  {"verify --source s", "--refused"},
 		"part of a command":  {"dlq", `Run "tercel dlq --help"`},
 		"unknown flag":       {"check --colour", "--colour"},
 		"missing argument":   {"dlq show", "<n>"},
