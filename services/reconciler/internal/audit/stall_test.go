@@ -35,9 +35,12 @@ func TestConsumerAheadOfItsStreamIsRepaired(t *testing.T) {
 		t.Fatalf("RunOnce() = %+v, %v, want one repaired", res, err)
 	}
 	f.eventually("the second event", func() bool { return f.stored(topology.StreamEnriched) == 2 })
-	if res, err := a.RunOnce(t.Context()); err != nil || res.Repaired != 0 {
-		t.Errorf("RunOnce() = %+v, %v, after the repair", res, err)
-	}
+	// For a moment the server may show where the consumer stood before. A second
+	// repair then only repeats what has its outcome.
+	f.eventually("nothing is left to repair", func() bool {
+		res, err := a.RunOnce(t.Context())
+		return err == nil && res.Repaired == 0
+	})
 }
 
 // The consumers of destinations, which nothing else audits, are looked after
