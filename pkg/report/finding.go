@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,9 +59,9 @@ const (
 	BucketRemoved FindingKind = "bucket_removed"
 )
 
-// subjectFindings takes findings. It has a token less than the subjects of
+// SubjectFindings takes findings. It has a token less than the subjects of
 // reports.
-const subjectFindings = topology.PrefixReports + "._inside"
+const SubjectFindings = topology.PrefixReports + "._inside"
 
 // PublishFinding stores f. One that is stored again under the same id inside the
 // dedup window has no effect.
@@ -69,13 +70,23 @@ func PublishFinding(ctx context.Context, js jetstream.JetStream, f Finding, id s
 	if err != nil {
 		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
 	}
-	m := nats.NewMsg(subjectFindings)
+	m := nats.NewMsg(SubjectFindings)
 	m.Header[event.HeaderContentType] = []string{"application/json"}
 	m.Data = data
 	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID("finding:"+id)); err != nil {
 		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
 	}
 	return nil
+}
+
+// DecodeFinding reads a finding as it is stored. The error means that something
+// else wrote it.
+func DecodeFinding(data []byte) (Finding, error) {
+	var f Finding
+	if err := json.Unmarshal(data, &f); err != nil || f.Kind == "" {
+		return Finding{}, errors.New("finding: not one of Tercel's")
+	}
+	return f, nil
 }
 
 // Findings returns the newest findings since a time, oldest first. A limit of 0
@@ -86,13 +97,13 @@ func Findings(ctx context.Context, js jetstream.JetStream, since time.Time, limi
 	}
 	all := []Finding{}
 	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
-		Stream: topology.StreamReports, Subjects: []string{subjectFindings}, FromTime: since,
+		Stream: topology.StreamReports, Subjects: []string{SubjectFindings}, FromTime: since,
 	}) {
 		if err != nil {
 			return nil, err
 		}
-		var f Finding
-		if err := json.Unmarshal(m.Data, &f); err != nil || f.Kind == "" {
+		f, err := DecodeFinding(m.Data)
+		if err != nil {
 			continue // written by something else
 		}
 		if all = append(all, f); len(all) >= 2*limit {

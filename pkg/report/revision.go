@@ -9,7 +9,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Revision is what a later run found out about gaps of an earlier one: why they
@@ -51,6 +53,34 @@ func Revise(ctx context.Context, js jetstream.JetStream, v Revision, by string) 
 	m.Data = data
 	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(v.Run+":revised:"+by)); err != nil {
 		return fmt.Errorf("revise report of run %s: %w", v.Run, err)
+	}
+	return nil
+}
+
+// ApplyRevisions lays over reports what later runs found out about them, as
+// [List] does. q names the same source and resource as the reports were chosen
+// by. It reads the revisions since the oldest report that has a gap.
+func ApplyRevisions(ctx context.Context, js jetstream.JetStream, q Query, reports []Report) error {
+	var since time.Time
+	for _, r := range reports {
+		if len(r.Records) > 0 && (since.IsZero() || r.EndedAt.Before(since)) {
+			since = r.EndedAt
+		}
+	}
+	if since.IsZero() {
+		return nil
+	}
+	revised := revisions{}
+	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
+		Stream: topology.StreamReports, Subjects: []string{q.subject() + revisedSuffix}, FromTime: since.Add(-time.Minute), // clocks may differ
+	}) {
+		if err != nil {
+			return err
+		}
+		revised.read(m.Data)
+	}
+	for i := range reports {
+		revised.apply(&reports[i])
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ func TestEveryActionIsRecorded(t *testing.T) {
 	t.Parallel()
 	p := setupPipe(setup(t))
 	p.dead("archive", "no space left", "evt-1")
+	until(t, "the warehouse is served", func() bool { return !p.listDestinations()["warehouse"].GetUnserved() })
 	order := &adminv1.Resource{Source: "orders", Resource: "order"}
 	for name, act := range map[string]struct {
 		do      func(reason string) error
@@ -50,6 +51,30 @@ func TestEveryActionIsRecorded(t *testing.T) {
 			_, err := p.runs.ResetReconciliation(t.Context(), connect.NewRequest(&adminv1.ResetReconciliationRequest{Resource: order, Beginning: true, Reason: reason}))
 			return err
 		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"beginning":true`, "nothing of it has been reconciled"},
+		"BackfillService.StartBackfill": {func(reason string) error {
+			_, err := p.backfills.StartBackfill(t.Context(), connect.NewRequest(&adminv1.StartBackfillRequest{Resource: order, Rate: 7, Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"rate":7`, "no reconciler answers"},
+		"BackfillService.PauseBackfill": {func(reason string) error {
+			_, err := p.backfills.PauseBackfill(t.Context(), connect.NewRequest(&adminv1.PauseBackfillRequest{Id: "b9", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"id":"b9"`, "no such backfill"},
+		"BackfillService.ResumeBackfill": {func(reason string) error {
+			_, err := p.backfills.ResumeBackfill(t.Context(), connect.NewRequest(&adminv1.ResumeBackfillRequest{Id: "b9", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"id":"b9"`, "no such backfill"},
+		"BackfillService.CancelBackfill": {func(reason string) error {
+			_, err := p.backfills.CancelBackfill(t.Context(), connect.NewRequest(&adminv1.CancelBackfillRequest{Id: "b9", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"id":"b9"`, "no such backfill"},
+		"DestinationService.PauseDestination": {func(reason string) error {
+			_, err := p.destinations.PauseDestination(t.Context(), connect.NewRequest(&adminv1.PauseDestinationRequest{Destination: "nobody", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED, `"destination":"nobody"`, "no sink has served it"},
+		"DestinationService.ResumeDestination": {func(reason string) error {
+			_, err := p.destinations.ResumeDestination(t.Context(), connect.NewRequest(&adminv1.ResumeDestinationRequest{Destination: "warehouse", Reason: reason}))
+			return err
+		}, adminv1.AuditOutcome_AUDIT_OUTCOME_DONE, `"destination":"warehouse"`, "{}"},
 		"DeadLetterService.EditDeadLetter": {func(reason string) error {
 			_, err := p.letters.EditDeadLetter(t.Context(), connect.NewRequest(&adminv1.EditDeadLetterRequest{
 				Sequence: 1, Patch: `[{"op":"add","path":"/record/planted","value":1}]`, Reason: reason,

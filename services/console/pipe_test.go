@@ -29,6 +29,9 @@ type clients struct {
 	runs     adminv1connect.ReconciliationServiceClient
 	sources  adminv1connect.SourceServiceClient
 	pipeline adminv1connect.PipelineServiceClient
+
+	backfills    adminv1connect.BackfillServiceClient
+	destinations adminv1connect.DestinationServiceClient
 }
 
 // pipe is a console over an enricher and two destinations, which are stage loops
@@ -47,7 +50,8 @@ func setupPipe(f *fixture) *pipe {
 	p.clients = clients{
 		adminv1connect.NewEventServiceClient(client, f.url, options...), adminv1connect.NewDeadLetterServiceClient(client, f.url, options...),
 		adminv1connect.NewReconciliationServiceClient(client, f.url, options...), adminv1connect.NewSourceServiceClient(client, f.url, options...),
-		adminv1connect.NewPipelineServiceClient(client, f.url, options...),
+		adminv1connect.NewPipelineServiceClient(client, f.url, options...), adminv1connect.NewBackfillServiceClient(client, f.url, options...),
+		adminv1connect.NewDestinationServiceClient(client, f.url, options...),
 	}
 	cfg := consume.DefaultConfig()
 	cfg.MaxAttempts, cfg.RetryMin, cfg.RetryMax = 2, time.Millisecond, time.Millisecond

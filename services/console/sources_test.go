@@ -108,6 +108,13 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	log.Close()
+	one, err := p.sources.ListRefusals(t.Context(), connect.NewRequest(&adminv1.ListRefusalsRequest{Sequence: 2}))
+	if err != nil || len(one.Msg.GetRefusals()) != 1 || one.Msg.GetRefusals()[0].GetRequestId() != "r1" {
+		t.Errorf("the second is %v, %v", one, err)
+	}
+	if _, err := p.sources.ListRefusals(t.Context(), connect.NewRequest(&adminv1.ListRefusalsRequest{Sequence: 9})); reasonOf(err) != adminv1.Reason_REASON_NOT_FOUND {
+		t.Errorf("one that isn't kept: %v", err)
+	}
 	for name, tt := range map[string]struct {
 		req  *adminv1.ListRefusalsRequest
 		want string
@@ -173,6 +180,12 @@ func TestReconciliations(t *testing.T) {
 	if _, err := run("moon"); reasonOf(err) != adminv1.Reason_REASON_NOT_FOUND {
 		t.Errorf("a run of what isn't there: %v", err)
 	}
+	_, err := p.runs.RunReconciliation(t.Context(), connect.NewRequest(&adminv1.RunReconciliationRequest{
+		Resource: &adminv1.Resource{Source: "orders", Resource: "order"}, Tombstone: true, Reason: "a test",
+	}))
+	if infoOf(err).GetField() != "tombstone" {
+		t.Errorf("tombstones without a scan: %v", err)
+	}
 	if _, err := run(""); infoOf(err).GetField() != "resource.resource" {
 		t.Errorf("a run of nothing: %v", err)
 	}
@@ -221,6 +234,13 @@ func TestReconciliations(t *testing.T) {
 	resumed, err := p.runs.ResumeReconciliation(t.Context(), connect.NewRequest(&adminv1.ResumeReconciliationRequest{Resource: all, Reason: "a test"}))
 	if err != nil || len(resumed.Msg.GetEnded()) != 1 || len(status().GetPaused()) != 0 {
 		t.Errorf("resumed: %v, %v", resumed, err)
+	}
+	plan, err := p.runs.PlanReconciliationReset(t.Context(), connect.NewRequest(&adminv1.PlanReconciliationResetRequest{Resource: all, Beginning: true}))
+	if err != nil || len(plan.Msg.GetResources()) != 1 || !plan.Msg.GetResources()[0].GetCompleteThrough().AsTime().Equal(through) {
+		t.Errorf("the plan of a reset is %v, %v", plan, err)
+	}
+	if e, err := store.Load(t.Context(), key); err != nil || !e.Through.Equal(through) {
+		t.Errorf("after a plan it is complete through %s, %v; want it left alone", e.Through, err)
 	}
 	reset := func(req *adminv1.ResetReconciliationRequest) error {
 		req.Resource, req.Reason = all, "a test"
@@ -298,6 +318,19 @@ func TestReports(t *testing.T) {
 	gaps := list(&adminv1.ListReconciliationReportsRequest{GapsOnly: true})
 	if len(gaps) != 2 || len(list(&adminv1.ListReconciliationReportsRequest{Run: "run-1"})) != 1 || len(list(&adminv1.ListReconciliationReportsRequest{Account: "other"})) != 0 {
 		t.Errorf("narrowed: %v", gaps)
+	}
+	late := report.Revision{
+		Run: "run-3", Source: "orders", Account: "_", Resource: "order", RevisedAt: time.Now(),
+		Records: []report.Revised{{ID: "7", Version: "1", Cause: report.Late, ArrivedAt: time.Now()}},
+	}
+	if err := report.Revise(t.Context(), p.js, late, "run-4"); err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range []string{"", "order"} {
+		revised := list(&adminv1.ListReconciliationReportsRequest{Run: "run-3", Resource: resource})
+		if len(revised) != 1 || revised[0].GetRecords()[0].GetCause() != "late" || revised[0].GetRecords()[0].GetArrivedAt() == nil || revised[0].GetCauses()["late"] != 1 {
+			t.Errorf("what a later run found out isn't told: %v", revised)
+		}
 	}
 	r := gaps[0]
 	if r.GetCounts()["missed"] != 4 || r.GetCounts()["listed"] != 10 || r.GetCauses()["never_sent"] != 4 || r.GetRefused()["signature"] != 1 || r.GetStatement() == "" ||

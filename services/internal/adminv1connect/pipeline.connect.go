@@ -41,6 +41,9 @@ const (
 	// PipelineServiceGetCallerProcedure is the fully-qualified name of the PipelineService's GetCaller
 	// RPC.
 	PipelineServiceGetCallerProcedure = "/tercel.admin.v1.PipelineService/GetCaller"
+	// PipelineServiceListFindingsProcedure is the fully-qualified name of the PipelineService's
+	// ListFindings RPC.
+	PipelineServiceListFindingsProcedure = "/tercel.admin.v1.PipelineService/ListFindings"
 	// PipelineServiceListAuditRecordsProcedure is the fully-qualified name of the PipelineService's
 	// ListAuditRecords RPC.
 	PipelineServiceListAuditRecordsProcedure = "/tercel.admin.v1.PipelineService/ListAuditRecords"
@@ -52,6 +55,10 @@ type PipelineServiceClient interface {
 	GetPipelineStatus(context.Context, *connect.Request[v1.GetPipelineStatusRequest]) (*connect.Response[v1.GetPipelineStatusResponse], error)
 	// Tells who the caller is and what it may do.
 	GetCaller(context.Context, *connect.Request[v1.GetCallerRequest]) (*connect.Response[v1.GetCallerResponse], error)
+	// Lists what the audit of the inside and reconciliation runs have found to be
+	// wrong inside the pipeline, newest first. Only an empty next_page_token is the
+	// end.
+	ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error)
 	// Lists what operators did, newest first. Only an empty next_page_token is the
 	// end.
 	ListAuditRecords(context.Context, *connect.Request[v1.ListAuditRecordsRequest]) (*connect.Response[v1.ListAuditRecordsResponse], error)
@@ -80,6 +87,12 @@ func NewPipelineServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(pipelineServiceMethods.ByName("GetCaller")),
 			connect.WithClientOptions(opts...),
 		),
+		listFindings: connect.NewClient[v1.ListFindingsRequest, v1.ListFindingsResponse](
+			httpClient,
+			baseURL+PipelineServiceListFindingsProcedure,
+			connect.WithSchema(pipelineServiceMethods.ByName("ListFindings")),
+			connect.WithClientOptions(opts...),
+		),
 		listAuditRecords: connect.NewClient[v1.ListAuditRecordsRequest, v1.ListAuditRecordsResponse](
 			httpClient,
 			baseURL+PipelineServiceListAuditRecordsProcedure,
@@ -93,6 +106,7 @@ func NewPipelineServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 type pipelineServiceClient struct {
 	getPipelineStatus *connect.Client[v1.GetPipelineStatusRequest, v1.GetPipelineStatusResponse]
 	getCaller         *connect.Client[v1.GetCallerRequest, v1.GetCallerResponse]
+	listFindings      *connect.Client[v1.ListFindingsRequest, v1.ListFindingsResponse]
 	listAuditRecords  *connect.Client[v1.ListAuditRecordsRequest, v1.ListAuditRecordsResponse]
 }
 
@@ -106,6 +120,11 @@ func (c *pipelineServiceClient) GetCaller(ctx context.Context, req *connect.Requ
 	return c.getCaller.CallUnary(ctx, req)
 }
 
+// ListFindings calls tercel.admin.v1.PipelineService.ListFindings.
+func (c *pipelineServiceClient) ListFindings(ctx context.Context, req *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error) {
+	return c.listFindings.CallUnary(ctx, req)
+}
+
 // ListAuditRecords calls tercel.admin.v1.PipelineService.ListAuditRecords.
 func (c *pipelineServiceClient) ListAuditRecords(ctx context.Context, req *connect.Request[v1.ListAuditRecordsRequest]) (*connect.Response[v1.ListAuditRecordsResponse], error) {
 	return c.listAuditRecords.CallUnary(ctx, req)
@@ -117,6 +136,10 @@ type PipelineServiceHandler interface {
 	GetPipelineStatus(context.Context, *connect.Request[v1.GetPipelineStatusRequest]) (*connect.Response[v1.GetPipelineStatusResponse], error)
 	// Tells who the caller is and what it may do.
 	GetCaller(context.Context, *connect.Request[v1.GetCallerRequest]) (*connect.Response[v1.GetCallerResponse], error)
+	// Lists what the audit of the inside and reconciliation runs have found to be
+	// wrong inside the pipeline, newest first. Only an empty next_page_token is the
+	// end.
+	ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error)
 	// Lists what operators did, newest first. Only an empty next_page_token is the
 	// end.
 	ListAuditRecords(context.Context, *connect.Request[v1.ListAuditRecordsRequest]) (*connect.Response[v1.ListAuditRecordsResponse], error)
@@ -141,6 +164,12 @@ func NewPipelineServiceHandler(svc PipelineServiceHandler, opts ...connect.Handl
 		connect.WithSchema(pipelineServiceMethods.ByName("GetCaller")),
 		connect.WithHandlerOptions(opts...),
 	)
+	pipelineServiceListFindingsHandler := connect.NewUnaryHandler(
+		PipelineServiceListFindingsProcedure,
+		svc.ListFindings,
+		connect.WithSchema(pipelineServiceMethods.ByName("ListFindings")),
+		connect.WithHandlerOptions(opts...),
+	)
 	pipelineServiceListAuditRecordsHandler := connect.NewUnaryHandler(
 		PipelineServiceListAuditRecordsProcedure,
 		svc.ListAuditRecords,
@@ -153,6 +182,8 @@ func NewPipelineServiceHandler(svc PipelineServiceHandler, opts ...connect.Handl
 			pipelineServiceGetPipelineStatusHandler.ServeHTTP(w, r)
 		case PipelineServiceGetCallerProcedure:
 			pipelineServiceGetCallerHandler.ServeHTTP(w, r)
+		case PipelineServiceListFindingsProcedure:
+			pipelineServiceListFindingsHandler.ServeHTTP(w, r)
 		case PipelineServiceListAuditRecordsProcedure:
 			pipelineServiceListAuditRecordsHandler.ServeHTTP(w, r)
 		default:
@@ -170,6 +201,10 @@ func (UnimplementedPipelineServiceHandler) GetPipelineStatus(context.Context, *c
 
 func (UnimplementedPipelineServiceHandler) GetCaller(context.Context, *connect.Request[v1.GetCallerRequest]) (*connect.Response[v1.GetCallerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.PipelineService.GetCaller is not implemented"))
+}
+
+func (UnimplementedPipelineServiceHandler) ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.PipelineService.ListFindings is not implemented"))
 }
 
 func (UnimplementedPipelineServiceHandler) ListAuditRecords(context.Context, *connect.Request[v1.ListAuditRecordsRequest]) (*connect.Response[v1.ListAuditRecordsResponse], error) {

@@ -50,6 +50,9 @@ const (
 	// ReconciliationServiceResumeReconciliationProcedure is the fully-qualified name of the
 	// ReconciliationService's ResumeReconciliation RPC.
 	ReconciliationServiceResumeReconciliationProcedure = "/tercel.admin.v1.ReconciliationService/ResumeReconciliation"
+	// ReconciliationServicePlanReconciliationResetProcedure is the fully-qualified name of the
+	// ReconciliationService's PlanReconciliationReset RPC.
+	ReconciliationServicePlanReconciliationResetProcedure = "/tercel.admin.v1.ReconciliationService/PlanReconciliationReset"
 	// ReconciliationServiceResetReconciliationProcedure is the fully-qualified name of the
 	// ReconciliationService's ResetReconciliation RPC.
 	ReconciliationServiceResetReconciliationProcedure = "/tercel.admin.v1.ReconciliationService/ResetReconciliation"
@@ -71,6 +74,8 @@ type ReconciliationServiceClient interface {
 	PauseReconciliation(context.Context, *connect.Request[v1.PauseReconciliationRequest]) (*connect.Response[v1.PauseReconciliationResponse], error)
 	// Ends the pauses of resources.
 	ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error)
+	// Says what setting resources back would do, and does nothing.
+	PlanReconciliationReset(context.Context, *connect.Request[v1.PlanReconciliationResetRequest]) (*connect.Response[v1.PlanReconciliationResetResponse], error)
 	// Sets resources back to a time: what changed since is listed and compared
 	// again, and only what was missed or is stale is sent again. A run in hand is
 	// given up. Fails with failed_precondition, having changed nothing, for a time
@@ -119,6 +124,12 @@ func NewReconciliationServiceClient(httpClient connect.HTTPClient, baseURL strin
 			connect.WithSchema(reconciliationServiceMethods.ByName("ResumeReconciliation")),
 			connect.WithClientOptions(opts...),
 		),
+		planReconciliationReset: connect.NewClient[v1.PlanReconciliationResetRequest, v1.PlanReconciliationResetResponse](
+			httpClient,
+			baseURL+ReconciliationServicePlanReconciliationResetProcedure,
+			connect.WithSchema(reconciliationServiceMethods.ByName("PlanReconciliationReset")),
+			connect.WithClientOptions(opts...),
+		),
 		resetReconciliation: connect.NewClient[v1.ResetReconciliationRequest, v1.ResetReconciliationResponse](
 			httpClient,
 			baseURL+ReconciliationServiceResetReconciliationProcedure,
@@ -135,6 +146,7 @@ type reconciliationServiceClient struct {
 	runReconciliation         *connect.Client[v1.RunReconciliationRequest, v1.RunReconciliationResponse]
 	pauseReconciliation       *connect.Client[v1.PauseReconciliationRequest, v1.PauseReconciliationResponse]
 	resumeReconciliation      *connect.Client[v1.ResumeReconciliationRequest, v1.ResumeReconciliationResponse]
+	planReconciliationReset   *connect.Client[v1.PlanReconciliationResetRequest, v1.PlanReconciliationResetResponse]
 	resetReconciliation       *connect.Client[v1.ResetReconciliationRequest, v1.ResetReconciliationResponse]
 }
 
@@ -163,6 +175,11 @@ func (c *reconciliationServiceClient) ResumeReconciliation(ctx context.Context, 
 	return c.resumeReconciliation.CallUnary(ctx, req)
 }
 
+// PlanReconciliationReset calls tercel.admin.v1.ReconciliationService.PlanReconciliationReset.
+func (c *reconciliationServiceClient) PlanReconciliationReset(ctx context.Context, req *connect.Request[v1.PlanReconciliationResetRequest]) (*connect.Response[v1.PlanReconciliationResetResponse], error) {
+	return c.planReconciliationReset.CallUnary(ctx, req)
+}
+
 // ResetReconciliation calls tercel.admin.v1.ReconciliationService.ResetReconciliation.
 func (c *reconciliationServiceClient) ResetReconciliation(ctx context.Context, req *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error) {
 	return c.resetReconciliation.CallUnary(ctx, req)
@@ -185,6 +202,8 @@ type ReconciliationServiceHandler interface {
 	PauseReconciliation(context.Context, *connect.Request[v1.PauseReconciliationRequest]) (*connect.Response[v1.PauseReconciliationResponse], error)
 	// Ends the pauses of resources.
 	ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error)
+	// Says what setting resources back would do, and does nothing.
+	PlanReconciliationReset(context.Context, *connect.Request[v1.PlanReconciliationResetRequest]) (*connect.Response[v1.PlanReconciliationResetResponse], error)
 	// Sets resources back to a time: what changed since is listed and compared
 	// again, and only what was missed or is stale is sent again. A run in hand is
 	// given up. Fails with failed_precondition, having changed nothing, for a time
@@ -229,6 +248,12 @@ func NewReconciliationServiceHandler(svc ReconciliationServiceHandler, opts ...c
 		connect.WithSchema(reconciliationServiceMethods.ByName("ResumeReconciliation")),
 		connect.WithHandlerOptions(opts...),
 	)
+	reconciliationServicePlanReconciliationResetHandler := connect.NewUnaryHandler(
+		ReconciliationServicePlanReconciliationResetProcedure,
+		svc.PlanReconciliationReset,
+		connect.WithSchema(reconciliationServiceMethods.ByName("PlanReconciliationReset")),
+		connect.WithHandlerOptions(opts...),
+	)
 	reconciliationServiceResetReconciliationHandler := connect.NewUnaryHandler(
 		ReconciliationServiceResetReconciliationProcedure,
 		svc.ResetReconciliation,
@@ -247,6 +272,8 @@ func NewReconciliationServiceHandler(svc ReconciliationServiceHandler, opts ...c
 			reconciliationServicePauseReconciliationHandler.ServeHTTP(w, r)
 		case ReconciliationServiceResumeReconciliationProcedure:
 			reconciliationServiceResumeReconciliationHandler.ServeHTTP(w, r)
+		case ReconciliationServicePlanReconciliationResetProcedure:
+			reconciliationServicePlanReconciliationResetHandler.ServeHTTP(w, r)
 		case ReconciliationServiceResetReconciliationProcedure:
 			reconciliationServiceResetReconciliationHandler.ServeHTTP(w, r)
 		default:
@@ -276,6 +303,10 @@ func (UnimplementedReconciliationServiceHandler) PauseReconciliation(context.Con
 
 func (UnimplementedReconciliationServiceHandler) ResumeReconciliation(context.Context, *connect.Request[v1.ResumeReconciliationRequest]) (*connect.Response[v1.ResumeReconciliationResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.ReconciliationService.ResumeReconciliation is not implemented"))
+}
+
+func (UnimplementedReconciliationServiceHandler) PlanReconciliationReset(context.Context, *connect.Request[v1.PlanReconciliationResetRequest]) (*connect.Response[v1.PlanReconciliationResetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tercel.admin.v1.ReconciliationService.PlanReconciliationReset is not implemented"))
 }
 
 func (UnimplementedReconciliationServiceHandler) ResetReconciliation(context.Context, *connect.Request[v1.ResetReconciliationRequest]) (*connect.Response[v1.ResetReconciliationResponse], error) {

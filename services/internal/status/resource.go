@@ -31,6 +31,8 @@ type Resource struct {
 	// Completeness says in words whether every record of the last window was
 	// compared.
 	Completeness string `json:"completeness"`
+	// Window is the unfinished one, or nil.
+	Window *cursor.Window `json:"-"`
 	// Paused are the pauses that keep it from being reconciled.
 	Paused []cursor.Pause `json:"paused,omitempty"`
 }
@@ -68,7 +70,7 @@ func Resources(ctx context.Context, js jetstream.JetStream, source string) ([]Re
 func resourceOf(e cursor.Entry, pauses []cursor.Pause) Resource {
 	r := Resource{
 		Source: e.Key.Source, Account: e.Key.Account, Resource: e.Key.Resource, Through: e.Through,
-		LastRun: e.StartedAt, LastOK: e.OKAt, NextRun: e.NextAt, Unfinished: e.Window != nil, Failures: e.Failures, Last: e.Last,
+		LastRun: e.StartedAt, LastOK: e.OKAt, NextRun: e.NextAt, Unfinished: e.Window != nil, Window: e.Window, Failures: e.Failures, Last: e.Last,
 	}
 	if !e.Through.IsZero() {
 		lag := time.Since(e.Through).Seconds()

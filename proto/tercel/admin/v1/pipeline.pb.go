@@ -869,6 +869,215 @@ func (x *ListAuditRecordsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// ListFindingsRequest asks for one page.
+type ListFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what was found at or after this time.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// The most findings on the page, at most 500. 0 stands for 50.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before, with the same other fields.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsRequest) Reset() {
+	*x = ListFindingsRequest{}
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsRequest) ProtoMessage() {}
+
+func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_pipeline_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListFindingsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListFindingsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListFindingsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListFindingsResponse is one page of findings, newest first.
+type ListFindingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The findings.
+	Findings []*Finding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	// The token of the next page, or empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsResponse) Reset() {
+	*x = ListFindingsResponse{}
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsResponse) ProtoMessage() {}
+
+func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_pipeline_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListFindingsResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ListFindingsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Finding is something that is wrong inside the pipeline.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// What is wrong, a word such as "stream_purged" or "triggers_lost".
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Where: a stream, a bucket, a consumer, a source or a resource.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// How many messages, triggers or records it is about; 0 if that is not known.
+	Count uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// More of it, for people.
+	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	// It was put right.
+	Repaired      bool `protobuf:"varint,6,opt,name=repaired,proto3" json:"repaired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_pipeline_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_pipeline_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Finding) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Finding) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Finding) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Finding) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Finding) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Finding) GetRepaired() bool {
+	if x != nil {
+		return x.Repaired
+	}
+	return false
+}
+
 var File_tercel_admin_v1_pipeline_proto protoreflect.FileDescriptor
 
 const file_tercel_admin_v1_pipeline_proto_rawDesc = "" +
@@ -934,15 +1143,31 @@ const file_tercel_admin_v1_pipeline_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"z\n" +
 	"\x18ListAuditRecordsResponse\x126\n" +
 	"\arecords\x18\x01 \x03(\v2\x1c.tercel.admin.v1.AuditRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*x\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x83\x01\n" +
+	"\x13ListFindingsRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
+	"\x14ListFindingsResponse\x124\n" +
+	"\bfindings\x18\x01 \x03(\v2\x18.tercel.admin.v1.FindingR\bfindings\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa7\x01\n" +
+	"\aFinding\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x1a\n" +
+	"\brepaired\x18\x06 \x01(\bR\brepaired*x\n" +
 	"\fAuditOutcome\x12\x1d\n" +
 	"\x19AUDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13AUDIT_OUTCOME_BEGUN\x10\x01\x12\x16\n" +
 	"\x12AUDIT_OUTCOME_DONE\x10\x02\x12\x18\n" +
-	"\x14AUDIT_OUTCOME_FAILED\x10\x032\xcc\x02\n" +
+	"\x14AUDIT_OUTCOME_FAILED\x10\x032\xaf\x03\n" +
 	"\x0fPipelineService\x12p\n" +
 	"\x11GetPipelineStatus\x12).tercel.admin.v1.GetPipelineStatusRequest\x1a*.tercel.admin.v1.GetPipelineStatusResponse\"\x04\x88\xe7\x18\x01\x12X\n" +
-	"\tGetCaller\x12!.tercel.admin.v1.GetCallerRequest\x1a\".tercel.admin.v1.GetCallerResponse\"\x04\x88\xe7\x18\x01\x12m\n" +
+	"\tGetCaller\x12!.tercel.admin.v1.GetCallerRequest\x1a\".tercel.admin.v1.GetCallerResponse\"\x04\x88\xe7\x18\x01\x12a\n" +
+	"\fListFindings\x12$.tercel.admin.v1.ListFindingsRequest\x1a%.tercel.admin.v1.ListFindingsResponse\"\x04\x88\xe7\x18\x01\x12m\n" +
 	"\x10ListAuditRecords\x12(.tercel.admin.v1.ListAuditRecordsRequest\x1a).tercel.admin.v1.ListAuditRecordsResponse\"\x04\x88\xe7\x18\x01B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -958,7 +1183,7 @@ func file_tercel_admin_v1_pipeline_proto_rawDescGZIP() []byte {
 }
 
 var file_tercel_admin_v1_pipeline_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tercel_admin_v1_pipeline_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tercel_admin_v1_pipeline_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_tercel_admin_v1_pipeline_proto_goTypes = []any{
 	(AuditOutcome)(0),                 // 0: tercel.admin.v1.AuditOutcome
 	(*GetPipelineStatusRequest)(nil),  // 1: tercel.admin.v1.GetPipelineStatusRequest
@@ -971,36 +1196,44 @@ var file_tercel_admin_v1_pipeline_proto_goTypes = []any{
 	(*AuditRecord)(nil),               // 8: tercel.admin.v1.AuditRecord
 	(*ListAuditRecordsRequest)(nil),   // 9: tercel.admin.v1.ListAuditRecordsRequest
 	(*ListAuditRecordsResponse)(nil),  // 10: tercel.admin.v1.ListAuditRecordsResponse
-	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
-	(Role)(0),                         // 12: tercel.admin.v1.Role
+	(*ListFindingsRequest)(nil),       // 11: tercel.admin.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),      // 12: tercel.admin.v1.ListFindingsResponse
+	(*Finding)(nil),                   // 13: tercel.admin.v1.Finding
+	(*timestamppb.Timestamp)(nil),     // 14: google.protobuf.Timestamp
+	(Role)(0),                         // 15: tercel.admin.v1.Role
 }
 var file_tercel_admin_v1_pipeline_proto_depIdxs = []int32{
-	11, // 0: tercel.admin.v1.GetPipelineStatusResponse.at:type_name -> google.protobuf.Timestamp
+	14, // 0: tercel.admin.v1.GetPipelineStatusResponse.at:type_name -> google.protobuf.Timestamp
 	3,  // 1: tercel.admin.v1.GetPipelineStatusResponse.streams:type_name -> tercel.admin.v1.StreamStatus
 	4,  // 2: tercel.admin.v1.GetPipelineStatusResponse.stages:type_name -> tercel.admin.v1.StageStatus
 	5,  // 3: tercel.admin.v1.GetPipelineStatusResponse.accounts:type_name -> tercel.admin.v1.AccountsStatus
-	11, // 4: tercel.admin.v1.StreamStatus.first_at:type_name -> google.protobuf.Timestamp
-	11, // 5: tercel.admin.v1.StreamStatus.last_at:type_name -> google.protobuf.Timestamp
-	11, // 6: tercel.admin.v1.StageStatus.last_ack_at:type_name -> google.protobuf.Timestamp
-	11, // 7: tercel.admin.v1.StageStatus.paused_until:type_name -> google.protobuf.Timestamp
-	12, // 8: tercel.admin.v1.GetCallerResponse.role:type_name -> tercel.admin.v1.Role
-	11, // 9: tercel.admin.v1.GetCallerResponse.expires_at:type_name -> google.protobuf.Timestamp
-	11, // 10: tercel.admin.v1.AuditRecord.begun_at:type_name -> google.protobuf.Timestamp
-	11, // 11: tercel.admin.v1.AuditRecord.ended_at:type_name -> google.protobuf.Timestamp
+	14, // 4: tercel.admin.v1.StreamStatus.first_at:type_name -> google.protobuf.Timestamp
+	14, // 5: tercel.admin.v1.StreamStatus.last_at:type_name -> google.protobuf.Timestamp
+	14, // 6: tercel.admin.v1.StageStatus.last_ack_at:type_name -> google.protobuf.Timestamp
+	14, // 7: tercel.admin.v1.StageStatus.paused_until:type_name -> google.protobuf.Timestamp
+	15, // 8: tercel.admin.v1.GetCallerResponse.role:type_name -> tercel.admin.v1.Role
+	14, // 9: tercel.admin.v1.GetCallerResponse.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 10: tercel.admin.v1.AuditRecord.begun_at:type_name -> google.protobuf.Timestamp
+	14, // 11: tercel.admin.v1.AuditRecord.ended_at:type_name -> google.protobuf.Timestamp
 	0,  // 12: tercel.admin.v1.AuditRecord.outcome:type_name -> tercel.admin.v1.AuditOutcome
-	11, // 13: tercel.admin.v1.ListAuditRecordsRequest.since:type_name -> google.protobuf.Timestamp
+	14, // 13: tercel.admin.v1.ListAuditRecordsRequest.since:type_name -> google.protobuf.Timestamp
 	8,  // 14: tercel.admin.v1.ListAuditRecordsResponse.records:type_name -> tercel.admin.v1.AuditRecord
-	1,  // 15: tercel.admin.v1.PipelineService.GetPipelineStatus:input_type -> tercel.admin.v1.GetPipelineStatusRequest
-	6,  // 16: tercel.admin.v1.PipelineService.GetCaller:input_type -> tercel.admin.v1.GetCallerRequest
-	9,  // 17: tercel.admin.v1.PipelineService.ListAuditRecords:input_type -> tercel.admin.v1.ListAuditRecordsRequest
-	2,  // 18: tercel.admin.v1.PipelineService.GetPipelineStatus:output_type -> tercel.admin.v1.GetPipelineStatusResponse
-	7,  // 19: tercel.admin.v1.PipelineService.GetCaller:output_type -> tercel.admin.v1.GetCallerResponse
-	10, // 20: tercel.admin.v1.PipelineService.ListAuditRecords:output_type -> tercel.admin.v1.ListAuditRecordsResponse
-	18, // [18:21] is the sub-list for method output_type
-	15, // [15:18] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 15: tercel.admin.v1.ListFindingsRequest.since:type_name -> google.protobuf.Timestamp
+	13, // 16: tercel.admin.v1.ListFindingsResponse.findings:type_name -> tercel.admin.v1.Finding
+	14, // 17: tercel.admin.v1.Finding.at:type_name -> google.protobuf.Timestamp
+	1,  // 18: tercel.admin.v1.PipelineService.GetPipelineStatus:input_type -> tercel.admin.v1.GetPipelineStatusRequest
+	6,  // 19: tercel.admin.v1.PipelineService.GetCaller:input_type -> tercel.admin.v1.GetCallerRequest
+	11, // 20: tercel.admin.v1.PipelineService.ListFindings:input_type -> tercel.admin.v1.ListFindingsRequest
+	9,  // 21: tercel.admin.v1.PipelineService.ListAuditRecords:input_type -> tercel.admin.v1.ListAuditRecordsRequest
+	2,  // 22: tercel.admin.v1.PipelineService.GetPipelineStatus:output_type -> tercel.admin.v1.GetPipelineStatusResponse
+	7,  // 23: tercel.admin.v1.PipelineService.GetCaller:output_type -> tercel.admin.v1.GetCallerResponse
+	12, // 24: tercel.admin.v1.PipelineService.ListFindings:output_type -> tercel.admin.v1.ListFindingsResponse
+	10, // 25: tercel.admin.v1.PipelineService.ListAuditRecords:output_type -> tercel.admin.v1.ListAuditRecordsResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_pipeline_proto_init() }
@@ -1015,7 +1248,7 @@ func file_tercel_admin_v1_pipeline_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_pipeline_proto_rawDesc), len(file_tercel_admin_v1_pipeline_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

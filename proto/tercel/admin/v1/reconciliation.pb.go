@@ -207,7 +207,9 @@ type ResourceStatus struct {
 	// What the last run that ended has found; absent if none has.
 	Last *LastRun `protobuf:"bytes,11,opt,name=last,proto3" json:"last,omitempty"`
 	// The pauses that keep it from being reconciled.
-	Paused        []*ReconciliationPause `protobuf:"bytes,12,rep,name=paused,proto3" json:"paused,omitempty"`
+	Paused []*ReconciliationPause `protobuf:"bytes,12,rep,name=paused,proto3" json:"paused,omitempty"`
+	// How far the unfinished window is; absent without one.
+	Window        *WindowProgress `protobuf:"bytes,13,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,6 +328,76 @@ func (x *ResourceStatus) GetPaused() []*ReconciliationPause {
 	return nil
 }
 
+func (x *ResourceStatus) GetWindow() *WindowProgress {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// WindowProgress is how far a window has been compared.
+type WindowProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run that works on it, and how many pages have been compared.
+	Run   string `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Pages uint64 `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"`
+	// Numbers of records by verdict, as in reports.
+	Counts        map[string]uint64 `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WindowProgress) Reset() {
+	*x = WindowProgress{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WindowProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WindowProgress) ProtoMessage() {}
+
+func (x *WindowProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WindowProgress.ProtoReflect.Descriptor instead.
+func (*WindowProgress) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WindowProgress) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *WindowProgress) GetPages() uint64 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
+func (x *WindowProgress) GetCounts() map[string]uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 // LastRun is what the last run of a resource has found.
 type LastRun struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -342,7 +414,7 @@ type LastRun struct {
 
 func (x *LastRun) Reset() {
 	*x = LastRun{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +426,7 @@ func (x *LastRun) String() string {
 func (*LastRun) ProtoMessage() {}
 
 func (x *LastRun) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +439,7 @@ func (x *LastRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastRun.ProtoReflect.Descriptor instead.
 func (*LastRun) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{4}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LastRun) GetRun() string {
@@ -410,7 +482,7 @@ type ReconciliationPause struct {
 
 func (x *ReconciliationPause) Reset() {
 	*x = ReconciliationPause{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +494,7 @@ func (x *ReconciliationPause) String() string {
 func (*ReconciliationPause) ProtoMessage() {}
 
 func (x *ReconciliationPause) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +507,7 @@ func (x *ReconciliationPause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconciliationPause.ProtoReflect.Descriptor instead.
 func (*ReconciliationPause) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{5}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReconciliationPause) GetResource() *Resource {
@@ -475,7 +547,7 @@ type ListReconciliationReportsRequest struct {
 
 func (x *ListReconciliationReportsRequest) Reset() {
 	*x = ListReconciliationReportsRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +559,7 @@ func (x *ListReconciliationReportsRequest) String() string {
 func (*ListReconciliationReportsRequest) ProtoMessage() {}
 
 func (x *ListReconciliationReportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +572,7 @@ func (x *ListReconciliationReportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReconciliationReportsRequest.ProtoReflect.Descriptor instead.
 func (*ListReconciliationReportsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{6}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListReconciliationReportsRequest) GetSource() string {
@@ -572,7 +644,7 @@ type ListReconciliationReportsResponse struct {
 
 func (x *ListReconciliationReportsResponse) Reset() {
 	*x = ListReconciliationReportsResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +656,7 @@ func (x *ListReconciliationReportsResponse) String() string {
 func (*ListReconciliationReportsResponse) ProtoMessage() {}
 
 func (x *ListReconciliationReportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +669,7 @@ func (x *ListReconciliationReportsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ListReconciliationReportsResponse.ProtoReflect.Descriptor instead.
 func (*ListReconciliationReportsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{7}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListReconciliationReportsResponse) GetReports() []*ReconciliationReport {
@@ -652,21 +724,27 @@ type ReconciliationReport struct {
 	CaughtUp bool `protobuf:"varint,16,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"`
 	// Why the run failed, or empty.
 	Error string `protobuf:"bytes,17,opt,name=error,proto3" json:"error,omitempty"`
-	// The first records that were missed, stale or unreadable, at most 100.
+	// The first records that were missed, stale, orphaned or unreadable, at most
+	// 100.
 	Records []*RecordVerdict `protobuf:"bytes,18,rep,name=records,proto3" json:"records,omitempty"`
 	// Why records were missed, as far as that is known: numbers of the named
 	// records by cause, and of refused requests meanwhile by outcome.
 	Causes  map[string]uint64 `protobuf:"bytes,19,rep,name=causes,proto3" json:"causes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Refused map[string]uint64 `protobuf:"bytes,20,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// One sentence on how complete the records are, for people.
-	Statement     string `protobuf:"bytes,21,opt,name=statement,proto3" json:"statement,omitempty"`
+	Statement string `protobuf:"bytes,21,opt,name=statement,proto3" json:"statement,omitempty"`
+	// What a scan of the whole list for deleted records has found; absent for other
+	// runs.
+	Deletes *DeletesReport `protobuf:"bytes,22,opt,name=deletes,proto3" json:"deletes,omitempty"`
+	// Why the evidence for causes could not be read, or empty.
+	EvidenceError string `protobuf:"bytes,23,opt,name=evidence_error,json=evidenceError,proto3" json:"evidence_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReconciliationReport) Reset() {
 	*x = ReconciliationReport{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +756,7 @@ func (x *ReconciliationReport) String() string {
 func (*ReconciliationReport) ProtoMessage() {}
 
 func (x *ReconciliationReport) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +769,7 @@ func (x *ReconciliationReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconciliationReport.ProtoReflect.Descriptor instead.
 func (*ReconciliationReport) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{8}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReconciliationReport) GetRun() string {
@@ -841,6 +919,111 @@ func (x *ReconciliationReport) GetStatement() string {
 	return ""
 }
 
+func (x *ReconciliationReport) GetDeletes() *DeletesReport {
+	if x != nil {
+		return x.Deletes
+	}
+	return nil
+}
+
+func (x *ReconciliationReport) GetEvidenceError() string {
+	if x != nil {
+		return x.EvidenceError
+	}
+	return ""
+}
+
+// DeletesReport is what a scan for records that the source has deleted found.
+type DeletesReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many records the pipeline held, and how many of them or of a
+	// destination's were not listed.
+	Held     uint64 `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`
+	Unlisted uint64 `protobuf:"varint,2,opt,name=unlisted,proto3" json:"unlisted,omitempty"`
+	// Of those, how many are there all the same, and how many could not be asked
+	// for.
+	Present   uint64 `protobuf:"varint,3,opt,name=present,proto3" json:"present,omitempty"`
+	Unchecked uint64 `protobuf:"varint,4,opt,name=unchecked,proto3" json:"unchecked,omitempty"`
+	// How many tombstones were sent.
+	Tombstones uint64 `protobuf:"varint,5,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
+	// Why unlisted records were neither asked for nor deleted, or empty.
+	Stopped       string `protobuf:"bytes,6,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeletesReport) Reset() {
+	*x = DeletesReport{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeletesReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeletesReport) ProtoMessage() {}
+
+func (x *DeletesReport) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeletesReport.ProtoReflect.Descriptor instead.
+func (*DeletesReport) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeletesReport) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *DeletesReport) GetUnlisted() uint64 {
+	if x != nil {
+		return x.Unlisted
+	}
+	return 0
+}
+
+func (x *DeletesReport) GetPresent() uint64 {
+	if x != nil {
+		return x.Present
+	}
+	return 0
+}
+
+func (x *DeletesReport) GetUnchecked() uint64 {
+	if x != nil {
+		return x.Unchecked
+	}
+	return 0
+}
+
+func (x *DeletesReport) GetTombstones() uint64 {
+	if x != nil {
+		return x.Tombstones
+	}
+	return 0
+}
+
+func (x *DeletesReport) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
 // RecordSet stands for a set of records in their versions.
 type RecordSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -852,7 +1035,7 @@ type RecordSet struct {
 
 func (x *RecordSet) Reset() {
 	*x = RecordSet{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1047,7 @@ func (x *RecordSet) String() string {
 func (*RecordSet) ProtoMessage() {}
 
 func (x *RecordSet) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1060,7 @@ func (x *RecordSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordSet.ProtoReflect.Descriptor instead.
 func (*RecordSet) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{9}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecordSet) GetRecords() uint64 {
@@ -909,7 +1092,7 @@ type DestinationComparison struct {
 
 func (x *DestinationComparison) Reset() {
 	*x = DestinationComparison{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1104,7 @@ func (x *DestinationComparison) String() string {
 func (*DestinationComparison) ProtoMessage() {}
 
 func (x *DestinationComparison) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1117,7 @@ func (x *DestinationComparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationComparison.ProtoReflect.Descriptor instead.
 func (*DestinationComparison) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{10}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DestinationComparison) GetCounts() map[string]uint64 {
@@ -964,7 +1147,7 @@ type RecordVerdict struct {
 	// The record's id at the source, or where it was listed if it has none.
 	Id      string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// "missed", "stale" or "unreadable".
+	// "missed", "stale", "orphaned" or "unreadable".
 	Verdict string `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	// Where it was so; empty for the pipeline itself.
 	Destination string `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -974,14 +1157,20 @@ type RecordVerdict struct {
 	// It was sent again.
 	Repaired bool `protobuf:"varint,7,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	// Why it was missed, a word such as "never_sent" or "refused", or empty.
-	Cause         string `protobuf:"bytes,8,opt,name=cause,proto3" json:"cause,omitempty"`
+	Cause string `protobuf:"bytes,8,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The type, of an event in a source's list of events.
+	Type string `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
+	// The source has sent it when it was asked to.
+	Redelivered bool `protobuf:"varint,10,opt,name=redelivered,proto3" json:"redelivered,omitempty"`
+	// When its trigger came, where a later run found that it was late.
+	ArrivedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=arrived_at,json=arrivedAt,proto3" json:"arrived_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordVerdict) Reset() {
 	*x = RecordVerdict{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1182,7 @@ func (x *RecordVerdict) String() string {
 func (*RecordVerdict) ProtoMessage() {}
 
 func (x *RecordVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[11]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1195,7 @@ func (x *RecordVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordVerdict.ProtoReflect.Descriptor instead.
 func (*RecordVerdict) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{11}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecordVerdict) GetId() string {
@@ -1065,6 +1254,27 @@ func (x *RecordVerdict) GetCause() string {
 	return ""
 }
 
+func (x *RecordVerdict) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *RecordVerdict) GetRedelivered() bool {
+	if x != nil {
+		return x.Redelivered
+	}
+	return false
+}
+
+func (x *RecordVerdict) GetArrivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ArrivedAt
+	}
+	return nil
+}
+
 // RunReconciliationRequest asks for one run.
 type RunReconciliationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1073,14 +1283,20 @@ type RunReconciliationRequest struct {
 	// Compares and reports, and changes nothing.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Why, for the audit record. Required, at most 1,000 bytes.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Reads the whole list in place of a window, asks for every record that is held
+	// and was not listed, and reports those that are gone.
+	Deletes bool `protobuf:"varint,4,opt,name=deletes,proto3" json:"deletes,omitempty"`
+	// With deletes: deletes them at the destinations, within the limits of the
+	// pipeline file.
+	Tombstone     bool `protobuf:"varint,5,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunReconciliationRequest) Reset() {
 	*x = RunReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1308,7 @@ func (x *RunReconciliationRequest) String() string {
 func (*RunReconciliationRequest) ProtoMessage() {}
 
 func (x *RunReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1321,7 @@ func (x *RunReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*RunReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{12}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunReconciliationRequest) GetResource() *Resource {
@@ -1129,6 +1345,20 @@ func (x *RunReconciliationRequest) GetReason() string {
 	return ""
 }
 
+func (x *RunReconciliationRequest) GetDeletes() bool {
+	if x != nil {
+		return x.Deletes
+	}
+	return false
+}
+
+func (x *RunReconciliationRequest) GetTombstone() bool {
+	if x != nil {
+		return x.Tombstone
+	}
+	return false
+}
+
 // RunReconciliationResponse says that the run has begun.
 type RunReconciliationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1144,7 +1374,7 @@ type RunReconciliationResponse struct {
 
 func (x *RunReconciliationResponse) Reset() {
 	*x = RunReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1386,7 @@ func (x *RunReconciliationResponse) String() string {
 func (*RunReconciliationResponse) ProtoMessage() {}
 
 func (x *RunReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1399,7 @@ func (x *RunReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*RunReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{13}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RunReconciliationResponse) GetRun() string {
@@ -1206,7 +1436,7 @@ type PauseReconciliationRequest struct {
 
 func (x *PauseReconciliationRequest) Reset() {
 	*x = PauseReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1448,7 @@ func (x *PauseReconciliationRequest) String() string {
 func (*PauseReconciliationRequest) ProtoMessage() {}
 
 func (x *PauseReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1461,7 @@ func (x *PauseReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*PauseReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{14}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PauseReconciliationRequest) GetResource() *Resource {
@@ -1259,7 +1489,7 @@ type PauseReconciliationResponse struct {
 
 func (x *PauseReconciliationResponse) Reset() {
 	*x = PauseReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1501,7 @@ func (x *PauseReconciliationResponse) String() string {
 func (*PauseReconciliationResponse) ProtoMessage() {}
 
 func (x *PauseReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1514,7 @@ func (x *PauseReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*PauseReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{15}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PauseReconciliationResponse) GetBefore() []*ReconciliationPause {
@@ -1307,7 +1537,7 @@ type ResumeReconciliationRequest struct {
 
 func (x *ResumeReconciliationRequest) Reset() {
 	*x = ResumeReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1549,7 @@ func (x *ResumeReconciliationRequest) String() string {
 func (*ResumeReconciliationRequest) ProtoMessage() {}
 
 func (x *ResumeReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1562,7 @@ func (x *ResumeReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*ResumeReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{16}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResumeReconciliationRequest) GetResource() *Resource {
@@ -1362,7 +1592,7 @@ type ResumeReconciliationResponse struct {
 
 func (x *ResumeReconciliationResponse) Reset() {
 	*x = ResumeReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1604,7 @@ func (x *ResumeReconciliationResponse) String() string {
 func (*ResumeReconciliationResponse) ProtoMessage() {}
 
 func (x *ResumeReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1617,7 @@ func (x *ResumeReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*ResumeReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{17}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeReconciliationResponse) GetEnded() []*ReconciliationPause {
@@ -1402,6 +1632,188 @@ func (x *ResumeReconciliationResponse) GetLeft() []*ReconciliationPause {
 		return x.Left
 	}
 	return nil
+}
+
+// PlanReconciliationResetRequest names what would be set back, and to when.
+type PlanReconciliationResetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which resources. Source is required.
+	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	// The time to go back to. Required, unless beginning is set.
+	To *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Goes back to the beginning, or as far as the resource's start reaches.
+	Beginning     bool `protobuf:"varint,3,opt,name=beginning,proto3" json:"beginning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanReconciliationResetRequest) Reset() {
+	*x = PlanReconciliationResetRequest{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanReconciliationResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanReconciliationResetRequest) ProtoMessage() {}
+
+func (x *PlanReconciliationResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanReconciliationResetRequest.ProtoReflect.Descriptor instead.
+func (*PlanReconciliationResetRequest) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlanReconciliationResetRequest) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *PlanReconciliationResetRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *PlanReconciliationResetRequest) GetBeginning() bool {
+	if x != nil {
+		return x.Beginning
+	}
+	return false
+}
+
+// PlanReconciliationResetResponse is the plan.
+type PlanReconciliationResetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resources that would be set back.
+	Resources     []*PlannedReset `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanReconciliationResetResponse) Reset() {
+	*x = PlanReconciliationResetResponse{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanReconciliationResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanReconciliationResetResponse) ProtoMessage() {}
+
+func (x *PlanReconciliationResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanReconciliationResetResponse.ProtoReflect.Descriptor instead.
+func (*PlanReconciliationResetResponse) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlanReconciliationResetResponse) GetResources() []*PlannedReset {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// PlannedReset is one resource that would be set back.
+type PlannedReset struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Resource *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Up to when it is complete; absent if it never was.
+	CompleteThrough *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=complete_through,json=completeThrough,proto3" json:"complete_through,omitempty"`
+	// How many runs there were since that time and how many records they listed, by
+	// the reports that are kept: about as many would be listed again.
+	RunsSince     uint64 `protobuf:"varint,3,opt,name=runs_since,json=runsSince,proto3" json:"runs_since,omitempty"`
+	ListedSince   uint64 `protobuf:"varint,4,opt,name=listed_since,json=listedSince,proto3" json:"listed_since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedReset) Reset() {
+	*x = PlannedReset{}
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedReset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedReset) ProtoMessage() {}
+
+func (x *PlannedReset) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedReset.ProtoReflect.Descriptor instead.
+func (*PlannedReset) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlannedReset) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *PlannedReset) GetCompleteThrough() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteThrough
+	}
+	return nil
+}
+
+func (x *PlannedReset) GetRunsSince() uint64 {
+	if x != nil {
+		return x.RunsSince
+	}
+	return 0
+}
+
+func (x *PlannedReset) GetListedSince() uint64 {
+	if x != nil {
+		return x.ListedSince
+	}
+	return 0
 }
 
 // ResetReconciliationRequest names what to set back, and to when.
@@ -1421,7 +1833,7 @@ type ResetReconciliationRequest struct {
 
 func (x *ResetReconciliationRequest) Reset() {
 	*x = ResetReconciliationRequest{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1845,7 @@ func (x *ResetReconciliationRequest) String() string {
 func (*ResetReconciliationRequest) ProtoMessage() {}
 
 func (x *ResetReconciliationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1858,7 @@ func (x *ResetReconciliationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetReconciliationRequest.ProtoReflect.Descriptor instead.
 func (*ResetReconciliationRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{18}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResetReconciliationRequest) GetResource() *Resource {
@@ -1488,7 +1900,7 @@ type ResetReconciliationResponse struct {
 
 func (x *ResetReconciliationResponse) Reset() {
 	*x = ResetReconciliationResponse{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1912,7 @@ func (x *ResetReconciliationResponse) String() string {
 func (*ResetReconciliationResponse) ProtoMessage() {}
 
 func (x *ResetReconciliationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1925,7 @@ func (x *ResetReconciliationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetReconciliationResponse.ProtoReflect.Descriptor instead.
 func (*ResetReconciliationResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{19}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResetReconciliationResponse) GetResources() []*ResetResource {
@@ -1534,7 +1946,7 @@ type ResetResource struct {
 
 func (x *ResetResource) Reset() {
 	*x = ResetResource{}
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1958,7 @@ func (x *ResetResource) String() string {
 func (*ResetResource) ProtoMessage() {}
 
 func (x *ResetResource) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_reconciliation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1971,7 @@ func (x *ResetResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetResource.ProtoReflect.Descriptor instead.
 func (*ResetResource) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{20}
+	return file_tercel_admin_v1_reconciliation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResetResource) GetResource() *Resource {
@@ -1588,7 +2000,7 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\x1eGetReconciliationStatusRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\"`\n" +
 	"\x1fGetReconciliationStatusResponse\x12=\n" +
-	"\tresources\x18\x01 \x03(\v2\x1f.tercel.admin.v1.ResourceStatusR\tresources\"\xeb\x04\n" +
+	"\tresources\x18\x01 \x03(\v2\x1f.tercel.admin.v1.ResourceStatusR\tresources\"\xa4\x05\n" +
 	"\x0eResourceStatus\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12E\n" +
 	"\x10complete_through\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcompleteThrough\x12+\n" +
@@ -1602,7 +2014,15 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\fcompleteness\x18\n" +
 	" \x01(\tR\fcompleteness\x12,\n" +
 	"\x04last\x18\v \x01(\v2\x18.tercel.admin.v1.LastRunR\x04last\x12<\n" +
-	"\x06paused\x18\f \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x06paused\"\xc6\x01\n" +
+	"\x06paused\x18\f \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x06paused\x127\n" +
+	"\x06window\x18\r \x01(\v2\x1f.tercel.admin.v1.WindowProgressR\x06window\"\xb8\x01\n" +
+	"\x0eWindowProgress\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\tR\x03run\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\x04R\x05pages\x12C\n" +
+	"\x06counts\x18\x03 \x03(\v2+.tercel.admin.v1.WindowProgress.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc6\x01\n" +
 	"\aLastRun\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12<\n" +
@@ -1626,7 +2046,7 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"page_token\x18\b \x01(\tR\tpageToken\"\x8c\x01\n" +
 	"!ListReconciliationReportsResponse\x12?\n" +
 	"\areports\x18\x01 \x03(\v2%.tercel.admin.v1.ReconciliationReportR\areports\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x95\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf6\n" +
 	"\n" +
 	"\x14ReconciliationReport\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12\x1c\n" +
@@ -1652,7 +2072,9 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\arecords\x18\x12 \x03(\v2\x1e.tercel.admin.v1.RecordVerdictR\arecords\x12I\n" +
 	"\x06causes\x18\x13 \x03(\v21.tercel.admin.v1.ReconciliationReport.CausesEntryR\x06causes\x12L\n" +
 	"\arefused\x18\x14 \x03(\v22.tercel.admin.v1.ReconciliationReport.RefusedEntryR\arefused\x12\x1c\n" +
-	"\tstatement\x18\x15 \x01(\tR\tstatement\x1a9\n" +
+	"\tstatement\x18\x15 \x01(\tR\tstatement\x128\n" +
+	"\adeletes\x18\x16 \x01(\v2\x1e.tercel.admin.v1.DeletesReportR\adeletes\x12%\n" +
+	"\x0eevidence_error\x18\x17 \x01(\tR\revidenceError\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1ag\n" +
@@ -1664,7 +2086,16 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"=\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb1\x01\n" +
+	"\rDeletesReport\x12\x12\n" +
+	"\x04held\x18\x01 \x01(\x04R\x04held\x12\x1a\n" +
+	"\bunlisted\x18\x02 \x01(\x04R\bunlisted\x12\x18\n" +
+	"\apresent\x18\x03 \x01(\x04R\apresent\x12\x1c\n" +
+	"\tunchecked\x18\x04 \x01(\x04R\tunchecked\x12\x1e\n" +
+	"\n" +
+	"tombstones\x18\x05 \x01(\x04R\n" +
+	"tombstones\x12\x18\n" +
+	"\astopped\x18\x06 \x01(\tR\astopped\"=\n" +
 	"\tRecordSet\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xe6\x01\n" +
@@ -1674,7 +2105,7 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\x06behind\x18\x03 \x01(\bR\x06behind\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x9d\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8e\x03\n" +
 	"\rRecordVerdict\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -1685,11 +2116,18 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\n" +
 	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12\x1a\n" +
 	"\brepaired\x18\a \x01(\bR\brepaired\x12\x14\n" +
-	"\x05cause\x18\b \x01(\tR\x05cause\"\x82\x01\n" +
+	"\x05cause\x18\b \x01(\tR\x05cause\x12\x12\n" +
+	"\x04type\x18\t \x01(\tR\x04type\x12 \n" +
+	"\vredelivered\x18\n" +
+	" \x01(\bR\vredelivered\x129\n" +
+	"\n" +
+	"arrived_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tarrivedAt\"\xba\x01\n" +
 	"\x18RunReconciliationRequest\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9f\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\adeletes\x18\x04 \x01(\bR\adeletes\x12\x1c\n" +
+	"\ttombstone\x18\x05 \x01(\bR\ttombstone\"\x9f\x01\n" +
 	"\x19RunReconciliationResponse\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x125\n" +
 	"\bresource\x18\x02 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x129\n" +
@@ -1705,7 +2143,19 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x94\x01\n" +
 	"\x1cResumeReconciliationResponse\x12:\n" +
 	"\x05ended\x18\x01 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x05ended\x128\n" +
-	"\x04left\x18\x02 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x04left\"\xb5\x01\n" +
+	"\x04left\x18\x02 \x03(\v2$.tercel.admin.v1.ReconciliationPauseR\x04left\"\xa1\x01\n" +
+	"\x1ePlanReconciliationResetRequest\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1c\n" +
+	"\tbeginning\x18\x03 \x01(\bR\tbeginning\"^\n" +
+	"\x1fPlanReconciliationResetResponse\x12;\n" +
+	"\tresources\x18\x01 \x03(\v2\x1d.tercel.admin.v1.PlannedResetR\tresources\"\xce\x01\n" +
+	"\fPlannedReset\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12E\n" +
+	"\x10complete_through\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcompleteThrough\x12\x1d\n" +
+	"\n" +
+	"runs_since\x18\x03 \x01(\x04R\trunsSince\x12!\n" +
+	"\flisted_since\x18\x04 \x01(\x04R\vlistedSince\"\xb5\x01\n" +
 	"\x1aResetReconciliationRequest\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12*\n" +
 	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1c\n" +
@@ -1715,13 +2165,14 @@ const file_tercel_admin_v1_reconciliation_proto_rawDesc = "" +
 	"\tresources\x18\x01 \x03(\v2\x1e.tercel.admin.v1.ResetResourceR\tresources\"\x9a\x01\n" +
 	"\rResetResource\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.tercel.admin.v1.ResourceR\bresource\x12R\n" +
-	"\x17complete_through_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x15completeThroughBefore2\x84\x06\n" +
+	"\x17complete_through_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x15completeThroughBefore2\x89\a\n" +
 	"\x15ReconciliationService\x12\x82\x01\n" +
 	"\x17GetReconciliationStatus\x12/.tercel.admin.v1.GetReconciliationStatusRequest\x1a0.tercel.admin.v1.GetReconciliationStatusResponse\"\x04\x88\xe7\x18\x01\x12\x88\x01\n" +
 	"\x19ListReconciliationReports\x121.tercel.admin.v1.ListReconciliationReportsRequest\x1a2.tercel.admin.v1.ListReconciliationReportsResponse\"\x04\x88\xe7\x18\x01\x12p\n" +
 	"\x11RunReconciliation\x12).tercel.admin.v1.RunReconciliationRequest\x1a*.tercel.admin.v1.RunReconciliationResponse\"\x04\x88\xe7\x18\x02\x12v\n" +
 	"\x13PauseReconciliation\x12+.tercel.admin.v1.PauseReconciliationRequest\x1a,.tercel.admin.v1.PauseReconciliationResponse\"\x04\x88\xe7\x18\x02\x12y\n" +
-	"\x14ResumeReconciliation\x12,.tercel.admin.v1.ResumeReconciliationRequest\x1a-.tercel.admin.v1.ResumeReconciliationResponse\"\x04\x88\xe7\x18\x02\x12v\n" +
+	"\x14ResumeReconciliation\x12,.tercel.admin.v1.ResumeReconciliationRequest\x1a-.tercel.admin.v1.ResumeReconciliationResponse\"\x04\x88\xe7\x18\x02\x12\x82\x01\n" +
+	"\x17PlanReconciliationReset\x12/.tercel.admin.v1.PlanReconciliationResetRequest\x1a0.tercel.admin.v1.PlanReconciliationResetResponse\"\x04\x88\xe7\x18\x01\x12v\n" +
 	"\x13ResetReconciliation\x12+.tercel.admin.v1.ResetReconciliationRequest\x1a,.tercel.admin.v1.ResetReconciliationResponse\"\x04\x88\xe7\x18\x02B:Z8github.com/tercelhq/tercel/proto/tercel/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -1736,100 +2187,117 @@ func file_tercel_admin_v1_reconciliation_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_reconciliation_proto_rawDescData
 }
 
-var file_tercel_admin_v1_reconciliation_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_tercel_admin_v1_reconciliation_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_tercel_admin_v1_reconciliation_proto_goTypes = []any{
 	(*Resource)(nil),                          // 0: tercel.admin.v1.Resource
 	(*GetReconciliationStatusRequest)(nil),    // 1: tercel.admin.v1.GetReconciliationStatusRequest
 	(*GetReconciliationStatusResponse)(nil),   // 2: tercel.admin.v1.GetReconciliationStatusResponse
 	(*ResourceStatus)(nil),                    // 3: tercel.admin.v1.ResourceStatus
-	(*LastRun)(nil),                           // 4: tercel.admin.v1.LastRun
-	(*ReconciliationPause)(nil),               // 5: tercel.admin.v1.ReconciliationPause
-	(*ListReconciliationReportsRequest)(nil),  // 6: tercel.admin.v1.ListReconciliationReportsRequest
-	(*ListReconciliationReportsResponse)(nil), // 7: tercel.admin.v1.ListReconciliationReportsResponse
-	(*ReconciliationReport)(nil),              // 8: tercel.admin.v1.ReconciliationReport
-	(*RecordSet)(nil),                         // 9: tercel.admin.v1.RecordSet
-	(*DestinationComparison)(nil),             // 10: tercel.admin.v1.DestinationComparison
-	(*RecordVerdict)(nil),                     // 11: tercel.admin.v1.RecordVerdict
-	(*RunReconciliationRequest)(nil),          // 12: tercel.admin.v1.RunReconciliationRequest
-	(*RunReconciliationResponse)(nil),         // 13: tercel.admin.v1.RunReconciliationResponse
-	(*PauseReconciliationRequest)(nil),        // 14: tercel.admin.v1.PauseReconciliationRequest
-	(*PauseReconciliationResponse)(nil),       // 15: tercel.admin.v1.PauseReconciliationResponse
-	(*ResumeReconciliationRequest)(nil),       // 16: tercel.admin.v1.ResumeReconciliationRequest
-	(*ResumeReconciliationResponse)(nil),      // 17: tercel.admin.v1.ResumeReconciliationResponse
-	(*ResetReconciliationRequest)(nil),        // 18: tercel.admin.v1.ResetReconciliationRequest
-	(*ResetReconciliationResponse)(nil),       // 19: tercel.admin.v1.ResetReconciliationResponse
-	(*ResetResource)(nil),                     // 20: tercel.admin.v1.ResetResource
-	nil,                                       // 21: tercel.admin.v1.LastRun.CountsEntry
-	nil,                                       // 22: tercel.admin.v1.ReconciliationReport.CountsEntry
-	nil,                                       // 23: tercel.admin.v1.ReconciliationReport.DestinationsEntry
-	nil,                                       // 24: tercel.admin.v1.ReconciliationReport.CausesEntry
-	nil,                                       // 25: tercel.admin.v1.ReconciliationReport.RefusedEntry
-	nil,                                       // 26: tercel.admin.v1.DestinationComparison.CountsEntry
-	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),               // 28: google.protobuf.Duration
+	(*WindowProgress)(nil),                    // 4: tercel.admin.v1.WindowProgress
+	(*LastRun)(nil),                           // 5: tercel.admin.v1.LastRun
+	(*ReconciliationPause)(nil),               // 6: tercel.admin.v1.ReconciliationPause
+	(*ListReconciliationReportsRequest)(nil),  // 7: tercel.admin.v1.ListReconciliationReportsRequest
+	(*ListReconciliationReportsResponse)(nil), // 8: tercel.admin.v1.ListReconciliationReportsResponse
+	(*ReconciliationReport)(nil),              // 9: tercel.admin.v1.ReconciliationReport
+	(*DeletesReport)(nil),                     // 10: tercel.admin.v1.DeletesReport
+	(*RecordSet)(nil),                         // 11: tercel.admin.v1.RecordSet
+	(*DestinationComparison)(nil),             // 12: tercel.admin.v1.DestinationComparison
+	(*RecordVerdict)(nil),                     // 13: tercel.admin.v1.RecordVerdict
+	(*RunReconciliationRequest)(nil),          // 14: tercel.admin.v1.RunReconciliationRequest
+	(*RunReconciliationResponse)(nil),         // 15: tercel.admin.v1.RunReconciliationResponse
+	(*PauseReconciliationRequest)(nil),        // 16: tercel.admin.v1.PauseReconciliationRequest
+	(*PauseReconciliationResponse)(nil),       // 17: tercel.admin.v1.PauseReconciliationResponse
+	(*ResumeReconciliationRequest)(nil),       // 18: tercel.admin.v1.ResumeReconciliationRequest
+	(*ResumeReconciliationResponse)(nil),      // 19: tercel.admin.v1.ResumeReconciliationResponse
+	(*PlanReconciliationResetRequest)(nil),    // 20: tercel.admin.v1.PlanReconciliationResetRequest
+	(*PlanReconciliationResetResponse)(nil),   // 21: tercel.admin.v1.PlanReconciliationResetResponse
+	(*PlannedReset)(nil),                      // 22: tercel.admin.v1.PlannedReset
+	(*ResetReconciliationRequest)(nil),        // 23: tercel.admin.v1.ResetReconciliationRequest
+	(*ResetReconciliationResponse)(nil),       // 24: tercel.admin.v1.ResetReconciliationResponse
+	(*ResetResource)(nil),                     // 25: tercel.admin.v1.ResetResource
+	nil,                                       // 26: tercel.admin.v1.WindowProgress.CountsEntry
+	nil,                                       // 27: tercel.admin.v1.LastRun.CountsEntry
+	nil,                                       // 28: tercel.admin.v1.ReconciliationReport.CountsEntry
+	nil,                                       // 29: tercel.admin.v1.ReconciliationReport.DestinationsEntry
+	nil,                                       // 30: tercel.admin.v1.ReconciliationReport.CausesEntry
+	nil,                                       // 31: tercel.admin.v1.ReconciliationReport.RefusedEntry
+	nil,                                       // 32: tercel.admin.v1.DestinationComparison.CountsEntry
+	(*timestamppb.Timestamp)(nil),             // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 34: google.protobuf.Duration
 }
 var file_tercel_admin_v1_reconciliation_proto_depIdxs = []int32{
 	3,  // 0: tercel.admin.v1.GetReconciliationStatusResponse.resources:type_name -> tercel.admin.v1.ResourceStatus
 	0,  // 1: tercel.admin.v1.ResourceStatus.resource:type_name -> tercel.admin.v1.Resource
-	27, // 2: tercel.admin.v1.ResourceStatus.complete_through:type_name -> google.protobuf.Timestamp
-	28, // 3: tercel.admin.v1.ResourceStatus.lag:type_name -> google.protobuf.Duration
-	27, // 4: tercel.admin.v1.ResourceStatus.last_started_at:type_name -> google.protobuf.Timestamp
-	27, // 5: tercel.admin.v1.ResourceStatus.last_finished_at:type_name -> google.protobuf.Timestamp
-	27, // 6: tercel.admin.v1.ResourceStatus.next_at:type_name -> google.protobuf.Timestamp
-	4,  // 7: tercel.admin.v1.ResourceStatus.last:type_name -> tercel.admin.v1.LastRun
-	5,  // 8: tercel.admin.v1.ResourceStatus.paused:type_name -> tercel.admin.v1.ReconciliationPause
-	21, // 9: tercel.admin.v1.LastRun.counts:type_name -> tercel.admin.v1.LastRun.CountsEntry
-	0,  // 10: tercel.admin.v1.ReconciliationPause.resource:type_name -> tercel.admin.v1.Resource
-	27, // 11: tercel.admin.v1.ReconciliationPause.since:type_name -> google.protobuf.Timestamp
-	27, // 12: tercel.admin.v1.ListReconciliationReportsRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 13: tercel.admin.v1.ListReconciliationReportsResponse.reports:type_name -> tercel.admin.v1.ReconciliationReport
-	0,  // 14: tercel.admin.v1.ReconciliationReport.resource:type_name -> tercel.admin.v1.Resource
-	27, // 15: tercel.admin.v1.ReconciliationReport.window_from:type_name -> google.protobuf.Timestamp
-	27, // 16: tercel.admin.v1.ReconciliationReport.window_to:type_name -> google.protobuf.Timestamp
-	27, // 17: tercel.admin.v1.ReconciliationReport.started_at:type_name -> google.protobuf.Timestamp
-	27, // 18: tercel.admin.v1.ReconciliationReport.ended_at:type_name -> google.protobuf.Timestamp
-	22, // 19: tercel.admin.v1.ReconciliationReport.counts:type_name -> tercel.admin.v1.ReconciliationReport.CountsEntry
-	9,  // 20: tercel.admin.v1.ReconciliationReport.listed:type_name -> tercel.admin.v1.RecordSet
-	9,  // 21: tercel.admin.v1.ReconciliationReport.held:type_name -> tercel.admin.v1.RecordSet
-	23, // 22: tercel.admin.v1.ReconciliationReport.destinations:type_name -> tercel.admin.v1.ReconciliationReport.DestinationsEntry
-	11, // 23: tercel.admin.v1.ReconciliationReport.records:type_name -> tercel.admin.v1.RecordVerdict
-	24, // 24: tercel.admin.v1.ReconciliationReport.causes:type_name -> tercel.admin.v1.ReconciliationReport.CausesEntry
-	25, // 25: tercel.admin.v1.ReconciliationReport.refused:type_name -> tercel.admin.v1.ReconciliationReport.RefusedEntry
-	26, // 26: tercel.admin.v1.DestinationComparison.counts:type_name -> tercel.admin.v1.DestinationComparison.CountsEntry
-	9,  // 27: tercel.admin.v1.DestinationComparison.held:type_name -> tercel.admin.v1.RecordSet
-	27, // 28: tercel.admin.v1.RecordVerdict.first_seen:type_name -> google.protobuf.Timestamp
-	27, // 29: tercel.admin.v1.RecordVerdict.changed_at:type_name -> google.protobuf.Timestamp
-	0,  // 30: tercel.admin.v1.RunReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	0,  // 31: tercel.admin.v1.RunReconciliationResponse.resource:type_name -> tercel.admin.v1.Resource
-	27, // 32: tercel.admin.v1.RunReconciliationResponse.started_at:type_name -> google.protobuf.Timestamp
-	0,  // 33: tercel.admin.v1.PauseReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	5,  // 34: tercel.admin.v1.PauseReconciliationResponse.before:type_name -> tercel.admin.v1.ReconciliationPause
-	0,  // 35: tercel.admin.v1.ResumeReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	5,  // 36: tercel.admin.v1.ResumeReconciliationResponse.ended:type_name -> tercel.admin.v1.ReconciliationPause
-	5,  // 37: tercel.admin.v1.ResumeReconciliationResponse.left:type_name -> tercel.admin.v1.ReconciliationPause
-	0,  // 38: tercel.admin.v1.ResetReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
-	27, // 39: tercel.admin.v1.ResetReconciliationRequest.to:type_name -> google.protobuf.Timestamp
-	20, // 40: tercel.admin.v1.ResetReconciliationResponse.resources:type_name -> tercel.admin.v1.ResetResource
-	0,  // 41: tercel.admin.v1.ResetResource.resource:type_name -> tercel.admin.v1.Resource
-	27, // 42: tercel.admin.v1.ResetResource.complete_through_before:type_name -> google.protobuf.Timestamp
-	10, // 43: tercel.admin.v1.ReconciliationReport.DestinationsEntry.value:type_name -> tercel.admin.v1.DestinationComparison
-	1,  // 44: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:input_type -> tercel.admin.v1.GetReconciliationStatusRequest
-	6,  // 45: tercel.admin.v1.ReconciliationService.ListReconciliationReports:input_type -> tercel.admin.v1.ListReconciliationReportsRequest
-	12, // 46: tercel.admin.v1.ReconciliationService.RunReconciliation:input_type -> tercel.admin.v1.RunReconciliationRequest
-	14, // 47: tercel.admin.v1.ReconciliationService.PauseReconciliation:input_type -> tercel.admin.v1.PauseReconciliationRequest
-	16, // 48: tercel.admin.v1.ReconciliationService.ResumeReconciliation:input_type -> tercel.admin.v1.ResumeReconciliationRequest
-	18, // 49: tercel.admin.v1.ReconciliationService.ResetReconciliation:input_type -> tercel.admin.v1.ResetReconciliationRequest
-	2,  // 50: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:output_type -> tercel.admin.v1.GetReconciliationStatusResponse
-	7,  // 51: tercel.admin.v1.ReconciliationService.ListReconciliationReports:output_type -> tercel.admin.v1.ListReconciliationReportsResponse
-	13, // 52: tercel.admin.v1.ReconciliationService.RunReconciliation:output_type -> tercel.admin.v1.RunReconciliationResponse
-	15, // 53: tercel.admin.v1.ReconciliationService.PauseReconciliation:output_type -> tercel.admin.v1.PauseReconciliationResponse
-	17, // 54: tercel.admin.v1.ReconciliationService.ResumeReconciliation:output_type -> tercel.admin.v1.ResumeReconciliationResponse
-	19, // 55: tercel.admin.v1.ReconciliationService.ResetReconciliation:output_type -> tercel.admin.v1.ResetReconciliationResponse
-	50, // [50:56] is the sub-list for method output_type
-	44, // [44:50] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	33, // 2: tercel.admin.v1.ResourceStatus.complete_through:type_name -> google.protobuf.Timestamp
+	34, // 3: tercel.admin.v1.ResourceStatus.lag:type_name -> google.protobuf.Duration
+	33, // 4: tercel.admin.v1.ResourceStatus.last_started_at:type_name -> google.protobuf.Timestamp
+	33, // 5: tercel.admin.v1.ResourceStatus.last_finished_at:type_name -> google.protobuf.Timestamp
+	33, // 6: tercel.admin.v1.ResourceStatus.next_at:type_name -> google.protobuf.Timestamp
+	5,  // 7: tercel.admin.v1.ResourceStatus.last:type_name -> tercel.admin.v1.LastRun
+	6,  // 8: tercel.admin.v1.ResourceStatus.paused:type_name -> tercel.admin.v1.ReconciliationPause
+	4,  // 9: tercel.admin.v1.ResourceStatus.window:type_name -> tercel.admin.v1.WindowProgress
+	26, // 10: tercel.admin.v1.WindowProgress.counts:type_name -> tercel.admin.v1.WindowProgress.CountsEntry
+	27, // 11: tercel.admin.v1.LastRun.counts:type_name -> tercel.admin.v1.LastRun.CountsEntry
+	0,  // 12: tercel.admin.v1.ReconciliationPause.resource:type_name -> tercel.admin.v1.Resource
+	33, // 13: tercel.admin.v1.ReconciliationPause.since:type_name -> google.protobuf.Timestamp
+	33, // 14: tercel.admin.v1.ListReconciliationReportsRequest.since:type_name -> google.protobuf.Timestamp
+	9,  // 15: tercel.admin.v1.ListReconciliationReportsResponse.reports:type_name -> tercel.admin.v1.ReconciliationReport
+	0,  // 16: tercel.admin.v1.ReconciliationReport.resource:type_name -> tercel.admin.v1.Resource
+	33, // 17: tercel.admin.v1.ReconciliationReport.window_from:type_name -> google.protobuf.Timestamp
+	33, // 18: tercel.admin.v1.ReconciliationReport.window_to:type_name -> google.protobuf.Timestamp
+	33, // 19: tercel.admin.v1.ReconciliationReport.started_at:type_name -> google.protobuf.Timestamp
+	33, // 20: tercel.admin.v1.ReconciliationReport.ended_at:type_name -> google.protobuf.Timestamp
+	28, // 21: tercel.admin.v1.ReconciliationReport.counts:type_name -> tercel.admin.v1.ReconciliationReport.CountsEntry
+	11, // 22: tercel.admin.v1.ReconciliationReport.listed:type_name -> tercel.admin.v1.RecordSet
+	11, // 23: tercel.admin.v1.ReconciliationReport.held:type_name -> tercel.admin.v1.RecordSet
+	29, // 24: tercel.admin.v1.ReconciliationReport.destinations:type_name -> tercel.admin.v1.ReconciliationReport.DestinationsEntry
+	13, // 25: tercel.admin.v1.ReconciliationReport.records:type_name -> tercel.admin.v1.RecordVerdict
+	30, // 26: tercel.admin.v1.ReconciliationReport.causes:type_name -> tercel.admin.v1.ReconciliationReport.CausesEntry
+	31, // 27: tercel.admin.v1.ReconciliationReport.refused:type_name -> tercel.admin.v1.ReconciliationReport.RefusedEntry
+	10, // 28: tercel.admin.v1.ReconciliationReport.deletes:type_name -> tercel.admin.v1.DeletesReport
+	32, // 29: tercel.admin.v1.DestinationComparison.counts:type_name -> tercel.admin.v1.DestinationComparison.CountsEntry
+	11, // 30: tercel.admin.v1.DestinationComparison.held:type_name -> tercel.admin.v1.RecordSet
+	33, // 31: tercel.admin.v1.RecordVerdict.first_seen:type_name -> google.protobuf.Timestamp
+	33, // 32: tercel.admin.v1.RecordVerdict.changed_at:type_name -> google.protobuf.Timestamp
+	33, // 33: tercel.admin.v1.RecordVerdict.arrived_at:type_name -> google.protobuf.Timestamp
+	0,  // 34: tercel.admin.v1.RunReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	0,  // 35: tercel.admin.v1.RunReconciliationResponse.resource:type_name -> tercel.admin.v1.Resource
+	33, // 36: tercel.admin.v1.RunReconciliationResponse.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 37: tercel.admin.v1.PauseReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	6,  // 38: tercel.admin.v1.PauseReconciliationResponse.before:type_name -> tercel.admin.v1.ReconciliationPause
+	0,  // 39: tercel.admin.v1.ResumeReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	6,  // 40: tercel.admin.v1.ResumeReconciliationResponse.ended:type_name -> tercel.admin.v1.ReconciliationPause
+	6,  // 41: tercel.admin.v1.ResumeReconciliationResponse.left:type_name -> tercel.admin.v1.ReconciliationPause
+	0,  // 42: tercel.admin.v1.PlanReconciliationResetRequest.resource:type_name -> tercel.admin.v1.Resource
+	33, // 43: tercel.admin.v1.PlanReconciliationResetRequest.to:type_name -> google.protobuf.Timestamp
+	22, // 44: tercel.admin.v1.PlanReconciliationResetResponse.resources:type_name -> tercel.admin.v1.PlannedReset
+	0,  // 45: tercel.admin.v1.PlannedReset.resource:type_name -> tercel.admin.v1.Resource
+	33, // 46: tercel.admin.v1.PlannedReset.complete_through:type_name -> google.protobuf.Timestamp
+	0,  // 47: tercel.admin.v1.ResetReconciliationRequest.resource:type_name -> tercel.admin.v1.Resource
+	33, // 48: tercel.admin.v1.ResetReconciliationRequest.to:type_name -> google.protobuf.Timestamp
+	25, // 49: tercel.admin.v1.ResetReconciliationResponse.resources:type_name -> tercel.admin.v1.ResetResource
+	0,  // 50: tercel.admin.v1.ResetResource.resource:type_name -> tercel.admin.v1.Resource
+	33, // 51: tercel.admin.v1.ResetResource.complete_through_before:type_name -> google.protobuf.Timestamp
+	12, // 52: tercel.admin.v1.ReconciliationReport.DestinationsEntry.value:type_name -> tercel.admin.v1.DestinationComparison
+	1,  // 53: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:input_type -> tercel.admin.v1.GetReconciliationStatusRequest
+	7,  // 54: tercel.admin.v1.ReconciliationService.ListReconciliationReports:input_type -> tercel.admin.v1.ListReconciliationReportsRequest
+	14, // 55: tercel.admin.v1.ReconciliationService.RunReconciliation:input_type -> tercel.admin.v1.RunReconciliationRequest
+	16, // 56: tercel.admin.v1.ReconciliationService.PauseReconciliation:input_type -> tercel.admin.v1.PauseReconciliationRequest
+	18, // 57: tercel.admin.v1.ReconciliationService.ResumeReconciliation:input_type -> tercel.admin.v1.ResumeReconciliationRequest
+	20, // 58: tercel.admin.v1.ReconciliationService.PlanReconciliationReset:input_type -> tercel.admin.v1.PlanReconciliationResetRequest
+	23, // 59: tercel.admin.v1.ReconciliationService.ResetReconciliation:input_type -> tercel.admin.v1.ResetReconciliationRequest
+	2,  // 60: tercel.admin.v1.ReconciliationService.GetReconciliationStatus:output_type -> tercel.admin.v1.GetReconciliationStatusResponse
+	8,  // 61: tercel.admin.v1.ReconciliationService.ListReconciliationReports:output_type -> tercel.admin.v1.ListReconciliationReportsResponse
+	15, // 62: tercel.admin.v1.ReconciliationService.RunReconciliation:output_type -> tercel.admin.v1.RunReconciliationResponse
+	17, // 63: tercel.admin.v1.ReconciliationService.PauseReconciliation:output_type -> tercel.admin.v1.PauseReconciliationResponse
+	19, // 64: tercel.admin.v1.ReconciliationService.ResumeReconciliation:output_type -> tercel.admin.v1.ResumeReconciliationResponse
+	21, // 65: tercel.admin.v1.ReconciliationService.PlanReconciliationReset:output_type -> tercel.admin.v1.PlanReconciliationResetResponse
+	24, // 66: tercel.admin.v1.ReconciliationService.ResetReconciliation:output_type -> tercel.admin.v1.ResetReconciliationResponse
+	60, // [60:67] is the sub-list for method output_type
+	53, // [53:60] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_reconciliation_proto_init() }
@@ -1844,7 +2312,7 @@ func file_tercel_admin_v1_reconciliation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_reconciliation_proto_rawDesc), len(file_tercel_admin_v1_reconciliation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -150,7 +150,17 @@ type Source struct {
 	// The pause ends by hand only: an operator made it.
 	PausedByOperator bool `protobuf:"varint,9,opt,name=paused_by_operator,json=pausedByOperator,proto3" json:"paused_by_operator,omitempty"`
 	// Its resources, by name.
-	Resources     []string `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty"`
+	Resources []string `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty"`
+	// What is wrong with how it sends, for people, such as that it is silent
+	// although records have changed.
+	Alarms []string `protobuf:"bytes,11,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	// Since when nothing has come for longer than is usual, and when the source was
+	// last asked whether anything has changed; absent while it sends as usual.
+	SilentSince *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=silent_since,json=silentSince,proto3" json:"silent_since,omitempty"`
+	AskedAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
+	// What its usual rate is known from; absent for a source that no reconciler
+	// looks after.
+	Learned       *LearnedRate `protobuf:"bytes,14,opt,name=learned,proto3" json:"learned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -255,6 +265,97 @@ func (x *Source) GetResources() []string {
 	return nil
 }
 
+func (x *Source) GetAlarms() []string {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
+}
+
+func (x *Source) GetSilentSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SilentSince
+	}
+	return nil
+}
+
+func (x *Source) GetAskedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AskedAt
+	}
+	return nil
+}
+
+func (x *Source) GetLearned() *LearnedRate {
+	if x != nil {
+		return x.Learned
+	}
+	return nil
+}
+
+// LearnedRate is what a source's usual rate is known from.
+type LearnedRate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When what is known begins, and how many minutes since had events.
+	Since   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	Minutes uint64                 `protobuf:"varint,2,opt,name=minutes,proto3" json:"minutes,omitempty"`
+	// It is enough to tell silence.
+	Enough        bool `protobuf:"varint,3,opt,name=enough,proto3" json:"enough,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnedRate) Reset() {
+	*x = LearnedRate{}
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnedRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnedRate) ProtoMessage() {}
+
+func (x *LearnedRate) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnedRate.ProtoReflect.Descriptor instead.
+func (*LearnedRate) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LearnedRate) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *LearnedRate) GetMinutes() uint64 {
+	if x != nil {
+		return x.Minutes
+	}
+	return 0
+}
+
+func (x *LearnedRate) GetEnough() bool {
+	if x != nil {
+		return x.Enough
+	}
+	return false
+}
+
 // PauseSourceRequest names a source.
 type PauseSourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -268,7 +369,7 @@ type PauseSourceRequest struct {
 
 func (x *PauseSourceRequest) Reset() {
 	*x = PauseSourceRequest{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[3]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +381,7 @@ func (x *PauseSourceRequest) String() string {
 func (*PauseSourceRequest) ProtoMessage() {}
 
 func (x *PauseSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[3]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +394,7 @@ func (x *PauseSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSourceRequest.ProtoReflect.Descriptor instead.
 func (*PauseSourceRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{3}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PauseSourceRequest) GetSource() string {
@@ -319,7 +420,7 @@ type PauseSourceResponse struct {
 
 func (x *PauseSourceResponse) Reset() {
 	*x = PauseSourceResponse{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +432,7 @@ func (x *PauseSourceResponse) String() string {
 func (*PauseSourceResponse) ProtoMessage() {}
 
 func (x *PauseSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[4]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +445,7 @@ func (x *PauseSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSourceResponse.ProtoReflect.Descriptor instead.
 func (*PauseSourceResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{4}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{5}
 }
 
 // ResumeSourceRequest names a source.
@@ -360,7 +461,7 @@ type ResumeSourceRequest struct {
 
 func (x *ResumeSourceRequest) Reset() {
 	*x = ResumeSourceRequest{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +473,7 @@ func (x *ResumeSourceRequest) String() string {
 func (*ResumeSourceRequest) ProtoMessage() {}
 
 func (x *ResumeSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[5]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +486,7 @@ func (x *ResumeSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSourceRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSourceRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{5}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ResumeSourceRequest) GetSource() string {
@@ -411,7 +512,7 @@ type ResumeSourceResponse struct {
 
 func (x *ResumeSourceResponse) Reset() {
 	*x = ResumeSourceResponse{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +524,7 @@ func (x *ResumeSourceResponse) String() string {
 func (*ResumeSourceResponse) ProtoMessage() {}
 
 func (x *ResumeSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[6]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +537,7 @@ func (x *ResumeSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSourceResponse.ProtoReflect.Descriptor instead.
 func (*ResumeSourceResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{6}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{7}
 }
 
 // ListRefusalsRequest asks for one page.
@@ -451,14 +552,17 @@ type ListRefusalsRequest struct {
 	// The most refusals on the page, at most 500. 0 stands for 50.
 	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before, with the same other fields.
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only this one, by its sequence; 0 for all. Fails with not_found if it is not
+	// kept (any more).
+	Sequence      uint64 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRefusalsRequest) Reset() {
 	*x = ListRefusalsRequest{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +574,7 @@ func (x *ListRefusalsRequest) String() string {
 func (*ListRefusalsRequest) ProtoMessage() {}
 
 func (x *ListRefusalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[7]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +587,7 @@ func (x *ListRefusalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefusalsRequest.ProtoReflect.Descriptor instead.
 func (*ListRefusalsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{7}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRefusalsRequest) GetSource() string {
@@ -521,6 +625,13 @@ func (x *ListRefusalsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListRefusalsRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // ListRefusalsResponse is one page of refusals, newest first.
 type ListRefusalsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -534,7 +645,7 @@ type ListRefusalsResponse struct {
 
 func (x *ListRefusalsResponse) Reset() {
 	*x = ListRefusalsResponse{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +657,7 @@ func (x *ListRefusalsResponse) String() string {
 func (*ListRefusalsResponse) ProtoMessage() {}
 
 func (x *ListRefusalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[8]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +670,7 @@ func (x *ListRefusalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefusalsResponse.ProtoReflect.Descriptor instead.
 func (*ListRefusalsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{8}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRefusalsResponse) GetRefusals() []*Refusal {
@@ -624,7 +735,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +747,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[9]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +760,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{9}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Refusal) GetSequence() uint64 {
@@ -827,7 +938,7 @@ type RefusalCheck struct {
 
 func (x *RefusalCheck) Reset() {
 	*x = RefusalCheck{}
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +950,7 @@ func (x *RefusalCheck) String() string {
 func (*RefusalCheck) ProtoMessage() {}
 
 func (x *RefusalCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_source_proto_msgTypes[10]
+	mi := &file_tercel_admin_v1_source_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +963,7 @@ func (x *RefusalCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusalCheck.ProtoReflect.Descriptor instead.
 func (*RefusalCheck) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{10}
+	return file_tercel_admin_v1_source_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RefusalCheck) GetName() string {
@@ -885,7 +996,7 @@ const file_tercel_admin_v1_source_proto_rawDesc = "" +
 	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\"\x89\x01\n" +
 	"\x13ListSourcesResponse\x121\n" +
 	"\asources\x18\x01 \x03(\v2\x17.tercel.admin.v1.SourceR\asources\x12?\n" +
-	"\rcounted_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcountedSince\"\xc8\x03\n" +
+	"\rcounted_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcountedSince\"\x8e\x05\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x12<\n" +
@@ -898,10 +1009,18 @@ const file_tercel_admin_v1_source_proto_rawDesc = "" +
 	"\fpaused_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\x12,\n" +
 	"\x12paused_by_operator\x18\t \x01(\bR\x10pausedByOperator\x12\x1c\n" +
 	"\tresources\x18\n" +
-	" \x03(\tR\tresources\x1a:\n" +
+	" \x03(\tR\tresources\x12\x16\n" +
+	"\x06alarms\x18\v \x03(\tR\x06alarms\x12=\n" +
+	"\fsilent_since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vsilentSince\x125\n" +
+	"\basked_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\x126\n" +
+	"\alearned\x18\x0e \x01(\v2\x1c.tercel.admin.v1.LearnedRateR\alearned\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"D\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"q\n" +
+	"\vLearnedRate\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\aminutes\x18\x02 \x01(\x04R\aminutes\x12\x16\n" +
+	"\x06enough\x18\x03 \x01(\bR\x06enough\"D\n" +
 	"\x12PauseSourceRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x15\n" +
@@ -909,7 +1028,7 @@ const file_tercel_admin_v1_source_proto_rawDesc = "" +
 	"\x13ResumeSourceRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x16\n" +
-	"\x14ResumeSourceResponse\"\xba\x01\n" +
+	"\x14ResumeSourceResponse\"\xd6\x01\n" +
 	"\x13ListRefusalsRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
 	"\n" +
@@ -917,7 +1036,8 @@ const file_tercel_admin_v1_source_proto_rawDesc = "" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"t\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\bsequence\x18\x06 \x01(\x04R\bsequence\"t\n" +
 	"\x14ListRefusalsResponse\x124\n" +
 	"\brefusals\x18\x01 \x03(\v2\x18.tercel.admin.v1.RefusalR\brefusals\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x82\x06\n" +
@@ -976,49 +1096,54 @@ func file_tercel_admin_v1_source_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_source_proto_rawDescData
 }
 
-var file_tercel_admin_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_tercel_admin_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_tercel_admin_v1_source_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),    // 0: tercel.admin.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),   // 1: tercel.admin.v1.ListSourcesResponse
 	(*Source)(nil),                // 2: tercel.admin.v1.Source
-	(*PauseSourceRequest)(nil),    // 3: tercel.admin.v1.PauseSourceRequest
-	(*PauseSourceResponse)(nil),   // 4: tercel.admin.v1.PauseSourceResponse
-	(*ResumeSourceRequest)(nil),   // 5: tercel.admin.v1.ResumeSourceRequest
-	(*ResumeSourceResponse)(nil),  // 6: tercel.admin.v1.ResumeSourceResponse
-	(*ListRefusalsRequest)(nil),   // 7: tercel.admin.v1.ListRefusalsRequest
-	(*ListRefusalsResponse)(nil),  // 8: tercel.admin.v1.ListRefusalsResponse
-	(*Refusal)(nil),               // 9: tercel.admin.v1.Refusal
-	(*RefusalCheck)(nil),          // 10: tercel.admin.v1.RefusalCheck
-	nil,                           // 11: tercel.admin.v1.Source.RefusedEntry
-	nil,                           // 12: tercel.admin.v1.Refusal.HeadersEntry
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*LearnedRate)(nil),           // 3: tercel.admin.v1.LearnedRate
+	(*PauseSourceRequest)(nil),    // 4: tercel.admin.v1.PauseSourceRequest
+	(*PauseSourceResponse)(nil),   // 5: tercel.admin.v1.PauseSourceResponse
+	(*ResumeSourceRequest)(nil),   // 6: tercel.admin.v1.ResumeSourceRequest
+	(*ResumeSourceResponse)(nil),  // 7: tercel.admin.v1.ResumeSourceResponse
+	(*ListRefusalsRequest)(nil),   // 8: tercel.admin.v1.ListRefusalsRequest
+	(*ListRefusalsResponse)(nil),  // 9: tercel.admin.v1.ListRefusalsResponse
+	(*Refusal)(nil),               // 10: tercel.admin.v1.Refusal
+	(*RefusalCheck)(nil),          // 11: tercel.admin.v1.RefusalCheck
+	nil,                           // 12: tercel.admin.v1.Source.RefusedEntry
+	nil,                           // 13: tercel.admin.v1.Refusal.HeadersEntry
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_tercel_admin_v1_source_proto_depIdxs = []int32{
-	13, // 0: tercel.admin.v1.ListSourcesRequest.window:type_name -> google.protobuf.Duration
+	14, // 0: tercel.admin.v1.ListSourcesRequest.window:type_name -> google.protobuf.Duration
 	2,  // 1: tercel.admin.v1.ListSourcesResponse.sources:type_name -> tercel.admin.v1.Source
-	14, // 2: tercel.admin.v1.ListSourcesResponse.counted_since:type_name -> google.protobuf.Timestamp
-	14, // 3: tercel.admin.v1.Source.last_seen_at:type_name -> google.protobuf.Timestamp
-	11, // 4: tercel.admin.v1.Source.refused:type_name -> tercel.admin.v1.Source.RefusedEntry
-	14, // 5: tercel.admin.v1.Source.paused_until:type_name -> google.protobuf.Timestamp
-	14, // 6: tercel.admin.v1.ListRefusalsRequest.since:type_name -> google.protobuf.Timestamp
-	9,  // 7: tercel.admin.v1.ListRefusalsResponse.refusals:type_name -> tercel.admin.v1.Refusal
-	14, // 8: tercel.admin.v1.Refusal.at:type_name -> google.protobuf.Timestamp
-	10, // 9: tercel.admin.v1.Refusal.checks:type_name -> tercel.admin.v1.RefusalCheck
-	12, // 10: tercel.admin.v1.Refusal.headers:type_name -> tercel.admin.v1.Refusal.HeadersEntry
-	0,  // 11: tercel.admin.v1.SourceService.ListSources:input_type -> tercel.admin.v1.ListSourcesRequest
-	7,  // 12: tercel.admin.v1.SourceService.ListRefusals:input_type -> tercel.admin.v1.ListRefusalsRequest
-	3,  // 13: tercel.admin.v1.SourceService.PauseSource:input_type -> tercel.admin.v1.PauseSourceRequest
-	5,  // 14: tercel.admin.v1.SourceService.ResumeSource:input_type -> tercel.admin.v1.ResumeSourceRequest
-	1,  // 15: tercel.admin.v1.SourceService.ListSources:output_type -> tercel.admin.v1.ListSourcesResponse
-	8,  // 16: tercel.admin.v1.SourceService.ListRefusals:output_type -> tercel.admin.v1.ListRefusalsResponse
-	4,  // 17: tercel.admin.v1.SourceService.PauseSource:output_type -> tercel.admin.v1.PauseSourceResponse
-	6,  // 18: tercel.admin.v1.SourceService.ResumeSource:output_type -> tercel.admin.v1.ResumeSourceResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	15, // 2: tercel.admin.v1.ListSourcesResponse.counted_since:type_name -> google.protobuf.Timestamp
+	15, // 3: tercel.admin.v1.Source.last_seen_at:type_name -> google.protobuf.Timestamp
+	12, // 4: tercel.admin.v1.Source.refused:type_name -> tercel.admin.v1.Source.RefusedEntry
+	15, // 5: tercel.admin.v1.Source.paused_until:type_name -> google.protobuf.Timestamp
+	15, // 6: tercel.admin.v1.Source.silent_since:type_name -> google.protobuf.Timestamp
+	15, // 7: tercel.admin.v1.Source.asked_at:type_name -> google.protobuf.Timestamp
+	3,  // 8: tercel.admin.v1.Source.learned:type_name -> tercel.admin.v1.LearnedRate
+	15, // 9: tercel.admin.v1.LearnedRate.since:type_name -> google.protobuf.Timestamp
+	15, // 10: tercel.admin.v1.ListRefusalsRequest.since:type_name -> google.protobuf.Timestamp
+	10, // 11: tercel.admin.v1.ListRefusalsResponse.refusals:type_name -> tercel.admin.v1.Refusal
+	15, // 12: tercel.admin.v1.Refusal.at:type_name -> google.protobuf.Timestamp
+	11, // 13: tercel.admin.v1.Refusal.checks:type_name -> tercel.admin.v1.RefusalCheck
+	13, // 14: tercel.admin.v1.Refusal.headers:type_name -> tercel.admin.v1.Refusal.HeadersEntry
+	0,  // 15: tercel.admin.v1.SourceService.ListSources:input_type -> tercel.admin.v1.ListSourcesRequest
+	8,  // 16: tercel.admin.v1.SourceService.ListRefusals:input_type -> tercel.admin.v1.ListRefusalsRequest
+	4,  // 17: tercel.admin.v1.SourceService.PauseSource:input_type -> tercel.admin.v1.PauseSourceRequest
+	6,  // 18: tercel.admin.v1.SourceService.ResumeSource:input_type -> tercel.admin.v1.ResumeSourceRequest
+	1,  // 19: tercel.admin.v1.SourceService.ListSources:output_type -> tercel.admin.v1.ListSourcesResponse
+	9,  // 20: tercel.admin.v1.SourceService.ListRefusals:output_type -> tercel.admin.v1.ListRefusalsResponse
+	5,  // 21: tercel.admin.v1.SourceService.PauseSource:output_type -> tercel.admin.v1.PauseSourceResponse
+	7,  // 22: tercel.admin.v1.SourceService.ResumeSource:output_type -> tercel.admin.v1.ResumeSourceResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_source_proto_init() }
@@ -1033,7 +1158,7 @@ func file_tercel_admin_v1_source_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_source_proto_rawDesc), len(file_tercel_admin_v1_source_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

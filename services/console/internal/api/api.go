@@ -104,6 +104,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.mux.Handle(adminv1connect.NewDeadLetterServiceHandler(deadLetters{a}, options...))
 	a.mux.Handle(adminv1connect.NewReconciliationServiceHandler(reconciliations{a}, options...))
 	a.mux.Handle(adminv1connect.NewSourceServiceHandler(sources{a}, options...))
+	a.mux.Handle(adminv1connect.NewBackfillServiceHandler(backfills{a}, options...))
+	a.mux.Handle(adminv1connect.NewDestinationServiceHandler(destinations{a}, options...))
 	a.mux.Handle(adminv1connect.NewPipelineServiceHandler(pipelines{a}, options...))
 	return a, nil
 }

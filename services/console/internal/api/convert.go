@@ -1,6 +1,8 @@
 package api
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +56,14 @@ const maxText = 1024
 
 // utf8s is text that came from outside, as a message can hold it.
 func utf8s(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+// names lists what there is, for a message.
+func names[T any](all map[string]T) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(all)), ", ")
+}
 
 // attributes are an event's, as callers get them.
 func attributes(e event.Event) *eventv1.Attributes {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/refusal"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/control"
 )
@@ -52,6 +53,9 @@ var known = []struct {
 	{deadletter.ErrStage, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
 	{deadletter.ErrPatch, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
 	{cursor.ErrForward, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
+	{cursor.ErrNoBackfill, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
+	{refusal.ErrNotFound, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
+	{control.ErrRange, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
 	{control.ErrPaused, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAUSED},
 	{control.ErrNobody, connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS},
 	{control.ErrUnknown, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},

@@ -33,6 +33,9 @@ func (s reconciliations) GetReconciliationStatus(ctx context.Context, req *conne
 		if r.Lag != nil {
 			out.Lag = durationpb.New(time.Duration(*r.Lag * float64(time.Second)))
 		}
+		if w := r.Window; w != nil {
+			out.Window = &adminv1.WindowProgress{Run: utf8s(w.Run), Pages: count(w.Pages), Counts: verdicts(w.Counts)}
+		}
 		if l := r.Last; l.Run != "" {
 			out.Last = &adminv1.LastRun{Run: utf8s(l.Run), Complete: l.Complete, Error: utf8s(l.Error), Counts: counts(map[string]int{
 				"listed": l.Listed, "missed": l.Missed, "stale": l.Stale, "unreadable": l.Unreadable,
@@ -60,8 +63,12 @@ func (s reconciliations) RunReconciliation(ctx context.Context, req *connect.Req
 	if err != nil {
 		return nil, err
 	}
+	if req.Msg.GetTombstone() && (!req.Msg.GetDeletes() || req.Msg.GetDryRun()) {
+		return nil, invalid("tombstone", "it with deletes and without dry_run")
+	}
 	started, err := control.RunReconcile(ctx, s.deps.Conn, control.Request{
-		Source: r.GetSource(), Account: r.GetAccount(), Resource: r.GetResource(), DryRun: req.Msg.GetDryRun(),
+		Source: r.GetSource(), Account: r.GetAccount(), Resource: r.GetResource(), Deletes: req.Msg.GetDeletes(), Tombstone: req.Msg.GetTombstone(),
+		DryRun: req.Msg.GetDryRun() || req.Msg.GetDeletes() && !req.Msg.GetTombstone(),
 	})
 	if err != nil {
 		return nil, err

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/report"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
@@ -65,18 +67,69 @@ func (s reconciliations) ResumeReconciliation(ctx context.Context, req *connect.
 	return connect.NewResponse(&adminv1.ResumeReconciliationResponse{Ended: pauses(ended), Left: pauses(left)}), nil
 }
 
+// maxPlannedReports bounds the reports that a plan counts.
+const maxPlannedReports = 100_000
+
+// PlanReconciliationReset says what a reset would do.
+func (s reconciliations) PlanReconciliationReset(ctx context.Context, req *connect.Request[adminv1.PlanReconciliationResetRequest]) (*connect.Response[adminv1.PlanReconciliationResetResponse], error) {
+	scope, to, err := s.resetTo(req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := cursor.Open(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := resettable(ctx, store, scope, to)
+	if err != nil {
+		return nil, err
+	}
+	reports, err := report.List(ctx, s.js, report.Query{Source: scope.Source, Resource: scope.Resource, Since: to, Limit: maxPlannedReports})
+	if err != nil {
+		return nil, err
+	}
+	resp := &adminv1.PlanReconciliationResetResponse{}
+	for _, e := range chosen {
+		out := &adminv1.PlannedReset{Resource: keyed(e.Key), CompleteThrough: stamp(e.Through)}
+		for _, r := range reports {
+			if (cursor.Key{Source: r.Source, Account: r.Account, Resource: r.Resource}) == e.Key && r.To.After(to) && !r.DryRun {
+				out.RunsSince++
+				out.ListedSince += count(r.Listed)
+			}
+		}
+		resp.Resources = append(resp.Resources, out)
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// resetTo checks what is to be set back, and to when.
+func (s reconciliations) resetTo(req interface {
+	GetResource() *adminv1.Resource
+	GetTo() *timestamppb.Timestamp
+	GetBeginning() bool
+},
+) (cursor.Scope, time.Time, error) {
+	scope, err := s.scope(req.GetResource())
+	if err != nil {
+		return scope, time.Time{}, err
+	}
+	to, err := moment("to", req.GetTo())
+	if err == nil && to.IsZero() != req.GetBeginning() {
+		err = invalid("to", "a time, or beginning instead")
+	}
+	return scope, to, err
+}
+
+// keyed is what a cursor is of, as callers get it.
+func keyed(k cursor.Key) *adminv1.Resource {
+	return &adminv1.Resource{Source: utf8s(k.Source), Account: utf8s(k.Account), Resource: utf8s(k.Resource)}
+}
+
 // ResetReconciliation sets cursors back.
 func (s reconciliations) ResetReconciliation(ctx context.Context, req *connect.Request[adminv1.ResetReconciliationRequest]) (*connect.Response[adminv1.ResetReconciliationResponse], error) {
-	scope, err := s.scope(req.Msg.GetResource())
+	scope, to, err := s.resetTo(req.Msg)
 	if err != nil {
 		return nil, err
-	}
-	to, err := moment("to", req.Msg.GetTo())
-	if err != nil {
-		return nil, err
-	}
-	if to.IsZero() != req.Msg.GetBeginning() {
-		return nil, invalid("to", "a time, or beginning instead")
 	}
 	store, err := cursor.Open(ctx, s.js)
 	if err != nil {
@@ -87,14 +140,13 @@ func (s reconciliations) ResetReconciliation(ctx context.Context, req *connect.R
 		return nil, err
 	}
 	resp := &adminv1.ResetReconciliationResponse{}
-	for _, key := range chosen {
-		before, err := store.Reset(ctx, key, to, s.deps.Now())
+	for _, e := range chosen {
+		before, err := store.Reset(ctx, e.Key, to, s.deps.Now())
 		if err != nil {
 			return nil, fmt.Errorf("%d of %d were reset: %w", len(resp.GetResources()), len(chosen), err)
 		}
 		resp.Resources = append(resp.Resources, &adminv1.ResetResource{
-			Resource:              &adminv1.Resource{Source: utf8s(key.Source), Account: utf8s(key.Account), Resource: utf8s(key.Resource)},
-			CompleteThroughBefore: stamp(before.Through),
+			Resource: keyed(e.Key), CompleteThroughBefore: stamp(before.Through),
 		})
 	}
 	return connect.NewResponse(resp), nil
@@ -102,12 +154,12 @@ func (s reconciliations) ResetReconciliation(ctx context.Context, req *connect.R
 
 // resettable are the cursors that a scope names, all of which have come to the
 // time that they are to be set back to.
-func resettable(ctx context.Context, store *cursor.Store, scope cursor.Scope, to time.Time) ([]cursor.Key, error) {
+func resettable(ctx context.Context, store *cursor.Store, scope cursor.Scope, to time.Time) ([]cursor.Entry, error) {
 	entries, err := store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var keys []cursor.Key
+	var chosen []cursor.Entry
 	for _, e := range entries {
 		if !scope.Has(e.Key) {
 			continue
@@ -115,10 +167,10 @@ func resettable(ctx context.Context, store *cursor.Store, scope cursor.Scope, to
 		if !to.IsZero() && to.After(e.Through) {
 			return nil, fmt.Errorf("reset %s: %w", e.Key, cursor.ErrForward)
 		}
-		keys = append(keys, e.Key)
+		chosen = append(chosen, e)
 	}
-	if len(keys) == 0 {
+	if len(chosen) == 0 {
 		return nil, notFound("%s: nothing of it has been reconciled", scope)
 	}
-	return keys, nil
+	return chosen, nil
 }

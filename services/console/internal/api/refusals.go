@@ -23,6 +23,9 @@ func (s sources) ListRefusals(ctx context.Context, req *connect.Request[adminv1.
 	if err := short(map[string]string{"source": q.GetSource(), "claimed_id": q.GetClaimedId()}); err != nil {
 		return nil, err
 	}
+	if q.GetSequence() > 0 {
+		return s.refusal(ctx, q.GetSequence())
+	}
 	before, size, err := page(q)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,15 @@ func (s sources) ListRefusals(ctx context.Context, req *connect.Request[adminv1.
 	}
 	resp.NextPageToken = nextPage(q, next)
 	return connect.NewResponse(resp), nil
+}
+
+// refusal returns one as a list.
+func (s sources) refusal(ctx context.Context, sequence uint64) (*connect.Response[adminv1.ListRefusalsResponse], error) {
+	r, err := refusal.Get(ctx, s.js, sequence)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&adminv1.ListRefusalsResponse{Refusals: []*adminv1.Refusal{refused(sequence, r)}}), nil
 }
 
 // refused is a refusal as callers get it.

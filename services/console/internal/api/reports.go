@@ -33,27 +33,33 @@ func (s reconciliations) ListReconciliationReports(ctx context.Context, req *con
 		}
 		return event.Escape(name)
 	}
-	resp := &adminv1.ListReconciliationReportsResponse{}
+	var found []report.Report
 	next, err := lookback.Read(ctx, s.js, lookback.Options{
 		Stream: topology.StreamReports, Before: before, Since: since,
 		Subjects: []string{topology.PrefixReports + "." + token(q.GetSource()) + "." + token(q.GetResource())},
 	}, func(m consume.Message) bool {
 		r, err := report.Decode(m.Data)
 		if err == nil && reportChosen(q, r) {
-			resp.Reports = append(resp.Reports, reported(r))
+			found = append(found, r)
 		}
-		return len(resp.GetReports()) < size
+		return len(found) < size
 	})
 	if err != nil {
 		return nil, err
 	}
-	resp.NextPageToken = nextPage(q, next)
+	if err := report.ApplyRevisions(ctx, s.js, report.Query{Source: q.GetSource(), Resource: q.GetResource()}, found); err != nil {
+		return nil, err
+	}
+	resp := &adminv1.ListReconciliationReportsResponse{NextPageToken: nextPage(q, next)}
+	for _, r := range found {
+		resp.Reports = append(resp.Reports, reported(r))
+	}
 	return connect.NewResponse(resp), nil
 }
 
 func reportChosen(q *adminv1.ListReconciliationReportsRequest, r report.Report) bool {
 	return (q.GetAccount() == "" || q.GetAccount() == r.Account) && (q.GetRun() == "" || q.GetRun() == r.Run) &&
-		(!q.GetGapsOnly() || len(r.Records) > 0 || r.Error != "")
+		(!q.GetGapsOnly() || len(r.Records) > 0 || r.Error != "" || r.Deletes != nil && r.Deletes.Stopped != "")
 }
 
 // reported is a report as callers get it.
@@ -64,10 +70,13 @@ func reported(r report.Report) *adminv1.ReconciliationReport {
 		Pages: count(r.Pages), Listed: recordSet(r.Sets.Listed), Held: recordSet(r.Sets.Held), Complete: r.Complete, CaughtUp: r.CaughtUp,
 		Error: utf8s(r.Error), Statement: utf8s(r.Statement()), Causes: map[string]uint64{}, Refused: map[string]uint64{},
 		Destinations: map[string]*adminv1.DestinationComparison{},
-		Counts: counts(map[string]int{
-			"listed": r.Listed, "matched": r.Matched, "missed": r.Missed, "stale": r.Stale, "ahead": r.Ahead, "duplicates": r.Duplicates, "dropped": r.Dropped,
-			"orphaned": r.Orphaned, "repaired": r.Repaired, "skipped_young": r.SkippedYoung, "unreadable": r.Unreadable,
-		}),
+		Counts:       verdicts(r.Counts), EvidenceError: utf8s(r.Evidence.Error),
+	}
+	if d := r.Deletes; d != nil {
+		out.Deletes = &adminv1.DeletesReport{
+			Held: count(d.Held), Unlisted: count(d.Unlisted), Present: count(d.Present), Unchecked: count(d.Unchecked), Tombstones: count(d.Tombstones),
+			Stopped: utf8s(d.Stopped),
+		}
 	}
 	for name, d := range r.Destinations {
 		out.Destinations[utf8s(name)] = &adminv1.DestinationComparison{
@@ -80,6 +89,7 @@ func reported(r report.Report) *adminv1.ReconciliationReport {
 		out.Records = append(out.Records, &adminv1.RecordVerdict{
 			Id: utf8s(rec.ID), Version: utf8s(rec.Version), Verdict: utf8s(rec.Verdict), Destination: utf8s(rec.Destination),
 			FirstSeen: stamp(rec.FirstSeen), ChangedAt: stamp(rec.ChangedAt), Repaired: rec.Repaired, Cause: utf8s(string(rec.Cause)),
+			Type: utf8s(rec.Type), Redelivered: rec.Redelivered, ArrivedAt: stamp(rec.ArrivedAt),
 		})
 	}
 	for cause, n := range r.Evidence.Causes {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/intake"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -35,6 +36,10 @@ func (s sources) ListSources(ctx context.Context, req *connect.Request[adminv1.L
 			return nil, invalid("window", "more than 0s and at most 7 days")
 		}
 	}
+	health, err := s.health(ctx)
+	if err != nil {
+		return nil, err
+	}
 	now := s.deps.Now()
 	from := now.Add(-window)
 	history, err := intake.Read(ctx, s.js, from, now)
@@ -52,9 +57,37 @@ func (s sources) ListSources(ctx context.Context, req *connect.Request[adminv1.L
 		for outcome, n := range counts.Refused() {
 			out.Refused[utf8s(outcome)] = uint64(n)
 		}
+		tellHealth(out, health[name])
 		resp.Sources = append(resp.Sources, out)
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// health is how sources send, of those that a reconciler looks after.
+func (s sources) health(ctx context.Context) (map[string]*cursor.Health, error) {
+	store, err := cursor.Open(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	all, err := store.Healths(ctx)
+	byName := map[string]*cursor.Health{}
+	for _, h := range all {
+		byName[h.Source] = &h
+	}
+	return byName, err
+}
+
+func tellHealth(out *adminv1.Source, h *cursor.Health) {
+	if h == nil {
+		return
+	}
+	out.Learned = &adminv1.LearnedRate{Since: stamp(h.Learned.Since), Minutes: count(h.Learned.Minutes), Enough: h.Learned.Enough}
+	for _, alarm := range h.Alarms() {
+		out.Alarms = append(out.Alarms, utf8s(alarm))
+	}
+	if h.Silence != nil {
+		out.SilentSince, out.AskedAt = stamp(h.Silence.Since), stamp(h.Silence.ProbedAt)
+	}
 }
 
 // source is one source, without counts.
@@ -115,7 +148,7 @@ func (s sources) ResumeSource(ctx context.Context, req *connect.Request[adminv1.
 
 func (s sources) act(ctx context.Context, name string, do func(context.Context, jetstream.JetStream, string) error) error {
 	if _, ok := s.cfg.Sources[name]; !ok {
-		return notFound("source %q: the pipeline file has none of that name", name)
+		return notFound("source %q: the pipeline file has none of that name; there are: %s", name, names(s.cfg.Sources))
 	}
 	err := do(ctx, s.js, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
