@@ -37,6 +37,17 @@ func TestUpServesTheAdminAPI(t *testing.T) {
 	}
 }
 
+// The health command says what /readyz does, for which it needs the address only.
+func TestHealthAsksThePipelineThatRuns(t *testing.T) {
+	t.Parallel()
+	p := startLive(t, startShop(t), liveOptions{})
+	address := strings.TrimPrefix(p.TelemetryURL, "http://")
+	until(t, "tercel health exits 0", func() bool { return tercel(t, "", "health", "--health", address).code == 0 })
+	if o := tercel(t, "", "health", "--health", strings.TrimPrefix(p.ConsoleURL, "http://")); o.code != 1 || !strings.Contains(o.err, "not ready") {
+		t.Errorf("health of another server: exit code %d, %q, want 1 and that it isn't ready", o.code, o.err)
+	}
+}
+
 // The document that is printed is the one that is served.
 func TestContractOpenAPI(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,7 @@ type cli struct {
 	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
 	Accounts    accountsCmd    `cmd:"" help:"Add, list and remove accounts of a source."`
 	Contract    contractCmd    `cmd:"" help:"Print what other programs may rely on."`
+	Health      healthCmd      `cmd:"" help:"Say whether the pipeline on this machine is ready."`
 	Status      statusCmd      `cmd:"" help:"Show streams, lag and the last reconciliations."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`

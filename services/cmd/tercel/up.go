@@ -29,6 +29,7 @@ import (
 type upCmd struct {
 	Config     string `short:"c" help:"The pipeline file." default:"tercel.yaml" env:"TERCEL_CONFIG"`
 	Data       string `help:"Folder for streams and the default destination." default:"tercel-data" env:"TERCEL_DATA"`
+	Health     string `help:"Address of health and metrics, instead of the file's telemetry.listen." env:"TERCEL_HEALTH" placeholder:"HOST:PORT"`
 	NATSListen string `name:"nats-listen" help:"Loopback address of the embedded server, for the other commands." default:"127.0.0.1:4222"`
 }
 
@@ -49,6 +50,9 @@ func (c upCmd) Run(a *app) error {
 	}
 	if err != nil {
 		return err
+	}
+	if c.Health != "" {
+		file.Telemetry.Listen = c.Health
 	}
 	return runAll(a.ctx, file, allOptions{
 		DataDir: c.Data, NATSListen: c.NATSListen, Log: boot.NewLogger(a.err, file.Telemetry.LogLevel),

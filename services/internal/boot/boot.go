@@ -11,10 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
-	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -65,52 +63,59 @@ func (e Env) Accounts() (*account.Set, error) {
 	return set, err
 }
 
-type flags struct {
-	Config  string           `short:"c" help:"The pipeline file." env:"TERCEL_CONFIG" default:"tercel.yaml"`
-	NATS    string           `name:"nats" help:"Address of the NATS servers, instead of the file's nats.url." env:"TERCEL_NATS" placeholder:"URL"`
-	Health  string           `help:"Address of health and metrics, instead of the file's telemetry.listen." env:"TERCEL_HEALTH" placeholder:"HOST:PORT"`
-	Version kong.VersionFlag `help:"Print the version and exit."`
-}
-
 // Main runs one service until SIGTERM or SIGINT and returns the exit code.
 func Main(name string, build func(Env) (Service, error)) int {
-	var f flags
-	parser, err := kong.New(&f, kong.Name(name), kong.Vars{"version": Version()},
-		kong.Description("The "+name+" of a Tercel pipeline. It runs until SIGTERM, then finishes what is in hand."))
-	if err != nil {
-		panic(err) // the flags above are wrong
-	}
-	if _, err := parser.Parse(os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\nRun \"%s --help\" for its flags.\n", name, err, name)
-		return Usage
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err = run(ctx, name, f, build)
+	return command(ctx, name, os.Args[1:], os.Stdout, os.Stderr, build)
+}
+
+// command runs one command line of a service and returns the exit code.
+func command(ctx context.Context, name string, args []string, out, errs io.Writer, build func(Env) (Service, error)) int {
+	f, err := parseFlags(name, args, out)
 	switch {
+	case errors.Is(err, errHelp):
+		return OK
+	case err != nil:
+		fmt.Fprintf(errs, "%s: %s\nRun \"%s --help\" for its flags.\n", name, err, name)
+		return Usage
+	case f.version:
+		fmt.Fprintln(out, Version())
+		return OK
+	}
+	switch err := run(ctx, name, f, errs, build); {
 	case err == nil:
 		return OK
 	case errors.As(err, new(config.Faults)): // each line begins with its place
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(errs, err)
 	default:
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name, err)
+		fmt.Fprintf(errs, "%s: %s\n", name, err)
 	}
 	return Failed
 }
 
-func run(ctx context.Context, name string, f flags, build func(Env) (Service, error)) error {
-	file, err := pipeline.Load(f.Config)
+func run(ctx context.Context, name string, f flags, errs io.Writer, build func(Env) (Service, error)) error {
+	if f.probe && f.health != "" {
+		return Probe(ctx, f.health) // without the file and its secrets
+	}
+	file, err := pipeline.Load(f.config)
 	if err != nil {
 		return err
 	}
-	if f.NATS != "" {
-		file.NATS.URL = f.NATS
+	if f.nats != "" {
+		file.NATS.URL = f.nats
 	}
-	if f.Health != "" {
-		file.Telemetry.Listen = f.Health
+	if f.health != "" {
+		file.Telemetry.Listen = f.health
 	}
-	log := NewLogger(os.Stderr, file.Telemetry.LogLevel).With(slog.String("service", name))
+	switch {
+	case f.probe:
+		return Probe(ctx, file.Telemetry.Listen)
+	case f.check:
+		return nil
+	}
+	log := NewLogger(errs, file.Telemetry.LogLevel).With(slog.String("service", name))
 	tel, err := StartTelemetry(ctx, name, file.Telemetry, log)
 	if err != nil {
 		return err
@@ -129,22 +134,6 @@ func NewLogger(w io.Writer, level pipeline.LogLevel) *slog.Logger {
 		l = slog.LevelInfo
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
-}
-
-// Version is the program's version: the module's, or the revision that it was
-// built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			version += " " + s.Value[:12]
-		}
-	}
-	return version
 }
 
 // Group is services that run side by side in one process.
