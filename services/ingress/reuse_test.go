@@ -1,17 +1,23 @@
 package ingress_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
@@ -52,16 +58,99 @@ func TestEachEventKeepsItsOwnBytes(t *testing.T) {
 			f.server.Stop()
 			f.server.Resume()
 			wg.Wait()
-			f.checkOwnBytes(n)
+			if stored := f.checkOwnBytes(); stored != n {
+				t.Errorf("%d messages stored, want %d", stored, n)
+			}
 		})
 	}
 }
 
+// Promise 8: a sender that gives up before the publisher does leaves its message
+// in the publisher's hands, which asks for it once more when no answer comes. Its
+// memory is nobody else's until then, which the race detector sees.
+func TestMessageOfASenderThatGaveUpIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	var cfg ingress.Config
+	f := setup(t, func(c *ingress.Config) {
+		c.Streams.Durability, c.StoreTimeout = topology.Synced, 4*time.Second
+		cfg = *c
+	})
+	f.service.Close()
+	line := &line{held: make(chan struct{}), released: make(chan struct{})}
+	conn, err := nats.Connect(f.server.URL(), nats.SetCustomDialer(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	f.conn = conn
+	f.serve(cfg)
+
+	const senders = 32
+	var next atomic.Int64
+	numbered := func() delivery {
+		i := next.Add(1)
+		return f.delivery("hub", fmt.Sprint("d-", i), fmt.Sprintf(`{"action":"a%d","n":%q}`, i, strings.Repeat("x", int(i%500))))
+	}
+	impatient, giveUp := context.WithCancel(t.Context())
+	var gone, others sync.WaitGroup
+	for range senders {
+		gone.Go(func() {
+			for r := (reply{code: http.StatusOK}); r.code == http.StatusOK; {
+				w := httptest.NewRecorder()
+				f.service.Handler().ServeHTTP(w, numbered().request(t).WithContext(impatient))
+				r = readReply(t, w.Code, w.Header(), w.Body.Bytes())
+			}
+		})
+	}
+	<-line.held // a group is on its way, and gets no answer
+	giveUp()
+	gone.Wait()
+	for range 4 * senders {
+		others.Go(func() { f.send(numbered()) })
+	}
+	others.Wait() // none has got an answer either
+	close(line.released)
+	f.checkOwnBytes()
+}
+
+// line is the way to a server, from which nothing comes back between the commit
+// of a batch and the release.
+type line struct {
+	once           sync.Once
+	held, released chan struct{}
+}
+
+func (l *line) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return lineConn{c, l}, err
+}
+
+type lineConn struct {
+	net.Conn
+	line *line
+}
+
+func (c lineConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(jetstreamext.BatchCommitHeader)) {
+		c.line.once.Do(func() { close(c.line.held) })
+	}
+	return c.Conn.Write(b)
+}
+
+func (c lineConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	select {
+	case <-c.line.held:
+		<-c.line.released
+	default:
+	}
+	return n, err
+}
+
 // checkOwnBytes holds the messages of source hub against their ids, which have
-// their bodies' hashes.
-func (f *fixture) checkOwnBytes(n int) {
+// their bodies' hashes, and counts them.
+func (f *fixture) checkOwnBytes() (count int) {
 	f.t.Helper()
-	count := 0
 	for m, err := range consume.Scan(f.t.Context(), f.jetstream(), consume.ScanOptions{Stream: topology.StreamRaw}) {
 		if err != nil {
 			f.t.Fatal(err)
@@ -76,9 +165,7 @@ func (f *fixture) checkOwnBytes(n int) {
 			f.t.Errorf("message %d: %+v, %v, want the id %s", m.Sequence, e, err, want)
 		}
 	}
-	if count != n {
-		f.t.Errorf("%d messages stored, want %d", count, n)
-	}
+	return count
 }
 
 // Nothing of an event is left for the next: no header, and no field of its form.
