@@ -22,6 +22,9 @@ type ScanOptions struct {
 	FromSequence uint64
 	// FromTime, if set, begins with the first message stored at or after it.
 	FromTime time.Time
+	// Ahead is how many messages the server sends ahead of the one in hand: few,
+	// where they are large. Defaults to 500.
+	Ahead int
 }
 
 // Scan yields what a stream holds, in order, up to its last message at the
@@ -51,7 +54,11 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 	}
 	// In a cluster, the first pull may go out before the consumer's server hears
 	// of it, and be lost; missing heartbeats tell the client.
-	messages, err := cons.Messages(jetstream.PullHeartbeat(scanHeartbeat))
+	pull := []jetstream.PullMessagesOpt{jetstream.PullHeartbeat(scanHeartbeat)}
+	if o.Ahead > 0 {
+		pull = append(pull, jetstream.PullMaxMessages(o.Ahead))
+	}
+	messages, err := cons.Messages(pull...)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,8 @@ type Cursor struct {
 	RetryAt time.Time `json:"retry_at,omitzero"`
 	// NextAt is when the next run is due, as the runners last saw their schedule.
 	NextAt time.Time `json:"next_at,omitzero"`
+	// LedgerAt is when the ledger was last known to have all events that were stored.
+	LedgerAt time.Time `json:"ledger_at,omitzero"`
 	// Failures counts the runs in a row that failed.
 	Failures int `json:"failures,omitzero"`
 	// Late is what is waited for to know why records were missed, or nil.

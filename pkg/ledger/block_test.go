@@ -20,7 +20,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(block{created: 1, through: 2}.encode())
 	f.Add(block{created: 1, through: 2, at: 3, entries: []entry{{3, state{4, 5, 6}}, {7, state{0, 0, 8}}}}.encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, err := decode(data)
+		b, err := decode(data, nil)
 		if err != nil {
 			return
 		}
@@ -50,12 +50,12 @@ func TestDecodeRefusesWhatIsNoBlock(t *testing.T) {
 	for name, data := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := decode(data); err == nil {
+			if _, err := decode(data, nil); err == nil {
 				t.Error("decode() = nil, want an error")
 			}
 		})
 	}
-	if _, err := decode(good); err != nil {
+	if _, err := decode(good, nil); err != nil {
 		t.Errorf("decode() of a block = %v", err)
 	}
 }

@@ -13,15 +13,12 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +50,7 @@ const (
 )
 
 // Ledger is the ledger of one resource in one account, loaded into memory
-// (about 50 bytes a record). It is not safe for concurrent use, and one runner
+// (24 bytes a record and 5 to 8 for finding it). It is not safe for concurrent use, and one runner
 // at a time may have it open: hold a lease. Should two have it open all the
 // same, the second to write gets [ErrConflict].
 type Ledger struct {
@@ -65,7 +62,7 @@ type Ledger struct {
 	created  int64 // when the stream was created, which tells it from its successor
 	view     bool  // nothing is written
 
-	index   map[uint64]state
+	index   index
 	through uint64 // the last sequence in index
 	at      int64  // when its message was stored
 	stored  uint64 // the last sequence in the blocks
@@ -74,6 +71,7 @@ type Ledger struct {
 	tail   ref   // the block that takes new entries
 	ids    []uint64
 	inTail map[uint64]struct{} // the same as ids
+	buf    []entry             // used again and again
 }
 
 // ref is a block's place; revision is 0 before it is first written.
@@ -95,7 +93,7 @@ func OpenView(ctx context.Context, js jetstream.JetStream, source, account, reso
 func open(ctx context.Context, js jetstream.JetStream, source, account, resource string, view bool) (*Ledger, error) {
 	token := event.AccountToken(account)
 	l := &Ledger{
-		js: js, resource: resource, index: map[uint64]state{}, view: view,
+		js: js, resource: resource, view: view,
 		// No bucket takes a percent sign, and no escape contains "=".
 		prefix: source + "." + strings.ReplaceAll(token, "%", "=") + "." + resource,
 		filter: event.PrefixEnriched + "." + source + "." + token + ".>",
@@ -113,130 +111,6 @@ func open(ctx context.Context, js jetstream.JetStream, source, account, resource
 		return nil, fmt.Errorf("open ledger %s: %w", l.prefix, err)
 	}
 	return l, nil
-}
-
-type loaded struct {
-	ref
-	block block
-	err   error
-}
-
-// load reads the blocks in the order in which they were begun. A block that is
-// unreadable, of another stream, or read from a part of the stream that is no
-// longer there means that some of what the ledger would claim is not so.
-func (l *Ledger) load(ctx context.Context, stream jetstream.Stream) error {
-	blocks, err := l.read(ctx)
-	if err != nil {
-		return err
-	}
-	last, intact := stream.CachedInfo().State.LastSeq, true
-	if end := newest(blocks); end.through > 0 && end.through <= last {
-		if intact, err = holds(ctx, stream, end); err != nil {
-			return err
-		}
-	}
-	unusable := func(b loaded) bool {
-		return !intact || b.err != nil || b.block.created != l.created || b.block.through > last
-	}
-	if slices.ContainsFunc(blocks, unusable) {
-		// The bad ones go last: while one is there, the ledger is not believed.
-		slices.SortStableFunc(blocks, func(a, b loaded) int {
-			return cmp.Compare(b2i(unusable(a)), b2i(unusable(b)))
-		})
-		for _, b := range blocks {
-			if l.view {
-				break
-			}
-			if err := l.drop(ctx, b.ref); err != nil {
-				return err
-			}
-		}
-		blocks = nil
-	}
-	for _, b := range blocks {
-		for _, e := range b.block.entries {
-			l.index[e.id] = l.index[e.id].join(e.state)
-		}
-		l.full = append(l.full, b.ref)
-	}
-	end := newest(blocks)
-	l.through, l.at = end.through, end.at
-	l.stored = l.through
-	l.beginTail(1)
-	if n := len(blocks); n > 0 {
-		if end := blocks[n-1]; len(end.block.entries) < maxEntries {
-			l.full, l.tail = l.full[:n-1], end.ref
-			for _, e := range end.block.entries {
-				l.addToTail(e.id)
-			}
-		} else {
-			l.beginTail(end.number + 1)
-		}
-	}
-	return nil
-}
-
-// newest returns the block that was read furthest; all others lie before it.
-func newest(blocks []loaded) block {
-	var end block
-	for _, b := range blocks {
-		if b.block.through >= end.through {
-			end = b.block
-		}
-	}
-	return end
-}
-
-// holds reports whether the stream still has what end was read up to. A stream
-// that lost its tail, as in a power cut, and has grown beyond its old end since
-// has another message there. One that has none let it go by age, and may have
-// all the rest.
-func holds(ctx context.Context, stream jetstream.Stream, end block) (bool, error) {
-	m, err := stream.GetMsg(ctx, end.through)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("message %s %d: %w", topology.StreamEnriched, end.through, err)
-	}
-	return m.Time.UnixNano() == end.at, nil
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func (l *Ledger) read(ctx context.Context) ([]loaded, error) {
-	watcher, err := l.kv.Watch(ctx, l.prefix+".*", jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = watcher.Stop() }()
-	var blocks []loaded
-	for {
-		select {
-		case e, ok := <-watcher.Updates():
-			if !ok {
-				return nil, errors.New("reading the bucket was cut off")
-			}
-			if e == nil { // that was all
-				slices.SortFunc(blocks, func(a, b loaded) int { return cmp.Compare(a.number, b.number) })
-				return blocks, nil
-			}
-			number, err := strconv.ParseUint(strings.TrimPrefix(e.Key(), l.prefix+"."), 10, 64)
-			if err != nil {
-				continue // not a block
-			}
-			b := loaded{ref: ref{number, e.Revision()}}
-			b.block, b.err = decode(e.Value())
-			blocks = append(blocks, b)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // CatchUp reads the enriched events that the stream has gained, up to its
@@ -288,19 +162,14 @@ func (l *Ledger) observe(m consume.Message) {
 		seen = state{deleted: ns}
 	}
 	id := Hash(e.RecordID)
-	joined := l.index[id].join(seen)
-	if joined == l.index[id] {
-		return
-	}
-	l.index[id] = joined
-	if !l.view {
+	if l.index.join(id, seen) && !l.view {
 		l.addToTail(id)
 	}
 }
 
 // Lookup compares a listed record with what was seen of it.
 func (l *Ledger) Lookup(id string, v event.Version) Verdict {
-	s, known := l.index[Hash(id)]
+	s, known := l.index.get(Hash(id))
 	listed := ordinal(v)
 	switch {
 	case !known || s.observed == 0:
@@ -320,7 +189,7 @@ func (l *Ledger) Lookup(id string, v event.Version) Verdict {
 // alive, as [event.Version.Ordinal] gives it, and whether it was and has not
 // been deleted since.
 func (l *Ledger) Held(id string) (version uint64, held bool) {
-	s := l.index[Hash(id)]
+	s, _ := l.index.get(Hash(id))
 	return s.version &^ unorderedBit, s.held()
 }
 
@@ -328,7 +197,7 @@ func (l *Ledger) Held(id string) (version uint64, held bool) {
 // version that is held was seen last.
 func (l *Ledger) All() iter.Seq2[uint64, time.Time] {
 	return func(yield func(uint64, time.Time) bool) {
-		for id, s := range l.index {
+		for id, s := range l.index.all() {
 			if s.held() && !yield(id, time.Unix(0, s.observed)) {
 				return
 			}
@@ -337,103 +206,7 @@ func (l *Ledger) All() iter.Seq2[uint64, time.Time] {
 }
 
 // Len is the number of records that the ledger knows of.
-func (l *Ledger) Len() int { return len(l.index) }
-
-func (l *Ledger) beginTail(number uint64) {
-	l.tail, l.ids, l.inTail = ref{number: number}, nil, map[uint64]struct{}{}
-}
-
-func (l *Ledger) addToTail(id uint64) {
-	if _, ok := l.inTail[id]; !ok {
-		l.ids, l.inTail[id] = append(l.ids, id), struct{}{}
-	}
-}
-
-// store writes the tail. It is written again and again until it is full: each
-// key of a bucket costs the server memory, and a run may see few changes.
-func (l *Ledger) store(ctx context.Context) error {
-	data := l.encode(l.ids)
-	var err error
-	if l.tail.revision == 0 {
-		l.tail.revision, err = l.kv.Create(ctx, l.key(l.tail.number), data)
-	} else {
-		l.tail.revision, err = l.kv.Update(ctx, l.key(l.tail.number), data, l.tail.revision)
-	}
-	if err != nil {
-		return l.writeError(err)
-	}
-	l.stored = l.through
-	if len(l.ids) == maxEntries {
-		l.full = append(l.full, l.tail)
-		l.beginTail(l.tail.number + 1)
-	}
-	return nil
-}
-
-func (l *Ledger) encode(ids []uint64) []byte {
-	b := block{created: l.created, through: l.through, at: l.at, entries: make([]entry, len(ids))}
-	for i, id := range ids {
-		b.entries[i] = entry{id, l.index[id]}
-	}
-	return b.encode()
-}
-
-// slack is how many blocks more than needed the ledger keeps before it is
-// written anew.
-const slack = 8
-
-// compact writes the index into new blocks once more than half of the entries
-// are superseded, then deletes the old. Whoever opens the ledger in between
-// joins both, which comes to the same.
-func (l *Ledger) compact(ctx context.Context) error {
-	needed := (len(l.index) + maxEntries - 1) / maxEntries
-	if len(l.full) <= 2*needed+slack {
-		return nil
-	}
-	old := l.full
-	if l.tail.revision != 0 {
-		old = append(old, l.tail)
-	}
-	l.full = nil
-	l.beginTail(l.tail.number + 1)
-	for id := range l.index {
-		if l.addToTail(id); len(l.ids) == maxEntries {
-			if err := l.store(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	if len(l.ids) > 0 {
-		if err := l.store(ctx); err != nil {
-			return err
-		}
-	}
-	for _, r := range old {
-		if err := l.drop(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (l *Ledger) drop(ctx context.Context, r ref) error {
-	if err := l.kv.Delete(ctx, l.key(r.number), jetstream.LastRevision(r.revision)); err != nil {
-		return l.writeError(err)
-	}
-	return nil
-}
-
-func (l *Ledger) key(number uint64) string { return l.prefix + "." + strconv.FormatUint(number, 10) }
-
-func (l *Ledger) writeError(err error) error {
-	var api *jetstream.APIError
-	// Replicated streams have a code of their own while the other write is in flight.
-	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
-		err = ErrConflict
-	}
-	return fmt.Errorf("write ledger %s: %w", l.prefix, err)
-}
+func (l *Ledger) Len() int { return l.index.len() }
 
 // Hash is a record's id in the ledger. Of a million records, two share one
 // with odds of 1 to 37 million.

@@ -51,7 +51,7 @@ var plants = map[string]edit{
 		"func (r *Runner) awaitEnriched(ctx context.Context) (bool, error) {\n\tif ctx != nil {\n\t\treturn true, nil\n\t}\n",
 	},
 	"ledger not caught up": {
-		"services/reconciler/internal/run/work.go",
+		"services/reconciler/internal/run/ready.go",
 		"if _, err := l.CatchUp(ctx); err != nil {", "if err := ctx.Err(); err != nil {",
 	},
 	"own clock believed for what is seen": {

@@ -31,6 +31,7 @@ type runResult struct {
 	Requests  float64       `json:"jetstream_requests"`
 	Stored    float64       `json:"messages_stored"`
 	Peak      float64       `json:"peak_mib"`
+	Server    float64       `json:"server_peak_mib"`
 }
 
 // fleetResult is what many accounts of one source cost.
@@ -186,6 +187,7 @@ func (r *reconciliations) wholeRuns(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	r.server.resetPeak()
 	p, err := r.startReconciler(sized(n), "", api.URL, "/orders", "3s")
 	if err != nil {
 		return err
@@ -211,7 +213,8 @@ func (r *reconciliations) wholeRuns(ctx context.Context, n int) error {
 			}
 			u.PerSecond = float64(rep.Listed) / u.Took.Seconds()
 			u.Calls, u.Requests = float64(after.calls-before.calls)/runs, float64(after.requests-before.requests)/runs-own
-			u.Stored = float64(after.stored-before.stored) / runs
+			u.Stored, u.Server = float64(after.stored-before.stored)/runs, r.server.peakMiB()
+			r.server.resetPeak()
 			r.result.Runs = append(r.result.Runs, u)
 			before = after
 		}

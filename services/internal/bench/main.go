@@ -34,6 +34,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string) error {
 	bare.url, bare.listen = *url, *listen
 	switch *role {
 	case "server":
-		return serve(*dir, topology.Durability(*level))
+		return serve(ctx, *dir, topology.Durability(*level))
 	case "yardstick":
 		return yardstick(*url, *listen)
 	case "batch":
@@ -121,9 +122,10 @@ func run(ctx context.Context, args []string) error {
 	}
 }
 
-// serve runs a NATS server until its standard input ends, which it does with
-// the parent process. It says where the server is, and how long a sync takes.
-func serve(dir string, d topology.Durability) error {
+// serve runs a NATS server until it is told to end or its standard input ends,
+// which it does with the parent process. It says where the server is, and how long
+// a sync takes.
+func serve(ctx context.Context, dir string, d topology.Durability) error {
 	s, err := embednats.Start(embednats.Config{Dir: dir, Listen: "127.0.0.1:0", Durability: d})
 	if err != nil {
 		return err
@@ -134,8 +136,13 @@ func serve(dir string, d topology.Durability) error {
 		return err
 	}
 	fmt.Println(s.URL(), sync)
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	ctx, end := signal.NotifyContext(ctx, syscall.SIGTERM)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		end()
+	}()
+	<-ctx.Done()
+	return nil
 }
 
 // syncTime is the median of what it takes to append 4 KiB to a file in dir and

@@ -194,10 +194,6 @@ func (s *stretch) events(ctx context.Context) error {
 	if c.w.Done {
 		return nil
 	}
-	var err error
-	if c.stored, err = c.readStored(ctx); err != nil {
-		return err
-	}
 	c.keep = s.keep(0, c, st.Oldest)
 	return s.slice(ctx, 0, c)
 }

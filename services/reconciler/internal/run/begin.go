@@ -36,6 +36,8 @@ type Run struct {
 	w       cursor.Window // what has been compared; entry has it as it was last saved
 	listed  *listing      // of a scan
 	lost    int           // triggers that the run found accepted and without an outcome
+	// caughtUpAt is when the ledger had all events, if the run saw to that.
+	caughtUpAt time.Time
 	gaps
 	// keep saves the window elsewhere than in the resource's cursor, if set.
 	keep func(context.Context, cursor.Window) error

@@ -123,6 +123,12 @@ func (c *comparison) page(ctx context.Context, p page) error {
 // records compares records with the ledger and with destinations, and sends those
 // again that are missing.
 func (c *comparison) records(ctx context.Context, f *found, next *cursor.Window) error {
+	if len(f.listed) == 0 {
+		return nil
+	}
+	if err := c.ready(ctx, next); err != nil {
+		return err
+	}
 	c.withLedger(ctx, f, next)
 	if err := c.withDestinations(ctx, f, next); err != nil || c.opts.DryRun {
 		return err

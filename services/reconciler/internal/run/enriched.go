@@ -19,21 +19,30 @@ const enrichedPoll = 100 * time.Millisecond
 // has been enriched or given up, for at most the configured time, and reports
 // whether it came to that.
 func (r *Runner) awaitEnriched(ctx context.Context) (bool, error) {
-	stream, err := r.deps.JetStream.Stream(ctx, topology.StreamRaw)
-	if err != nil {
-		return false, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
-	}
-	filter := event.PrefixRaw + "." + r.cfg.Key.Source + "." + event.AccountToken(r.cfg.Key.Account) + ".>"
-	last, err := stream.GetLastMsgForSubject(ctx, filter)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("last trigger of %s: %w", r.cfg.Key, err)
+	last, found, err := r.lastOf(ctx, topology.StreamRaw, event.PrefixRaw)
+	if err != nil || !found {
+		return err == nil, err
 	}
 	return r.poll(ctx, func() (bool, error) {
 		return r.passed(ctx, topology.StreamRaw, topology.EnrichDurable(r.cfg.Key.Source), last.Sequence)
 	})
+}
+
+// lastOf returns the account's last message in a stream, whose subjects begin with
+// prefix, if there is one.
+func (r *Runner) lastOf(ctx context.Context, name, prefix string) (last *jetstream.RawStreamMsg, found bool, err error) {
+	stream, err := r.deps.JetStream.Stream(ctx, name)
+	if err != nil {
+		return nil, false, fmt.Errorf("stream %s: %w", name, err)
+	}
+	last, err = stream.GetLastMsgForSubject(ctx, prefix+"."+r.subjects())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("last message of %s in %s: %w", r.cfg.Key, name, err)
+	}
+	return last, true, nil
 }
 
 // poll asks until done says yes, for at most the configured time.

@@ -20,6 +20,12 @@ const listedVersion event.Version = "n000"
 
 // events compares a page's events, and has those sent again that were missed.
 func (c *comparison) events(ctx context.Context, f *found, next *cursor.Window) error {
+	if len(f.listed) == 0 {
+		return nil
+	}
+	if err := c.ready(ctx, next); err != nil {
+		return err
+	}
 	unknown, err := c.unknown(ctx, f, next)
 	if err != nil {
 		return err

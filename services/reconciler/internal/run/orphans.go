@@ -39,7 +39,7 @@ type holding struct {
 // that are gone. What was held for less time than the scan took is left to the
 // next: it may have come or moved behind the page that was read.
 func (c *comparison) orphans(ctx context.Context) error {
-	if err := c.ready(ctx); err != nil {
+	if err := c.ready(ctx, &c.w); err != nil {
 		return err
 	}
 	all, holdings, err := c.gather(ctx)

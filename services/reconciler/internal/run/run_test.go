@@ -454,6 +454,7 @@ func TestConsumerBehindTheStreamIsNotCaughtUp(t *testing.T) {
 	if i := cons.CachedInfo(); i.NumPending != 0 || i.NumAckPending != 0 || i.AckFloor.Stream != 0 {
 		t.Fatalf("consumer %+v, want one with nothing pending", i)
 	}
+	f.shop.put("a", noon.Add(-time.Hour))
 	if rep := f.do(f.runner(ascending)); rep.CaughtUp {
 		t.Error("the report says caught up")
 	}

@@ -57,7 +57,7 @@ func (r *Run) readStored(ctx context.Context) (*stored, error) {
 }
 
 // subjects are those of the account's events, behind a stream's prefix.
-func (r *Run) subjects() string {
+func (r *Runner) subjects() string {
 	return r.cfg.Key.Source + "." + event.AccountToken(r.cfg.Key.Account) + ".>"
 }
 

@@ -69,47 +69,12 @@ func (r *Run) work(ctx context.Context) error {
 		return nil
 	}
 	c := comparison{Run: r}
-	if err := c.ready(ctx); err != nil {
-		return err
-	}
-	for range r.list.MaxPages {
+	for n := 0; n < r.list.MaxPages && !r.w.Done; n++ {
 		if err := c.step(ctx); err != nil {
 			return err
 		}
-		if r.w.Done {
-			return nil
-		}
 	}
-	return nil
-}
-
-// ready reads what the pages are compared with. A scan, which has another lease
-// than whoever writes the ledger, only reads that.
-func (c *comparison) ready(ctx context.Context) error {
-	if c.cfg.Source != nil {
-		var err error
-		c.stored, err = c.readStored(ctx)
-		return err
-	}
-	caughtUp, err := c.awaitEnriched(ctx)
-	if err != nil {
-		return err
-	}
-	c.w.Behind = c.w.Behind || !caughtUp
-	open, k := ledger.Open, c.cfg.Key
-	if c.scans() {
-		open = ledger.OpenView
-	}
-	l, err := open(ctx, c.deps.JetStream, k.Source, k.Account, k.Resource)
-	if err != nil {
-		return err
-	}
-	c.book, c.held = l, l.All()
-	if _, err := l.CatchUp(ctx); err != nil {
-		return err
-	}
-	c.behind, err = c.awaitDelivered(ctx)
-	return err
+	return c.keepUp(ctx)
 }
 
 // step compares the page at the window's position, or finds that another must
@@ -198,6 +163,9 @@ func (r *Run) settle(ctx context.Context, rep report.Report, how outcome, change
 		c.Last = cursor.Last{
 			Run: rep.Run, Complete: rep.Complete, Listed: rep.Listed, Missed: rep.Missed, Stale: rep.Stale,
 			Unreadable: rep.Unreadable, Error: rep.Error,
+		}
+		if !r.caughtUpAt.IsZero() {
+			c.LedgerAt = r.caughtUpAt
 		}
 		change(c)
 		settled := *c
