@@ -42,6 +42,7 @@ type layer struct {
 var layers = []layer{
 	{"proto", nil},
 
+	{"pkg/metrics", nil},
 	{"pkg/fault", nil},
 	{"pkg/egress", []string{"pkg/fault"}},
 	{"pkg/field", nil},
@@ -53,8 +54,8 @@ var layers = []layer{
 	{"pkg/topology", []string{"pkg/fault", "pkg/config", "pkg/event"}},
 	{"pkg/redact", []string{"pkg/field", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/natstest", []string{"pkg/topology"}},
-	{"pkg/publish", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
-	{"pkg/consume", []string{"pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
+	{"pkg/publish", []string{"pkg/metrics", "pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
+	{"pkg/consume", []string{"pkg/metrics", "pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/mapping", []string{"pkg/fault", "pkg/config", "pkg/event"}},
 	{"pkg/provider", []string{
 		"pkg/mapping", "pkg/redact", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
@@ -64,10 +65,10 @@ var layers = []layer{
 		"pkg/provider", "pkg/seal",
 	}},
 	{"pkg/sourceapi", []string{
-		"pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
+		"pkg/metrics", "pkg/egress", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config", "pkg/event", "pkg/topology", "pkg/publish", "pkg/consume",
 		"pkg/provider", "pkg/pipeline", "pkg/seal",
 	}},
-	{"pkg/account", []string{"pkg/config", "pkg/event", "pkg/topology", "pkg/provider", "pkg/pipeline", "pkg/seal"}},
+	{"pkg/account", []string{"pkg/metrics", "pkg/config", "pkg/event", "pkg/topology", "pkg/provider", "pkg/pipeline", "pkg/seal"}},
 	{"pkg/seen", []string{"pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/report", []string{"pkg/event", "pkg/topology", "pkg/consume"}},
 	{"pkg/intake", []string{"pkg/event", "pkg/topology", "pkg/consume"}},

@@ -26,12 +26,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/seal"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -121,25 +120,16 @@ func (s *Set) open(ctx context.Context, cfg Config, deps Deps) error {
 
 // measure tells how many accounts there are.
 func (s *Set) measure() error {
-	meter := otel.Meter("github.com/tercelhq/tercel/pkg/account")
-	known, err := meter.Int64ObservableGauge("tercel.accounts.loaded", metric.WithUnit("{account}"),
-		metric.WithDescription("Accounts, by source and state: active, disabled, or broken where the newest entry can't be used."))
-	if err != nil {
-		return fmt.Errorf("instrument: %w", err)
-	}
-	s.gauge, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	var err error
+	s.gauge, err = metrics.Observe(func(o metrics.Observer) {
 		for name, t := range s.tables {
 			n := t.Count()
 			for state, n := range map[string]int{"active": n.Active, "disabled": n.Disabled, "broken": n.Broken} {
-				o.ObserveInt64(known, int64(n), metric.WithAttributes(attribute.String("source", name), attribute.String("state", state)))
+				o.Set(metrics.AccountsLoaded, float64(n), name, state)
 			}
 		}
-		return nil
-	}, known)
-	if err != nil {
-		return fmt.Errorf("instrument: %w", err)
-	}
-	return nil
+	}, metrics.AccountsLoaded)
+	return err
 }
 
 // Of returns the accounts of a source, or nil for a source that has none.

@@ -2,7 +2,7 @@ package consume
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 const scope = "github.com/tercelhq/tercel/pkg/consume"
@@ -30,51 +31,52 @@ const (
 // instruments are made once per loop with their attributes ready: building
 // attribute sets per message costs more than counting.
 type instruments struct {
-	count    metric.Int64Counter
-	held     metric.Int64UpDownCounter
-	duration metric.Float64Histogram
-	attrs    map[Outcome]metric.MeasurementOption
-	stage    metric.MeasurementOption
-	tracer   trace.Tracer
-	spanName string
+	count     metric.Int64Counter
+	again     metric.Int64Counter
+	held      metric.Int64UpDownCounter
+	duration  metric.Float64Histogram
+	completed metric.Float64Histogram
+	attrs     map[Outcome]metric.MeasurementOption
+	stage     metric.MeasurementOption
+	tracer    trace.Tracer
+	spanName  string
 }
 
 func newInstruments(stage, name string) (instruments, error) {
-	meter := otel.Meter(scope)
-	count, err := meter.Int64Counter("tercel.messages.settled", metric.WithUnit("{message}"),
-		metric.WithDescription("Messages answered, by stage, source or destination, and outcome."))
-	if err != nil {
-		return instruments{}, fmt.Errorf("instrument: %w", err)
-	}
-	duration, err := meter.Float64Histogram("tercel.messages.handled", metric.WithUnit("s"),
-		metric.WithDescription("Time from taking a message in hand to its answer."),
-		metric.WithExplicitBucketBoundaries(.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30))
-	if err != nil {
-		return instruments{}, fmt.Errorf("instrument: %w", err)
-	}
-	held, err := meter.Int64UpDownCounter("tercel.messages.held", metric.WithUnit("{message}"),
-		metric.WithDescription("Messages in hand, by stage and source or destination: at most twice workers times batch."))
-	if err != nil {
-		return instruments{}, fmt.Errorf("instrument: %w", err)
+	var i instruments
+	errs := [5]error{}
+	i.count, errs[0] = metrics.MessagesSettled.Counter()
+	i.duration, errs[1] = metrics.MessagesHandled.Histogram()
+	i.completed, errs[2] = metrics.MessagesCompleted.Histogram()
+	i.held, errs[3] = metrics.MessagesHeld.UpDownCounter()
+	i.again, errs[4] = metrics.MessagesRedelivered.Counter()
+	if err := errors.Join(errs[:]...); err != nil {
+		return instruments{}, err
 	}
 	attrs := map[Outcome]metric.MeasurementOption{}
 	for _, o := range []Outcome{Acked, Delayed, Terminated} {
-		attrs[o] = metric.WithAttributeSet(attribute.NewSet(attribute.String("stage", stage),
-			attribute.String("name", name), attribute.String("outcome", string(o))))
+		attrs[o] = metrics.MessagesSettled.With(stage, name, string(o))
 	}
-	return instruments{
-		count: count, held: held, duration: duration, attrs: attrs,
-		stage:  metric.WithAttributeSet(attribute.NewSet(attribute.String("stage", stage), attribute.String("name", name))),
-		tracer: otel.Tracer(scope), spanName: stage + " " + name,
-	}, nil
+	i.attrs, i.stage = attrs, metrics.MessagesHeld.With(stage, name)
+	i.tracer, i.spanName = otel.Tracer(scope), stage+" "+name
+	return i, nil
 }
 
 // hold counts messages that came into the hand, or went if n is negative.
 func (i instruments) hold(n int) { i.held.Add(context.Background(), int64(n), i.stage) }
 
-func (i instruments) settled(ctx context.Context, o Outcome, took time.Duration) {
+// settled counts one message that was answered. Of a batch each has a trace of
+// its own, which is the measurement's exemplar.
+func (i instruments) settled(ctx context.Context, h *inHand, o Outcome, took time.Duration) {
+	ctx = trace.ContextWithSpan(ctx, h.span)
 	i.count.Add(ctx, 1, i.attrs[o])
 	i.duration.Record(ctx, took.Seconds(), i.attrs[o])
+	if o == Acked {
+		i.completed.Record(ctx, time.Since(h.message.StoredAt).Seconds(), i.stage)
+	}
+	if h.delivered > 1 {
+		i.again.Add(ctx, 1, i.stage)
+	}
 }
 
 // startSpan continues the trace that the message's headers carry.

@@ -81,7 +81,7 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 		outcome := l.settle(ctx, h, errs[i], soonest)
 		l.note(h, Attempt{outcome, errs[i], time.Since(started)})
 		l.endSpan(h.span, outcome, errs[i])
-		l.metrics.settled(ctx, outcome, time.Since(started))
+		l.metrics.settled(ctx, h, outcome, time.Since(started))
 	}
 }
 

@@ -44,14 +44,21 @@ func (p *Publisher) commitLoop() {
 		}
 		batch, repeats := p.sort(together)
 		p.publishSingly(&single, repeats)
-		began := time.Now()
-		if len(batch) > 0 {
+		n, began := len(batch), time.Now()
+		if n > 0 {
 			p.commit(batch)
+			p.measure(context.Background(), n, time.Since(began))
 		}
 		p.mu.Lock()
-		p.last = group{len(batch), time.Now(), min(time.Since(began), maxGather)}
+		p.last = group{n, time.Now(), min(time.Since(began), maxGather)}
 		p.mu.Unlock()
 	}
+}
+
+// measure tells the size of a group and how long it took to be stored.
+func (p *Publisher) measure(ctx context.Context, n int, took time.Duration) {
+	p.sizes.Record(ctx, float64(n))
+	p.times.Record(ctx, took.Seconds())
 }
 
 // sort tells apart what may go into a batch. The server refuses a whole batch

@@ -23,6 +23,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 // ErrUnavailable is returned when JetStream did not acknowledge a message in
@@ -94,8 +97,10 @@ type Publisher struct {
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
 	closed atomic.Bool
-	seed   maphash.Seed  // of the ids' hashes
-	wake   chan struct{} // tells the committer that there are as many in the queue as it wants
+	seed   maphash.Seed            // of the ids' hashes
+	wake   chan struct{}           // tells the committer that there are as many in the queue as it wants
+	sizes  metric.Float64Histogram // of groups
+	times  metric.Float64Histogram // that groups took
 
 	mu     sync.Mutex // guards those below
 	queue  []*pending
@@ -128,6 +133,12 @@ func New(nc *nats.Conn, cfg Config) (*Publisher, error) {
 		cfg: cfg, js: js, acks: acks, flying: map[uint64]*pending{}, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1),
 		open: make(chan struct{}, maxOpen), done: make(chan struct{}), ended: make(chan struct{}),
 	}
+	sizes, errSizes := metrics.GroupsCommitted.Histogram()
+	times, errTimes := metrics.GroupsStored.Histogram()
+	if err := errors.Join(errSizes, errTimes); err != nil {
+		return nil, err
+	}
+	p.sizes, p.times = sizes, times
 	if cfg.Group {
 		p.known = newRecent(2 * cfg.Queue)
 		go p.commitLoop()

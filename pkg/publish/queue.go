@@ -36,8 +36,10 @@ func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack,
 		return Ack{}, err
 	}
 	if alone {
+		began := time.Now()
 		ack, err := p.one(ctx, msg)
 		p.settle(w, ack, err)
+		p.measure(ctx, 1, time.Since(began))
 	}
 	var r result
 	if ctx.Done() == nil {

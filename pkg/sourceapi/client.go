@@ -49,6 +49,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/event"
@@ -154,6 +155,7 @@ type Client struct {
 	flights flights
 	budget  *budget // or nil
 	metrics instruments
+	gauged  metric.Registration
 
 	mu       sync.Mutex // guards what follows
 	lanes    map[string]*lane
@@ -193,6 +195,9 @@ func New(name string, cfg provider.API, deps Deps) (*Client, error) {
 	if _, err := c.lane(""); err != nil {
 		return nil, fmt.Errorf("api of %s: %w", name, err)
 	}
+	if c.gauged, err = c.gauges(); err != nil {
+		return nil, err
+	}
 	if deps.JetStream != nil {
 		c.budget = startBudget(c)
 	}
@@ -206,6 +211,7 @@ func (c *Client) Close() {
 		c.budget.stop()
 	}
 	c.http.CloseIdleConnections()
+	_ = c.gauged.Unregister()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.lanes {

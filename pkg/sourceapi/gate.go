@@ -221,6 +221,13 @@ func (g *gate) share(part float64, concurrency int) {
 	g.dispatch()
 }
 
+// queued counts the calls that wait for their turn.
+func (g *gate) queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting[front]) + len(g.waiting[back])
+}
+
 // idle reports whether nothing would be lost with the gate.
 func (g *gate) idle() bool {
 	g.mu.Lock()

@@ -3,7 +3,6 @@ package sourceapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -13,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 const scope = "github.com/tercelhq/tercel/pkg/sourceapi"
@@ -51,18 +51,36 @@ type instruments struct {
 }
 
 func newInstruments(source string) (instruments, error) {
-	duration, err := otel.Meter(scope).Float64Histogram("tercel.api.requested", metric.WithUnit("s"),
-		metric.WithDescription("Time that a request to a source's API took, by source and outcome."),
-		metric.WithExplicitBucketBoundaries(.005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30))
+	duration, err := metrics.APIRequested.Histogram()
 	if err != nil {
-		return instruments{}, fmt.Errorf("instrument: %w", err)
+		return instruments{}, err
 	}
 	i := instruments{duration: duration, tracer: otel.Tracer(scope), attrs: map[outcome]metric.MeasurementOption{}}
 	for _, o := range []outcome{endedAnswered, endedAbsent, endedThrottled, endedRefused, endedFailed} {
-		i.attrs[o] = metric.WithAttributeSet(attribute.NewSet(
-			attribute.String("source", source), attribute.String("outcome", string(o))))
+		i.attrs[o] = metrics.APIRequested.With(source, string(o))
 	}
 	return i, nil
+}
+
+// gauges have the client's state told, until the registration is ended.
+func (c *Client) gauges() (metric.Registration, error) {
+	use := "enrich"
+	if c.deps.Background {
+		use = "reconcile"
+	}
+	return metrics.Observe(func(o metrics.Observer) {
+		c.mu.Lock()
+		part, waiting := c.part, 0
+		for _, l := range c.lanes {
+			waiting += l.gate.queued()
+		}
+		c.mu.Unlock()
+		if most := c.cfg.Rate; most.Requests > 0 {
+			o.Set(metrics.APIAllowed, float64(most.Requests)/most.Per.Seconds()*part, c.name, use)
+		}
+		o.Set(metrics.APIWaiting, float64(waiting), c.name, use)
+		o.Set(metrics.APIHeld, c.Held().Seconds(), c.name, use)
+	}, metrics.APIAllowed, metrics.APIWaiting, metrics.APIHeld)
 }
 
 // observed is one request while it is made.

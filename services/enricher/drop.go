@@ -6,22 +6,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/mapping"
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
-
-func droppedCounter() (metric.Int64Counter, error) {
-	c, err := otel.Meter("github.com/tercelhq/tercel/services/enricher").Int64Counter("tercel.triggers.dropped",
-		metric.WithUnit("{message}"), metric.WithDescription("Triggers that the pipeline file drops, by source."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	return c, nil
-}
 
 // drop tells whether nobody wants a trigger. That is its outcome, which is
 // stored like any other before the trigger is acknowledged (promises 3 and 5):
@@ -48,6 +37,6 @@ func (s *source) drop(ctx context.Context, t trigger) (dropped bool, err error) 
 	if err := s.note(ctx, msg); err != nil {
 		return false, fmt.Errorf("note that the trigger is dropped: %w", err)
 	}
-	s.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("source", s.name)))
+	s.dropped.Add(ctx, 1, metrics.TriggersDropped.With(s.name))
 	return true, nil
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/publish"
@@ -181,7 +182,7 @@ func (s *Service) Healthy(ctx context.Context) error {
 func (s *Service) newSource(name string, cfg Config, deps Deps, api sourceapi.Deps) (*source, error) {
 	src := &source{name: name, cfg: cfg.Sources[name], attempts: cfg.MaxAttempts}
 	var err error
-	if src.dropped, err = droppedCounter(); err != nil {
+	if src.dropped, err = metrics.TriggersDropped.Counter(); err != nil {
 		return nil, err
 	}
 	if len(src.cfg.Resources) == 0 {

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -38,6 +40,7 @@ type inspection struct {
 	now     time.Time
 	began   time.Time // by the system's own clock; zero in Explain
 
+	trace       trace.SpanContext // its exemplar's; zero where it was let in by no route
 	route       *route
 	account     string
 	tenant      *provider.Account // nil while no account is known

@@ -3,7 +3,6 @@ package ingress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 const scope = "github.com/tercelhq/tercel/services/ingress"
@@ -34,14 +35,8 @@ type meter struct {
 type tally struct {
 	answers, bytes, stored atomic.Int64
 
-	add     []metric.AddOption
-	record  []metric.RecordOption
-	observe []metric.ObserveOption
-}
-
-func tallyOf(attributes ...attribute.KeyValue) *tally {
-	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
-	return &tally{add: []metric.AddOption{o}, record: []metric.RecordOption{o}, observe: []metric.ObserveOption{o}}
+	add    []metric.AddOption
+	record []metric.RecordOption
 }
 
 // absorption is what tercel.duplicates.absorbed is counted by.
@@ -61,51 +56,34 @@ func newMeter(sources []string) (*meter, error) {
 	m, errs := &meter{tracer: otel.Tracer(scope), tallies: map[labels]*tally{}, absorbs: map[absorption][]metric.AddOption{}}, [4]error{}
 	for _, source := range slices.Concat(sources, []string{""}) {
 		for _, o := range slices.Concat(outcomes, []outcome{""}) {
-			l := labels{source, o}
-			m.tallies[l] = l.tally()
-		}
-		for _, l := range lines {
-			m.absorbs[absorption{source, l}] = tallyOf(attribute.String("source", source), attribute.String("line", string(l))).add
-		}
-	}
-	om := otel.Meter(scope)
-	m.duration, errs[0] = om.Float64Histogram("tercel.requests.handled", metric.WithUnit("s"),
-		metric.WithDescription("Time from a request's header to its answer, by source and outcome."),
-		metric.WithExplicitBucketBoundaries(.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10))
-	m.repeats, errs[1] = om.Int64Counter("tercel.duplicates.absorbed", metric.WithUnit("{event}"),
-		metric.WithDescription("Repeats of stored events, by source and the line that told them: window, horizon, body, listed or request."))
-	m.strays, errs[2] = om.Int64Counter("tercel.schemas.violated", metric.WithUnit("{event}"),
-		metric.WithDescription("Webhook events that don't match their JSON Schema, by source, whether they are stored or refused."))
-	errs[3] = m.observe(om)
-	for _, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("instrument: %w", err)
-		}
-	}
-	return m, nil
-}
-
-// observe has the tallies read with all other metrics, to the end of the
-// process: the last reading comes after the end of the service.
-func (m *meter) observe(om metric.Meter) error {
-	counters, errs := [3]metric.Int64ObservableCounter{}, [4]error{}
-	counters[0], errs[0] = om.Int64ObservableCounter("tercel.requests.answered", metric.WithUnit("{request}"),
-		metric.WithDescription("Webhook requests answered, by source and outcome."))
-	counters[1], errs[1] = om.Int64ObservableCounter("tercel.bodies.received", metric.WithUnit("By"),
-		metric.WithDescription("Bytes of webhook bodies read, by source."))
-	counters[2], errs[2] = om.Int64ObservableCounter("tercel.triggers.stored", metric.WithUnit("{event}"),
-		metric.WithDescription("Webhook events stored for the first time, by source. A request can hold several."))
-	_, errs[3] = om.RegisterCallback(func(_ context.Context, to metric.Observer) error {
-		for _, t := range m.tallies {
-			for i, n := range []int64{t.answers.Load(), t.bytes.Load(), t.stored.Load()} {
-				if n > 0 {
-					to.ObserveInt64(counters[i], n, t.observe...)
-				}
+			m.tallies[labels{source, o}] = &tally{
+				add:    []metric.AddOption{metrics.SchemasViolated.With(source)},
+				record: []metric.RecordOption{metrics.RequestsHandled.With(source, string(o))},
 			}
 		}
-		return nil
-	}, counters[0], counters[1], counters[2])
-	return errors.Join(errs[:]...)
+		for _, l := range lines {
+			m.absorbs[absorption{source, l}] = []metric.AddOption{metrics.DuplicatesAbsorbed.With(source, string(l))}
+		}
+	}
+	m.duration, errs[0] = metrics.RequestsHandled.Histogram()
+	m.repeats, errs[1] = metrics.DuplicatesAbsorbed.Counter()
+	m.strays, errs[2] = metrics.SchemasViolated.Counter()
+	// Never ended: the last reading comes after the end of the service.
+	_, errs[3] = metrics.Observe(m.observe, metrics.RequestsAnswered, metrics.BodiesReceived, metrics.TriggersStored)
+	return m, errors.Join(errs[:]...)
+}
+
+// observe tells the tallies.
+func (m *meter) observe(o metrics.Observer) {
+	for l, t := range m.tallies {
+		for metric, n := range map[*metrics.Metric]int64{
+			metrics.RequestsAnswered: t.answers.Load(), metrics.BodiesReceived: t.bytes.Load(), metrics.TriggersStored: t.stored.Load(),
+		} {
+			if n > 0 {
+				o.Set(metric, float64(n), l.source, string(l.outcome))
+			}
+		}
+	}
 }
 
 func (m *meter) absorbed(ctx context.Context, source string, l line) {
@@ -127,21 +105,14 @@ func (m *meter) answered(in *inspection, res result, took time.Duration) {
 	}
 	t := m.tallies[l]
 	t.answers.Add(1)
-	m.duration.Record(context.Background(), took.Seconds(), t.record...)
+	ctx := context.Background()
+	if in.trace.IsSampled() {
+		ctx = trace.ContextWithSpanContext(ctx, in.trace)
+	}
+	m.duration.Record(ctx, took.Seconds(), t.record...)
 	if len(in.received) > 0 {
 		m.tallies[labels{source: l.source}].bytes.Add(int64(len(in.received)))
 	}
-}
-
-func (l labels) tally() *tally {
-	var kvs []attribute.KeyValue
-	if l.source != "" {
-		kvs = append(kvs, attribute.String("source", l.source))
-	}
-	if l.outcome != "" {
-		kvs = append(kvs, attribute.String("outcome", string(l.outcome)))
-	}
-	return tallyOf(kvs...)
 }
 
 var spanOptions = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
@@ -156,6 +127,7 @@ var spanOptions = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServe
 // needn't search through the values of the server and the connection first.
 func (m *meter) startSpan(in *inspection, requestID string) (context.Context, trace.Span) {
 	ctx, span := m.tracer.Start(context.Background(), in.route.span, spanOptions...)
+	in.trace = span.SpanContext()
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("tercel.source", in.route.name), attribute.String("tercel.request_id", requestID))
 	}

@@ -21,6 +21,7 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	running, stop := s.pauses.While(ctx, t.key)
 	defer stop()
 	if running.Err() != nil {
+		s.metrics.Paused(t.key)
 		return min(pausedLook, longest), nil
 	}
 	due, err := t.runner.Due(ctx)

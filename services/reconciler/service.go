@@ -37,6 +37,7 @@ import (
 	"github.com/tercelhq/tercel/services/reconciler/internal/alarm"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
 	"github.com/tercelhq/tercel/services/reconciler/internal/backfill"
+	"github.com/tercelhq/tercel/services/reconciler/internal/census"
 	"github.com/tercelhq/tercel/services/reconciler/internal/collector"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
 )
@@ -82,6 +83,7 @@ type Service struct {
 	readers   map[string]*destination.Reader
 	pauses    *cursor.Pauses
 	alarms    *alarm.Alarms
+	census    *census.Census
 	runs      sync.WaitGroup // those that were asked for
 }
 
@@ -124,6 +126,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	if err == nil {
 		err = s.addAlarms()
+	}
+	if err == nil {
+		err = s.addCensus()
 	}
 	if err != nil {
 		s.close()
@@ -259,6 +264,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.backfills.Run(ctx) })
 	g.Go(func() error { return control.ServeBackfills(ctx, s.deps.Conn, s.backfills.Do) })
 	g.Go(func() error { return s.alarms.Run(ctx) })
+	g.Go(func() error { return s.census.Run(ctx) })
 	for _, p := range s.plans {
 		g.Go(func() error {
 			if s.knowsPauses(ctx) {
@@ -293,6 +299,9 @@ func (s *Service) close() {
 	}
 	if s.alarms != nil {
 		s.alarms.Close()
+	}
+	if s.census != nil {
+		s.census.Close()
 	}
 	s.publisher.Close()
 	for _, c := range s.clients {

@@ -193,7 +193,7 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 	}
 	results := d.writer.Write(ctx, items)
 	d.judge(results)
-	d.metrics.delivered(ctx, results)
+	d.metrics.delivered(ctx, items, results)
 	for i, r := range results {
 		if r.Err != nil {
 			errs[places[i]] = fmt.Errorf("deliver to %s: %w", d.name, r.Err)

@@ -2,45 +2,50 @@ package sink
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"time"
 
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // instruments count one destination's events. How messages were answered is
 // counted by package consume.
 type instruments struct {
-	events                       metric.Int64Counter
-	written, duplicate, filtered metric.MeasurementOption
+	events                              metric.Int64Counter
+	aged                                metric.Float64Histogram
+	written, duplicate, filtered, whole metric.MeasurementOption
 }
 
 func newInstruments(destination string) (instruments, error) {
-	events, err := otel.Meter("github.com/tercelhq/tercel/services/sink").Int64Counter("tercel.events.delivered",
-		metric.WithUnit("{event}"),
-		metric.WithDescription("Events that a destination is through with, by destination and whether they were new to it, or it doesn't want them."))
-	if err != nil {
-		return instruments{}, fmt.Errorf("instrument: %w", err)
+	events, errEvents := metrics.EventsDelivered.Counter()
+	aged, errAged := metrics.EventsAged.Histogram()
+	if err := errors.Join(errEvents, errAged); err != nil {
+		return instruments{}, err
 	}
 	attrs := func(outcome string) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(
-			attribute.String("destination", destination), attribute.String("outcome", outcome)))
+		return metrics.EventsDelivered.With(destination, outcome)
 	}
-	return instruments{events, attrs("written"), attrs("duplicate"), attrs("filtered")}, nil
+	return instruments{events, aged, attrs("written"), attrs("duplicate"), attrs("filtered"), metrics.EventsAged.With(destination)}, nil
 }
 
-func (i instruments) delivered(ctx context.Context, results []delivery.Result) {
+// delivered counts what became of items. How old an event is tells something of
+// the pipeline only where it came as a webhook.
+func (i instruments) delivered(ctx context.Context, items []delivery.Item, results []delivery.Result) {
 	var written, duplicate int64
-	for _, r := range results {
+	for n, r := range results {
 		switch {
 		case r.Err != nil:
 		case r.Duplicate:
 			duplicate++
 		default:
 			written++
+			if e := items[n].Event; e.Origin == event.Webhook {
+				i.aged.Record(event.ExtractTrace(ctx, items[n].Header), time.Since(e.ReceivedAt).Seconds(), i.whole)
+			}
 		}
 	}
 	if written > 0 {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 )
 
@@ -32,6 +34,11 @@ type Telemetry struct {
 	meters   *sdkmetric.MeterProvider
 	traces   *sdktrace.TracerProvider
 }
+
+// maxSeries bounds the series of one metric in a process: more than any pipeline
+// file that is sensible makes, and few enough for what collects them. What is
+// beyond it is counted together, under otel_metric_overflow.
+const maxSeries = 5000
 
 // StartTelemetry sets the global tracer, meter and propagator. Metrics are
 // always to be had from [Telemetry.Handler]; with an OTLP endpoint, in cfg or
@@ -46,24 +53,27 @@ func StartTelemetry(ctx context.Context, name string, cfg pipeline.Telemetry, lo
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	res := resource.NewSchemaless(semconv.ServiceName("tercel-"+name), semconv.ServiceVersion(Version()))
-	meterOpts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(prom)}
+	meterOpts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(prom), sdkmetric.WithCardinalityLimit(maxSeries)}
 	traceOpts := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.Sample))),
 	}
 	if cfg.OTLP != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" {
-		spans, metrics, err := otlp(ctx, cfg.OTLP)
+		spans, periodic, err := otlp(ctx, cfg.OTLP)
 		if err != nil {
 			return nil, err
 		}
 		traceOpts = append(traceOpts, sdktrace.WithBatcher(spans))
-		meterOpts = append(meterOpts, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(metrics)))
+		meterOpts = append(meterOpts, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(periodic)))
 	}
 	t.meters, t.traces = sdkmetric.NewMeterProvider(meterOpts...), sdktrace.NewTracerProvider(traceOpts...)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry not sent", slog.Any("err", err)) }))
 	otel.SetMeterProvider(t.meters)
 	otel.SetTracerProvider(t.traces)
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	return t, nil
+	_, err = metrics.Observe(func(o metrics.Observer) {
+		o.Set(metrics.BuildInfo, 1, name, Version(), runtime.Version())
+	}, metrics.BuildInfo)
+	return t, err
 }
 
 func otlp(ctx context.Context, endpoint string) (sdktrace.SpanExporter, sdkmetric.Exporter, error) {

@@ -4,17 +4,16 @@ import (
 	"context"
 
 	"connectrpc.com/connect"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 // calls counts what was answered.
 type calls struct{ n metric.Int64Counter }
 
 func newCalls() (*calls, error) {
-	n, err := otel.Meter("github.com/tercelhq/tercel/services/console").Int64Counter("tercel.calls.answered",
-		metric.WithUnit("{call}"), metric.WithDescription("Calls of the admin API, by method and code."))
+	n, err := metrics.CallsAnswered.Counter()
 	return &calls{n}, err
 }
 
@@ -24,5 +23,5 @@ func (c *calls) answered(ctx context.Context, m method, err error) {
 	if err != nil {
 		code = connect.CodeOf(err).String()
 	}
-	c.n.Add(ctx, 1, metric.WithAttributes(attribute.String("method", m.name), attribute.String("code", code)))
+	c.n.Add(ctx, 1, metrics.CallsAnswered.With(m.name, code))
 }

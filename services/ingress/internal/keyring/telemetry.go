@@ -3,11 +3,10 @@ package keyring
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
 const scope = "github.com/tercelhq/tercel/services/ingress/internal/keyring"
@@ -21,16 +20,10 @@ type meter struct {
 func newMeter(source string) (meter, error) {
 	var m meter
 	var err error
-	m.fetches, err = otel.Meter(scope).Int64Counter("tercel.keys.fetched", metric.WithUnit("{fetch}"),
-		metric.WithDescription("Senders' keys asked for, by source and outcome: good, unknown or unavailable."))
-	if err != nil {
-		return m, fmt.Errorf("instrument: %w", err)
-	}
-	set := func(outcome string) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(attribute.String("source", source), attribute.String("outcome", outcome)))
-	}
+	m.fetches, err = metrics.KeysFetched.Counter()
+	set := func(outcome string) metric.MeasurementOption { return metrics.KeysFetched.With(source, outcome) }
 	m.good, m.unknown, m.notToBeHadNow = set("good"), set("unknown"), set("unavailable")
-	return m, nil
+	return m, err
 }
 
 func (m meter) fetched(ctx context.Context, err error) {

@@ -22,12 +22,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/intake"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/report"
 )
@@ -68,40 +67,27 @@ type Alarms struct {
 // New returns alarms. Close them.
 func New(cfg Config, deps Deps) (*Alarms, error) {
 	a := &Alarms{cfg: cfg, deps: deps, raised: map[string]cursor.Health{}}
-	meter := otel.Meter("github.com/tercelhq/tercel/services/reconciler/internal/alarm")
 	var err error
-	if a.probes, err = meter.Int64Counter("tercel.sources.probed", metric.WithUnit("{probe}"),
-		metric.WithDescription("Probes of sources that were silent for longer than usual, by source.")); err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
+	if a.probes, err = metrics.SourcesProbed.Counter(); err != nil {
+		return nil, err
 	}
-	alarmed, err := meter.Int64ObservableGauge("tercel.sources.alarmed", metric.WithUnit("{source}"),
-		metric.WithDescription("1 while there is an alarm, by source and kind (silence or refused), told by the replica that looks after it."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	a.gauge, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		a.observe(o, alarmed)
-		return nil
-	}, alarmed)
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	return a, nil
+	a.gauge, err = metrics.Observe(a.observe, metrics.SourcesAlarmed)
+	return a, err
 }
 
 // Close ends the gauge.
 func (a *Alarms) Close() { _ = a.gauge.Unregister() }
 
-func (a *Alarms) observe(o metric.Observer, gauge metric.Int64Observable) {
+func (a *Alarms) observe(o metrics.Observer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for source, h := range a.raised {
 		for kind, on := range map[string]bool{"silence": h.Silence != nil && !h.Silence.AlarmedAt.IsZero(), "refused": h.Refused != nil} {
-			value := int64(0)
+			value := 0.
 			if on {
 				value = 1
 			}
-			o.ObserveInt64(gauge, value, metric.WithAttributes(attribute.String("source", source), attribute.String("kind", kind)))
+			o.Set(metrics.SourcesAlarmed, value, source, kind)
 		}
 	}
 }
@@ -247,7 +233,7 @@ func (l *look) source(ctx context.Context, source string, asks bool) error {
 	}
 	if silence.probe { // before it is noted, so that none is lost; twice does no harm
 		l.deps.Probe(source)
-		l.probes.Add(ctx, 1, metric.WithAttributes(attribute.String("source", source)))
+		l.probes.Add(ctx, 1, metrics.SourcesProbed.With(source))
 	}
 	l.tell(ctx, source, was.Health, next, silence, refused) // before, too: rather twice than never
 	if !reflect.DeepEqual(next, was.Health) {

@@ -147,7 +147,7 @@ func (f *fixture) gauge(kind string) int64 {
 	}
 	for _, scope := range got.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			data, ok := m.Data.(metricdata.Gauge[int64])
+			data, ok := m.Data.(metricdata.Gauge[float64])
 			if !ok || m.Name != "tercel.sources.alarmed" {
 				continue
 			}
@@ -155,7 +155,7 @@ func (f *fixture) gauge(kind string) int64 {
 				source, _ := p.Attributes.Value("source")
 				k, _ := p.Attributes.Value("kind")
 				if source.AsString() == f.source && k.AsString() == kind {
-					return p.Value
+					return int64(p.Value)
 				}
 			}
 		}

@@ -28,10 +28,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -124,23 +124,11 @@ func New(cfg Config, deps Deps) (*Audit, error) {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
 	a := &Audit{cfg: cfg, deps: deps, js: js, bound: maxTriggers, suspects: map[string]stance{}}
-	meter := otel.Meter("github.com/tercelhq/tercel/services/reconciler/internal/audit")
-	a.recovered, err = meter.Int64Counter("tercel.triggers.recovered", metric.WithUnit("{message}"),
-		metric.WithDescription("Triggers that were accepted, lost inside and sent again, by source."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	a.repaired, err = meter.Int64Counter("tercel.consumers.repaired", metric.WithUnit("{consumer}"),
-		metric.WithDescription("Consumers that stood still and were set going again, by stage and source or destination."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	a.found, err = meter.Int64Counter("tercel.faults.found", metric.WithUnit("{fault}"),
-		metric.WithDescription("Faults that the audit found inside the pipeline, by kind and whether they were repaired."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	return a, nil
+	errs := [3]error{}
+	a.recovered, errs[0] = metrics.TriggersRecovered.Counter()
+	a.repaired, errs[1] = metrics.ConsumersRepaired.Counter()
+	a.found, errs[2] = metrics.FaultsFound.Counter()
+	return a, errors.Join(errs[:]...)
 }
 
 // Run makes a pass every Config.Every until ctx ends, and returns nil then. A

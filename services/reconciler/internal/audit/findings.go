@@ -5,10 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/report"
 )
 
@@ -37,7 +36,7 @@ func (f *findings) has(kind report.FindingKind, name string) bool {
 func (a *Audit) tell(ctx context.Context, f *findings) error {
 	var errs []error
 	for _, x := range f.all {
-		a.found.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(x.Kind)), attribute.Bool("repaired", x.Repaired)))
+		a.found.Add(ctx, 1, metrics.FaultsFound.With(string(x.Kind), strconv.FormatBool(x.Repaired)))
 		a.deps.Log.LogAttrs(ctx, slog.LevelError, "the audit found a fault inside", slog.String("kind", string(x.Kind)),
 			slog.String("name", x.Name), slog.Int("count", x.Count), slog.String("detail", x.Detail), slog.Bool("repaired", x.Repaired))
 		x.At = a.deps.Now().UTC()

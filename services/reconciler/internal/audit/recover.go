@@ -12,10 +12,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -61,7 +60,7 @@ func (a *Audit) recover(ctx context.Context, source string, lost []trigger) (rec
 			break
 		}
 	}
-	a.recovered.Add(ctx, int64(recovered), metric.WithAttributes(attribute.String("source", source)))
+	a.recovered.Add(ctx, int64(recovered), metrics.TriggersRecovered.With(source))
 	return recovered, errors.Join(errs...)
 }
 

@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -116,7 +115,7 @@ func (a *Audit) check(
 		return false, fmt.Errorf("reset to %d: %w", from, err)
 	}
 	stage, name, _ := topology.Stage(info.Name)
-	a.repaired.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", stage), attribute.String("name", name)))
+	a.repaired.Add(ctx, 1, metrics.ConsumersRepaired.With(stage, name))
 	a.deps.Log.LogAttrs(ctx, slog.LevelError, "consumer stood still and was set going again", slog.String("stage", stage),
 		slog.String("name", name), slog.Uint64("delivered", stands.delivered), slog.Uint64("ack_floor", stands.ackFloor),
 		slog.Uint64("stream_last", end), slog.Uint64("from", from))

@@ -22,8 +22,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -31,6 +29,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -67,11 +66,8 @@ const maxStrange = 1000
 func New(cfg Config, deps Deps) (*Collector, error) {
 	c := &Collector{deps: deps, strange: map[string]bool{}}
 	var err error
-	c.collected, err = otel.Meter("github.com/tercelhq/tercel/services/reconciler/internal/collector").Int64Counter(
-		"tercel.dead_letters.collected", metric.WithUnit("{message}"),
-		metric.WithDescription("Dead letters made, by stage, source or destination, and class of failure."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
+	if c.collected, err = metrics.DeadLettersCollected.Counter(); err != nil {
+		return nil, err
 	}
 	c.loop, err = consume.New(cfg.Collect, topology.StreamAdvisories, topology.CollectConsumer(cfg.Collect.Delivery()),
 		consume.Each(c.handle), consume.Deps{JetStream: deps.JetStream, Log: deps.Log})
@@ -112,8 +108,7 @@ func (c *Collector) handle(ctx context.Context, m consume.Message) error {
 		}
 		l.Sequence = ack.Sequence
 	}
-	c.collected.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", stage),
-		attribute.String("name", name), attribute.String("class", string(l.Reason.Class))))
+	c.collected.Add(ctx, 1, metrics.DeadLettersCollected.With(stage, name, string(l.Reason.Class)))
 	c.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter collected", slog.String("stage", stage),
 		slog.String("name", name), slog.Uint64("letter", l.Sequence), slog.String("event_id", l.Header.Get(event.HeaderID)),
 		slog.String("class", string(l.Reason.Class)), slog.Bool("payload_missing", l.PayloadMissing))

@@ -2,16 +2,15 @@ package run
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/ledger"
+	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/report"
 )
 
@@ -34,49 +33,31 @@ type Metrics struct {
 	runs     metric.Int64Counter
 	causes   metric.Int64Counter
 	stopped  metric.Int64Counter
+	lasted   metric.Float64Histogram
 	gauges   metric.Registration
 
-	mu   sync.Mutex
-	seen map[cursor.Key]cursor.Cursor // as it was last read or written
+	mu   sync.Mutex // guards what follows
+	seen map[cursor.Key]sight
+}
+
+// sight is a cursor as it was last read or written.
+type sight struct {
+	cursor.Cursor
+	paused bool
 }
 
 // NewMetrics registers the instruments. Close them.
 func NewMetrics(now func() time.Time) (*Metrics, error) {
-	m := &Metrics{now: now, seen: map[cursor.Key]cursor.Cursor{}}
-	meter := otel.Meter(scopeName)
-	var err error
-	if m.compared, err = meter.Int64Counter("tercel.records.compared", metric.WithUnit("{record}"),
-		metric.WithDescription("Listed records compared with what was seen, by source, resource and verdict.")); err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	if m.runs, err = meter.Int64Counter("tercel.reconciliations.ended", metric.WithUnit("{run}"),
-		metric.WithDescription("Reconciliation runs ended, by source, resource and outcome.")); err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	if m.causes, err = meter.Int64Counter("tercel.records.explained", metric.WithUnit("{record}"),
-		metric.WithDescription("Records that were missed or stale and are named in a report, by source, resource and cause.")); err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	if m.stopped, err = meter.Int64Counter("tercel.deletions.stopped", metric.WithUnit("{run}"),
-		metric.WithDescription("Scans for orphans that found so many records unlisted that they asked for none, by source and resource.")); err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	lag, err := meter.Float64ObservableGauge("tercel.reconciliations.lagged", metric.WithUnit("s"),
-		metric.WithDescription("Age of the time up to which a resource is known to be complete, in its worst account."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	ok, err := meter.Float64ObservableGauge("tercel.reconciliations.succeeded", metric.WithUnit("s"),
-		metric.WithDescription("Unix time at which a window of a resource was last finished, in its worst account."))
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
-	}
-	m.gauges, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		m.observe(o, lag, ok)
-		return nil
-	}, lag, ok)
-	if err != nil {
-		return nil, fmt.Errorf("instrument: %w", err)
+	m, errs := &Metrics{now: now, seen: map[cursor.Key]sight{}}, [6]error{}
+	m.compared, errs[0] = metrics.RecordsCompared.Counter()
+	m.runs, errs[1] = metrics.ReconciliationsEnded.Counter()
+	m.causes, errs[2] = metrics.RecordsExplained.Counter()
+	m.stopped, errs[3] = metrics.DeletionsStopped.Counter()
+	m.lasted, errs[4] = metrics.ReconciliationsLasted.Histogram()
+	m.gauges, errs[5] = metrics.Observe(m.observe, metrics.ReconciliationsLagged, metrics.ReconciliationsSucceeded,
+		metrics.ReconciliationsOverdue, metrics.ReconciliationsIncomplete, metrics.ReconciliationsPaused)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -88,7 +69,19 @@ func (m *Metrics) Close() { _ = m.gauges.Unregister() }
 func (m *Metrics) Seen(e cursor.Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seen[e.Key] = e.Cursor
+	m.seen[e.Key] = sight{Cursor: e.Cursor}
+}
+
+// Paused notes that a resource is not reconciled, until it is seen again.
+func (m *Metrics) Paused(k cursor.Key) {
+	if k.Work != "" {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.seen[k]
+	s.paused = true
+	m.seen[k] = s
 }
 
 // Forget leaves a resource out of the gauges from now on.
@@ -98,48 +91,70 @@ func (m *Metrics) Forget(k cursor.Key) {
 	delete(m.seen, k)
 }
 
-// observe tells the worst account of each resource. One that was never
-// finished has no figure yet.
-func (m *Metrics) observe(o metric.Observer, lag, ok metric.Float64Observable) {
+// standing is that of one resource in all its accounts.
+type standing struct {
+	worst              cursor.Cursor // the one that is least complete
+	overdue            time.Duration
+	incomplete, paused int
+}
+
+// observe tells how each resource stands. One that was never finished is
+// complete through no time yet.
+func (m *Metrics) observe(o metrics.Observer) {
 	type name struct{ source, resource string }
-	worst := map[name]cursor.Cursor{}
+	all := map[name]standing{}
 	m.mu.Lock()
 	for k, c := range m.seen {
 		n := name{k.Source, k.Resource}
-		if w, have := worst[n]; !have || c.Through.Before(w.Through) {
-			worst[n] = c
+		s, have := all[n]
+		if !have || c.Through.Before(s.worst.Through) {
+			s.worst = c.Cursor
 		}
+		switch {
+		case c.paused:
+			s.paused++
+		case !c.NextAt.IsZero():
+			s.overdue = max(s.overdue, m.now().Sub(c.NextAt))
+		}
+		if !c.EndedAt.IsZero() && !c.Last.Complete {
+			s.incomplete++
+		}
+		all[n] = s
 	}
 	m.mu.Unlock()
-	for n, c := range worst {
-		if c.Through.IsZero() {
+	for n, s := range all {
+		o.Set(metrics.ReconciliationsOverdue, s.overdue.Seconds(), n.source, n.resource)
+		o.Set(metrics.ReconciliationsIncomplete, float64(s.incomplete), n.source, n.resource)
+		o.Set(metrics.ReconciliationsPaused, float64(s.paused), n.source, n.resource)
+		if s.worst.Through.IsZero() {
 			continue
 		}
-		attrs := metric.WithAttributes(attribute.String("source", n.source), attribute.String("resource", n.resource))
-		o.ObserveFloat64(lag, m.now().Sub(c.Through).Seconds(), attrs)
-		o.ObserveFloat64(ok, float64(c.OKAt.UnixMilli())/1000, attrs)
+		o.Set(metrics.ReconciliationsLagged, m.now().Sub(s.worst.Through).Seconds(), n.source, n.resource)
+		o.Set(metrics.ReconciliationsSucceeded, float64(s.worst.OKAt.UnixMilli())/1000, n.source, n.resource)
 	}
 }
 
 func (m *Metrics) comparedAll(k cursor.Key, tally map[ledger.Verdict]int64) {
 	for verdict, n := range tally {
-		m.compared.Add(context.Background(), n, metric.WithAttributes(attribute.String("source", k.Source),
-			attribute.String("resource", k.Resource), attribute.String("verdict", string(verdict))))
+		m.compared.Add(context.Background(), n, metrics.RecordsCompared.With(k.Source, k.Resource, string(verdict)))
 	}
 }
 
 func (m *Metrics) explained(k cursor.Key, causes map[report.Cause]int) {
 	for cause, n := range causes {
-		m.causes.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("source", k.Source),
-			attribute.String("resource", k.Resource), attribute.String("cause", string(cause))))
+		m.causes.Add(context.Background(), int64(n), metrics.RecordsExplained.With(k.Source, k.Resource, string(cause)))
 	}
 }
 
 func (m *Metrics) stoppedOne(k cursor.Key) {
-	m.stopped.Add(context.Background(), 1, metric.WithAttributes(attribute.String("source", k.Source), attribute.String("resource", k.Resource)))
+	m.stopped.Add(context.Background(), 1, metrics.DeletionsStopped.With(k.Source, k.Resource))
 }
 
 func (m *Metrics) ended(k cursor.Key, o outcome) {
-	m.runs.Add(context.Background(), 1, metric.WithAttributes(attribute.String("source", k.Source),
-		attribute.String("resource", k.Resource), attribute.String("outcome", string(o))))
+	m.runs.Add(context.Background(), 1, metrics.ReconciliationsEnded.With(k.Source, k.Resource, string(o)))
+}
+
+// took tells how long a run was at work, with its trace.
+func (m *Metrics) took(ctx context.Context, k cursor.Key, d time.Duration) {
+	m.lasted.Record(ctx, d.Seconds(), metrics.ReconciliationsLasted.With(k.Source, k.Resource))
 }

@@ -43,7 +43,10 @@ func TestMetricsTellVerdictsAndLag(t *testing.T) {
 
 	points := collected(t, reader)
 	want := fmt.Sprintf(`tercel.reconciliations.ended outcome=complete,resource=order,source=orders 1
+tercel.reconciliations.incomplete resource=order,source=orders 0
 tercel.reconciliations.lagged resource=order,source=orders 300
+tercel.reconciliations.overdue resource=order,source=orders 0
+tercel.reconciliations.paused resource=order,source=orders 0
 tercel.reconciliations.succeeded resource=order,source=orders %d
 tercel.records.compared resource=order,source=orders,verdict=matched 1
 tercel.records.compared resource=order,source=orders,verdict=missed 1

@@ -176,6 +176,7 @@ func (r *Run) settle(ctx context.Context, rep report.Report, how outcome, change
 		return err
 	}
 	r.deps.Metrics.ended(r.cfg.Key, how)
+	r.deps.Metrics.took(ctx, r.cfg.Key, rep.EndedAt.Sub(rep.StartedAt))
 	if err := report.Publish(ctx, r.deps.JetStream, rep); err != nil {
 		return err
 	}
