@@ -58,7 +58,7 @@ func (l Letter) MarshalJSON() ([]byte, error) {
 		Sequence: l.Sequence, State: l.State, Replayed: l.Replayed, Discarded: l.Discarded, Edited: l.Edited,
 		Fingerprint: l.Fingerprint(), Stage: l.Stage, Name: l.Name, Kind: l.Kind,
 		DeadAt: l.DeadAt, Reason: l.Reason, Subject: l.Subject, Stream: l.Stream, Consumer: l.Consumer,
-		OriginalSequence: l.OriginalSequence, MsgID: l.MsgID, Header: l.Header, PayloadMissing: l.PayloadMissing,
+		OriginalSequence: l.OriginalSequence, MsgID: l.MsgID, Header: event.Shown(l.Header), PayloadMissing: l.PayloadMissing,
 		Event: eventJSON{
 			ID: e.ID, DeliveryID: e.DeliveryID, Source: e.Source, Account: e.Account, Type: e.Type, Origin: e.Origin,
 			Time: e.Time, ReceivedAt: e.ReceivedAt, Resource: e.Resource, RecordID: e.RecordID, Version: e.Version,

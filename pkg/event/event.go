@@ -42,6 +42,7 @@ const (
 	HeaderRequest         = "tercel-request"
 	HeaderFetched         = "tercel-fetched"
 	HeaderChecked         = "tercel-checked"
+	HeaderReceived        = "tercel-received"
 	HeaderReceivedHash    = "tercel-received-sha256"
 	HeaderContentEncoding = "content-encoding" // of a stored request, see RequestSubject
 	HeaderDestinations    = "tercel-destinations"
@@ -97,6 +98,9 @@ type Event struct {
 	// Checked says of a trigger who took it in and how long its checks took, as
 	// [Checked] writes it, or is "".
 	Checked string
+	// Received is what is kept of a trigger's request beside its body, as
+	// [Received] writes it, or "".
+	Received string
 	// ReceivedHash is the SHA-256 in hex of a trigger's body as it was received,
 	// where it is stored without what its source doesn't want to be, or "".
 	ReceivedHash string
@@ -158,6 +162,7 @@ func FromHeader(h nats.Header) (Event, error) {
 		Fetched:     r.text(HeaderFetched),
 		Checked:     r.text(HeaderChecked),
 
+		Received:     r.h.Get(HeaderReceived), // [ParseReceived] decodes it
 		ReceivedHash: r.text(HeaderReceivedHash),
 		Edited:       r.text(HeaderEdited) == "true",
 

@@ -25,7 +25,7 @@ const (
 	formMsgID = iota
 	formTraceParent
 	formEvent  // the first of an event's own
-	formPlaces = formEvent + 22
+	formPlaces = formEvent + 23
 )
 
 // headers is how many a message mostly has, those of its publication included.
@@ -85,6 +85,7 @@ func (f *Form) fill(e *Event) {
 	set(HeaderVersion, encodeHeader(string(e.Version)))
 	set(HeaderFetched, encodeHeader(e.Fetched))
 	set(HeaderChecked, encodeHeader(e.Checked))
+	set(HeaderReceived, e.Received)
 	set(HeaderReceivedHash, e.ReceivedHash)
 	set(HeaderDeleted, formatFlag(e.Deleted))
 	set(HeaderTriggerSequence, sequence)

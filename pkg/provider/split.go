@@ -123,13 +123,13 @@ func (s *Source) validateSplit(c *config.Check) {
 
 // CheckSignature checks a request's signature as the source makes it: over the
 // request, or over each of its events where those are signed. It returns what
-// [signature.Verifier.Verify] does.
-func (s *Source) CheckSignature(r signature.Request, keys []signature.Key, now time.Time) error {
+// [signature.Verifier.Match] does, of several events for the first.
+func (s *Source) CheckSignature(r signature.Request, keys []signature.Key, now time.Time) (signature.Match, error) {
 	if !s.Event.SignedItems {
-		return s.verifier.Verify(r, keys, now)
+		return s.verifier.Match(r, keys, now)
 	}
-	refused := func(err error, reason string) error {
-		return &signature.Error{Step: s.verifier.Steps()[0], Reason: reason, Err: err}
+	refused := func(err error, reason string) (signature.Match, error) {
+		return signature.Match{}, &signature.Error{Step: s.verifier.Steps()[0], Reason: reason, Err: err}
 	}
 	if err := field.Valid(r.Body); err != nil {
 		return refused(signature.ErrMalformed, err.Error())
@@ -141,16 +141,20 @@ func (s *Source) CheckSignature(r signature.Request, keys []signature.Key, now t
 	if len(items) == 0 { // then nothing is signed
 		return refused(signature.ErrMissing, s.Event.Split.String()+" is empty")
 	}
+	var first signature.Match
 	for i, item := range items {
 		r.Body = item
-		err := s.verifier.Verify(r, keys, now)
+		match, err := s.verifier.Match(r, keys, now)
 		var failed *signature.Error
 		if errors.As(err, &failed) {
-			return &signature.Error{Step: failed.Step, Reason: fmt.Sprintf("event %d of %d: %s", i+1, len(items), failed.Reason), Err: failed.Err}
+			return signature.Match{}, &signature.Error{Step: failed.Step, Reason: fmt.Sprintf("event %d of %d: %s", i+1, len(items), failed.Reason), Err: failed.Err}
 		}
 		if err != nil {
-			return err
+			return signature.Match{}, err
+		}
+		if i == 0 {
+			first = match
 		}
 	}
-	return nil
+	return first, nil
 }

@@ -140,7 +140,7 @@ func (v vector) check(t *testing.T, f vectorFile) {
 	}
 	err := f.supply(t, s, &r)
 	if err == nil {
-		err = s.CheckSignature(r, s.Keys(), v.At)
+		_, err = s.CheckSignature(r, s.Keys(), v.At)
 	}
 	if !errors.Is(err, want) {
 		t.Fatalf("CheckSignature() = %v, want %s (%s)", err, v.Want, f.Origin)

@@ -17,14 +17,16 @@ func (v *Verifier) verifyCredential(m *message, keys []Key) *Error {
 	if !ok {
 		return &Error{StepFormat, "the " + v.where() + " doesn't begin as the scheme says", ErrMalformed}
 	}
-	sum, matched := sha256.Sum256([]byte(given)), 0
-	for _, k := range keys {
+	sum := sha256.Sum256([]byte(given))
+	for n, k := range keys {
 		if k.fits(v.scheme.Algorithm) {
 			want := sha256.Sum256([]byte(v.scheme.credentialText(string(k.state.secret()))))
-			matched |= subtle.ConstantTimeCompare(sum[:], want[:])
+			if subtle.ConstantTimeCompare(sum[:], want[:]) == 1 {
+				m.matched(n)
+			}
 		}
 	}
-	if matched == 0 {
+	if m.key == 0 {
 		return &Error{StepMatch, "it is none of the secrets", ErrMismatch}
 	}
 	return nil

@@ -95,22 +95,23 @@ func (v *Verifier) jwtSigned(m *message, keys []Key, t token) bool {
 		key, ok := m.request.Sender.public.(*ecdsa.PublicKey)
 		return ok && t.signedBy(key)
 	}
-	matched := false
-	for _, k := range keys {
+	for n, k := range keys {
 		if !k.fits(v.scheme.Algorithm) {
 			continue
 		}
 		if key, ok := k.state.public.(*ecdsa.PublicKey); ok {
-			matched = t.signedBy(key) || matched
+			if t.signedBy(key) {
+				m.matched(n)
+			}
 			continue
 		}
 		mac := hmac.New(sha256.New, k.state.secret())
 		mac.Write([]byte(t.signed))
 		if hmac.Equal(mac.Sum(nil), t.sum) {
-			matched = true
+			m.matched(n)
 		}
 	}
-	return matched
+	return m.key > 0
 }
 
 // signedBy tells whether t's sum is a signature after ES256.

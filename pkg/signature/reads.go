@@ -1,6 +1,11 @@
 package signature
 
-import "time"
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Reads returns the names of the request headers that the verifier looks at, as
 // net/http spells them, and of each whether its value may be shown to whoever
@@ -25,6 +30,30 @@ func (v *Verifier) Reads() map[string]bool {
 		add(p, v.scheme.Algorithm.signs())
 	}
 	return reads
+}
+
+// NamesHeaders reports whether requests say themselves which headers they sign.
+func (v *Verifier) NamesHeaders() bool {
+	return slices.ContainsFunc(v.segments, func(s segment) bool { return s.kind == signedHeaders })
+}
+
+// ReadsMore returns the names of further headers that a request of the scheme says
+// it has signed, as net/http spells them: where the signed string has
+// {signed_headers:Name}, those that the list in header Name has.
+func (v *Verifier) ReadsMore(h http.Header) []string {
+	var more []string
+	for _, s := range v.segments {
+		if s.kind != signedHeaders || len(h[s.text]) == 0 {
+			continue
+		}
+		names := strings.Split(h[s.text][0], ",")
+		for _, name := range names[:min(len(names), maxSignedHeaders)] {
+			if name = trim(name); validHeader(name) {
+				more = append(more, canonical(name))
+			}
+		}
+	}
+	return more
 }
 
 // Tolerance is how far the time of signing may lie from the receiver's clock, or

@@ -108,13 +108,12 @@ func (v *Verifier) meant(m *message, k Key) bool {
 }
 
 // matchSender compares every candidate under the sender's key.
-func (v *Verifier) matchSender(m *message, keys []Key) bool {
+func (v *Verifier) matchSender(m *message, keys []Key) {
 	public, ok := m.request.Sender.public.(*rsa.PublicKey)
 	if !ok {
-		return false
+		return
 	}
-	matched := false
-	for _, k := range keys {
+	for n, k := range keys {
 		if !k.fits(v.scheme.Algorithm) || !v.meant(m, k) {
 			continue
 		}
@@ -123,18 +122,17 @@ func (v *Verifier) matchSender(m *message, keys []Key) bool {
 		for _, sum := range m.varying {
 			digest := sha256.Sum256(text)
 			if rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], sum) == nil {
-				matched = true
+				m.matched(n)
 			}
 			if v.scheme.Algorithm != RSAEither {
 				continue
 			}
 			weak := sha1.Sum(text) //nolint:gosec // the sender's users choose it
 			if rsa.VerifyPKCS1v15(public, crypto.SHA1, weak[:], sum) == nil {
-				matched = true
+				m.matched(n)
 			}
 		}
 	}
-	return matched
 }
 
 // checkSender looks at the fields around a key that is fetched.

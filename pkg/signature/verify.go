@@ -84,6 +84,17 @@ type message struct {
 	recipient string
 	form      url.Values
 	validJSON bool
+	key       int // one more than the index of the key that matched first
+}
+
+// Match is how a request was found to be genuine.
+type Match struct {
+	// Key is the index of the receiver's key that matched, or -1 where that isn't
+	// for the receiver's keys to say: with scheme none, and with JSON Web Tokens
+	// under keys that are fetched.
+	Key int
+	// SignedAt is when the sender says that it signed, or zero where it doesn't.
+	SignedAt time.Time
 }
 
 // Verify returns nil if r was signed under one of keys and, where the scheme
@@ -96,11 +107,17 @@ type message struct {
 // keys, nothing is genuine. The time that Verify takes depends on r and on the
 // number of keys, not on the keys or on which one matches.
 func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
+	_, err := v.Match(r, keys, now)
+	return err
+}
+
+// Match is [Verifier.Verify] for those who want to know what was found.
+func (v *Verifier) Match(r Request, keys []Key, now time.Time) (Match, error) {
 	m := message{request: r} // passed down by direct calls only, so that it stays on the stack
 	var err *Error
 	switch a := v.scheme.Algorithm; {
 	case a == None:
-		return nil
+		return Match{Key: -1}, nil
 	case a.credential():
 		err = v.verifyCredential(&m, keys)
 	case a.jwt():
@@ -112,9 +129,16 @@ func (v *Verifier) Verify(r Request, keys []Key, now time.Time) error {
 		err = v.checkWindow(&m, now)
 	}
 	if err == nil {
-		return nil // not err, which would be a typed nil
+		return Match{Key: m.key - 1, SignedAt: m.at}, nil // not err, which would be a typed nil
 	}
-	return err
+	return Match{}, err
+}
+
+// matched notes that the key of an index matches, and keeps the first one.
+func (m *message) matched(key int) {
+	if m.key == 0 {
+		m.key = key + 1
+	}
 }
 
 // NeedsKey reports whether requests are genuine only under one of the receiver's
@@ -204,42 +228,38 @@ func (v *Verifier) readTimestamp(m *message) (err *Error) {
 
 // match compares every candidate with every key, also after a match.
 func (v *Verifier) match(m *message, keys []Key) *Error {
-	matched := false
 	switch a := v.scheme.Algorithm; {
 	case a.public():
-		matched = v.matchPublic(m, keys)
+		v.matchPublic(m, keys)
 	case a.rsa():
-		matched = v.matchSender(m, keys)
+		v.matchSender(m, keys)
 	default:
-		matched = v.matchMAC(m, keys)
+		v.matchMAC(m, keys)
 	}
-	if !matched {
+	if m.key == 0 {
 		return &Error{StepMatch, fmt.Sprintf("none of the signatures (%d) was made with one of the keys (%d)", m.found.n, len(keys)), ErrMismatch}
 	}
 	return nil
 }
 
-func (v *Verifier) matchMAC(m *message, keys []Key) bool {
-	matched := false
-	for _, k := range keys {
+func (v *Verifier) matchMAC(m *message, keys []Key) {
+	for n, k := range keys {
 		if !k.fits(v.scheme.Algorithm) {
 			continue
 		}
 		want := k.sum(v.segments, m)
 		for i := range m.found.n {
 			if hmac.Equal(m.found.sums[i][:v.size], want.sum) {
-				matched = true
+				m.matched(n)
 			}
 		}
 		k.release(want)
 	}
-	return matched
 }
 
-func (v *Verifier) matchPublic(m *message, keys []Key) bool {
-	matched := false
+func (v *Verifier) matchPublic(m *message, keys []Key) {
 	text := m.signedString(v.segments)
-	for _, k := range keys {
+	for n, k := range keys {
 		if !k.fits(v.scheme.Algorithm) {
 			continue
 		}
@@ -251,11 +271,10 @@ func (v *Verifier) matchPublic(m *message, keys []Key) bool {
 				sum = bytes.Clone(m.found.sums[i][:v.size]) // a reference would move every message to the heap
 			}
 			if k.verifyPublic(text, sum) {
-				matched = true
+				m.matched(n)
 			}
 		}
 	}
-	return matched
 }
 
 // checkWindow comes after the signature: the timestamp is genuine here.

@@ -283,3 +283,52 @@ func TestSteps(t *testing.T) {
 		}
 	}
 }
+
+// Match says which key it was, and when the sender signed.
+func TestMatchNamesTheKey(t *testing.T) {
+	t.Parallel()
+	const named = `{scheme: hmac-sha256, header: X-Signature, signed: "{signed_headers:X-Signed-Headers}.{body}", timestamp: X-Timestamp}`
+	tests := map[string]struct {
+		scheme  string
+		secrets []string
+		of      int // which of them signs
+		timed   bool
+	}{
+		"the only one":       {simple, []string{secret}, 0, true},
+		"the second one":     {simple, []string{"another secret of the docs", secret, "a third one of enough length"}, 1, true},
+		"without a time":     {github, []string{"another secret of the docs", secret}, 1, false},
+		"a token":            {`{scheme: token, header: X-Token}`, []string{"another secret of the docs", secret}, 1, false},
+		"a key that is old":  {stripe, []string{secret, secret}, 0, true},
+		"the last of a list": {stripe, []string{"another secret of the docs", secret}, 1, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := compile(t, tt.scheme)
+			keys := make([]signature.Key, len(tt.secrets))
+			for i, s := range tt.secrets {
+				keys[i] = key(t, tt.scheme, s)
+			}
+			body := []byte(payload)
+			got, err := v.Match(signature.Request{Header: v.Sign(keys[tt.of], body, "", at), Body: body}, keys, at)
+			if err != nil || got.Key != tt.of || got.SignedAt.IsZero() == tt.timed || tt.timed && !got.SignedAt.Equal(at) {
+				t.Errorf("Match() = %+v, %v; want key %d, timed %t", got, err, tt.of, tt.timed)
+			}
+		})
+	}
+	none := compile(t, `{scheme: none, insecure: true}`)
+	if got, err := none.Match(signature.Request{}, nil, at); err != nil || got.Key != -1 {
+		t.Errorf("without a signature Match() = %+v, %v; want key -1", got, err)
+	}
+	v := compile(t, named)
+	if !v.NamesHeaders() || compile(t, simple).NamesHeaders() {
+		t.Error("it isn't told which scheme's requests name their headers")
+	}
+	h := http.Header{"X-Signed-Headers": {"x-signed-headers, X-Timestamp,x-odd name,X-Other"}}
+	if got := v.ReadsMore(h); !slices.Equal(got, []string{"X-Signed-Headers", "X-Timestamp", "X-Other"}) {
+		t.Errorf("ReadsMore() = %q", got)
+	}
+	if got := v.ReadsMore(http.Header{"X-Signed-Headers": {strings.Repeat("a,", 100)}}); len(got) != 32 {
+		t.Errorf("ReadsMore() = %d names, want at most 32", len(got))
+	}
+}

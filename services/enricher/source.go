@@ -146,7 +146,7 @@ func (s *source) read(m consume.Message) (trigger, error) {
 	if err != nil {
 		return trigger{}, err
 	}
-	e.Checked, e.ReceivedHash = "", "" // they are said of the trigger
+	e.Checked, e.Received, e.ReceivedHash = "", "", "" // they are said of the trigger
 	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data, attempt: m.Attempt, storedAt: m.StoredAt}
 	if t.msgID == "" {
 		return trigger{}, fmt.Errorf("header %s: missing", jetstream.MsgIDHeader)

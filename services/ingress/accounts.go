@@ -37,6 +37,7 @@ func (in *inspection) checkPath() *refusal {
 		if no := in.enter(r, named); no != nil {
 			return no
 		}
+		in.pathNames = true
 	}
 	in.route = r
 	return nil

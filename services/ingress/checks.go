@@ -38,11 +38,13 @@ type inspection struct {
 	routes  map[string]*route
 	proxies []provider.Network // those that are trusted
 	now     time.Time
-	began   time.Time // by the system's own clock; zero in Explain
+	began   time.Time     // by the system's own clock; zero in Explain
+	read    time.Duration // from then until the body had come
 
 	trace       trace.SpanContext // its exemplar's; zero where it was let in by no route
 	route       *route
 	account     string
+	pathNames   bool              // the path names the account
 	tenant      *provider.Account // nil while no account is known
 	contentType string
 	mediaType   string
@@ -57,11 +59,14 @@ type inspection struct {
 	single      [1]item
 	strays      strays
 	senderKey   signature.SenderKey // that the request names, where its scheme has such keys
+	match       signature.Match     // how it was found to be genuine
+	kept        string              // of the request beside its body, see evidence
 
 	// How the events' attributes are found.
 	typ, id, time provider.TriggerExpr
 
 	buffer  []byte   // has received
+	text    []byte   // for texts that are put together
 	trigger *trigger // where there is one event; nil before the first one
 	settled bool     // the message and the body are nobody else's any more; see reuse
 
@@ -220,6 +225,9 @@ func (in *inspection) readBody() *refusal {
 	switch {
 	case err == nil:
 		_ = in.request.Body.Close() // else net/http looks for what is left of it
+		if !in.captured() {
+			in.read = time.Since(in.began)
+		}
 		return nil
 	case errors.As(err, &large):
 		return tooLarge(fmt.Sprintf("the body is larger than max_body, %d bytes", in.maxBody()))
@@ -262,7 +270,8 @@ func (in *inspection) checkSignature() *refusal {
 	if no := in.fetchSenderKey(); no != nil {
 		return no
 	}
-	if err := in.verify(in.keys()); err != nil {
+	var err error
+	if in.match, err = in.verify(in.keys()); err != nil {
 		return in.refusedSignature(err)
 	}
 	return nil
@@ -282,7 +291,7 @@ func (in *inspection) refusedSignature(err error) *refusal {
 	return no
 }
 
-func (in *inspection) verify(keys []signature.Key) error {
+func (in *inspection) verify(keys []signature.Key) (signature.Match, error) {
 	return in.route.source.CheckSignature(in.signed(), keys, in.now)
 }
 

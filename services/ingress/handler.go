@@ -94,10 +94,7 @@ func (s *Service) receive(in *inspection, requestID string) result {
 		return res
 	}
 	if no == nil {
-		checked := event.Checked{Took: time.Since(in.began), By: s.host}.String()
-		for i := range in.items {
-			in.items[i].event.Checked = checked
-		}
+		in.note(s.host)
 		in.redactStored()
 		if res, no = s.store(ctx, in); no != nil {
 			no.check = "store"

@@ -138,7 +138,7 @@ func (in *inspection) shake(all []provider.NamedHandshake) *refusal {
 // its sender knows: while a secret is being changed there are two.
 func (in *inspection) signedWith() signature.Key {
 	for _, k := range in.keys() {
-		if in.verify([]signature.Key{k}) == nil {
+		if _, err := in.verify([]signature.Key{k}); err == nil {
 			return k
 		}
 	}

@@ -129,15 +129,10 @@ func (k keeper) claimedID() string {
 // the others. No value of another one is kept, and none that is a secret itself.
 func (k keeper) headers() (header map[string]string, others []string) {
 	src := k.in.route.source
-	may := src.Verifier().Reads()
+	may := looksAt(src)
 	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Date", "User-Agent"} {
-		may[name] = true
-	}
-	for _, e := range slices.Concat(src.Event.ID, src.Event.Type, src.Event.Account, src.Event.Time) {
-		for name := range e.Headers() {
-			if _, known := may[http.CanonicalHeaderKey(name)]; !known {
-				may[http.CanonicalHeaderKey(name)] = true
-			}
+		if _, known := may[name]; !known {
+			may[name] = true
 		}
 	}
 	for _, name := range src.Redact.Headers() {

@@ -14,11 +14,11 @@ const maxReused = 16 << 10
 // became of a message, the publisher may still send it, and another event's
 // bytes would be stored under its id.
 func (in *inspection) reuse() {
-	if cap(in.buffer) > maxReused {
+	if cap(in.buffer) > maxReused || cap(in.text) > maxReused {
 		return
 	}
-	buffer, docs, trigger := in.buffer[:0], in.docs, in.trigger
+	buffer, text, docs, trigger := in.buffer[:0], in.text[:0], in.docs, in.trigger
 	clear(docs)
-	*in = inspection{buffer: buffer, docs: docs, trigger: trigger}
+	*in = inspection{buffer: buffer, text: text, docs: docs, trigger: trigger}
 	inspections.Put(in)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/account"
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -35,6 +36,8 @@ type route struct {
 	origin    *origin        // nil where it may send from anywhere
 	taken     load           // of the service's room, which guards it
 	span      string         // what a request's span is called
+	evidence  evidence       // what of requests is kept beside their bodies
+	verdict   event.Checked  // what is the same in all verdicts
 
 	ring    *keyring.Ring // nil where the sender's keys are the secrets
 	visitor *http.Client  // nil where no handshake wants it
@@ -66,6 +69,7 @@ func newRoute(name string, source provider.Source, accounts *account.Table) (*ro
 	r.origin = newOrigin(name, source.Origin)
 	r.setHandshakes()
 	r.limiter, r.limits = limiter(source.Limit), newLimits(source.AccountLimit)
+	r.evidence, r.verdict = newEvidence(r.source), newVerdict(r)
 	r.accounts, r.bodyNames = accounts, keyed && len(source.Event.Account) > 0
 	return r, nil
 }
@@ -89,4 +93,5 @@ func (r *route) boundHorizon(streams topology.Config) {
 	if r.horizon <= r.window {
 		r.horizon = 0
 	}
+	r.verdict.Window, r.verdict.Horizon = r.window, r.horizon
 }

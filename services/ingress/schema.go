@@ -30,6 +30,7 @@ func (in *inspection) checkSchema() *refusal {
 		if !violated {
 			continue
 		}
+		it.stray = v.Keyword + "@" + v.At
 		if in.strays.n++; in.strays.n == 1 {
 			in.strays.first, in.strays.item = v, it
 		}

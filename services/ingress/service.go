@@ -8,9 +8,10 @@
 // (promise 1); if JetStream can't, the answer is 503 and the provider sends it
 // again, under an id that makes the repeat harmless (promise 4).
 //
-// Of a request only the body's bytes and the attributes of package event reach
-// the message. No header is copied: a Nats-Rollup among them would empty the
-// stream.
+// Of a request the body's bytes and the attributes of package event reach the
+// message. Headers that the checks look at stand in one of those, so that the
+// request can be checked again (evidence.go); none becomes a header of its own: a
+// Nats-Rollup among them would empty the stream.
 //
 // The service holds no state but limits; any number of replicas can stand
 // behind one load balancer. [Explain] makes the same checks on a request that

@@ -25,6 +25,8 @@ type item struct {
 	event event.Event
 	msgID string // the Nats-Msg-Id, see messageID
 
+	stray string // in what it doesn't match its schema, or ""
+
 	sum    [sha256.Size]byte // of the body; see hash
 	hashed bool
 }
@@ -144,7 +146,7 @@ func (in *inspection) detailOf(what func(*item) string) string {
 func (in *inspection) requestEvent() event.Event {
 	return event.Event{
 		ID: in.requestID, Source: in.route.name, Account: in.account, Type: "request", Origin: event.Webhook,
-		ContentType: in.contentType, ReceivedAt: in.now,
+		ContentType: in.contentType, ReceivedAt: in.now, Received: in.kept,
 	}
 }
 

@@ -234,7 +234,7 @@ func TestRequestHeadersDontReachTheMessage(t *testing.T) {
 	known := map[string]bool{
 		event.HeaderSpecVersion: true, event.HeaderID: true, event.HeaderSource: true, event.HeaderType: true,
 		event.HeaderContentType: true, event.HeaderOrigin: true, event.HeaderDeliveryID: true, event.HeaderReceivedAt: true,
-		event.HeaderTraceParent: true, event.HeaderChecked: true, jetstream.MsgIDHeader: true,
+		event.HeaderTraceParent: true, event.HeaderChecked: true, event.HeaderReceived: true, jetstream.MsgIDHeader: true,
 		// The server adds these to what it is asked for.
 		jetstream.StreamHeader: true, jetstream.SubjectHeader: true, jetstream.SequenceHeader: true, jetstream.TimeStampHeaer: true,
 	}

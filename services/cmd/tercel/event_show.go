@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/redact"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/timeline"
@@ -77,7 +78,7 @@ func (c showCmd) Run(a *app) error {
 
 func (c showCmd) print(a *app, m timeline.Message, shown redact.Shown) error {
 	if c.JSON {
-		s := storedMessage{Stream: m.Stream, Sequence: m.Sequence, StoredAt: m.StoredAt, Subject: m.Subject, Header: m.Header}
+		s := storedMessage{Stream: m.Stream, Sequence: m.Sequence, StoredAt: m.StoredAt, Subject: m.Subject, Header: event.Shown(m.Header)}
 		if v := jsontext.Value(shown.Payload); v.IsValid() {
 			s.Payload = v
 		} else {

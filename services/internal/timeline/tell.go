@@ -85,10 +85,13 @@ func (t *tracer) tellTrigger(w *way, m Message) {
 	case event.Webhook:
 		t.add(w, m, Entry{
 			Kind: KindReceived, Stage: stageIngress, Name: e.Source, At: e.ReceivedAt, Took: max(0, m.StoredAt.Sub(e.ReceivedAt)),
-			Text: "received, and every check passed" + checkedBy(e),
+			Text: "received, and every check passed" + checkedBy(e), Checks: verdicts(e),
 		})
 	case event.Replay:
 		stored = Entry{Kind: KindReplayed, Stage: stageIngress, Name: e.Source, Text: "sent again, origin replay, as " + e.Type}
+		if c, err := event.ParseChecked(e.Checked); err == nil && c.Again {
+			stored.Text, stored.Checks = stored.Text+", after its request was checked again"+checkedBy(e), verdicts(e)
+		}
 	default:
 		run, _ := strings.CutPrefix(m.Header.Get(jetstream.MsgIDHeader), e.MsgID()+":")
 		stored.Stage, stored.Name = stageReconcile, e.Resource
@@ -105,13 +108,38 @@ func (t *tracer) tellTrigger(w *way, m Message) {
 	t.outcome(w, m, topology.EnrichDurable(e.Source))
 }
 
-// checkedBy says who took a trigger in and how long its checks took.
+// checkedBy says who took a trigger in, how long its checks took and what they
+// found.
 func checkedBy(e event.Event) string {
 	c, err := event.ParseChecked(e.Checked)
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" in %s at %s", c.Took, cmp.Or(c.By, "a host without a name"))
+	text := fmt.Sprintf(" in %s at %s", c.Took, cmp.Or(c.By, "a host without a name"))
+	if c.Read > 0 {
+		text += fmt.Sprintf(" (%s until its body had come)", c.Read)
+	}
+	var found []string
+	for _, v := range c.Verdicts() {
+		one := v.Check
+		if v.Result != event.Passed {
+			one += " " + string(v.Result)
+		}
+		found = append(found, one+" ("+v.Detail+")")
+	}
+	if len(found) > 0 {
+		text += ": " + strings.Join(found, ", ")
+	}
+	return text
+}
+
+// verdicts are what the checks of a trigger found, as far as it says so.
+func verdicts(e event.Event) []event.Verdict {
+	c, err := event.ParseChecked(e.Checked)
+	if err != nil {
+		return nil
+	}
+	return c.Verdicts()
 }
 
 func (t *tracer) tellRequest(m Message) {

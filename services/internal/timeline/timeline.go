@@ -160,6 +160,8 @@ type Entry struct {
 	Status int `json:"status,omitzero"`
 	// From says of a fetch where its answer came from.
 	From event.FetchedFrom `json:"from,omitzero"`
+	// Checks are what each check found, where the trigger says so.
+	Checks []event.Verdict `json:"checks,omitempty"`
 	// TraceID is the trace that it belongs to, or "".
 	TraceID string `json:"trace_id,omitzero"`
 

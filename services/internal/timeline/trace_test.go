@@ -437,3 +437,42 @@ func TestFetchesAreTold(t *testing.T) {
 	}
 	w.wantTold(w.trace(x, timeline.Query{ID: "evt-2"}), timeline.Done, "enriched enrich orders")
 }
+
+// What each check found is told of what was received, and of a replay whose
+// request was checked again; of another replay it was said before.
+func TestVerdictsOfChecksAreTold(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	e := trigger("evt-1")
+	c := event.Checked{
+		Took: 312 * time.Microsecond, Read: 80 * time.Microsecond, By: "ingress-0", Scheme: "hmac-sha256", Key: "env:SECRET",
+		Origin: event.OriginAny, Schema: "required@/total",
+	}
+	e.Checked = c.String()
+	w.send(e)
+	again := e
+	again.Origin, again.TriggerSequence = event.Replay, 1
+	w.publish(again.RawSubject(), again, event.AgainID(e.MsgID(), event.Replay))
+	c.Again, c.Scheme, c.Key, c.Origin = true, "token", event.KeyNotStored, event.OriginUnknown
+	again.Checked = c.String()
+	w.publish(again.RawSubject(), again, event.AgainID(e.MsgID(), event.Replay))
+	x, _ := w.start(timeline.Config{})
+	w.until("all are found", func() bool { return len(w.find(x, timeline.Query{ID: "evt-1"})) == 3 })
+	const found = "in 312µs at ingress-0 (80µs until its body had come): origin (any address may send), signature (hmac-sha256, by env:SECRET), schema warned (not matched: required@/total)"
+	const repeated = "in 312µs at ingress-0 (80µs until its body had come): origin not repeated (the sender's address is not stored), " +
+		"signature not repeated (token: the credential is not stored), schema warned (not matched: required@/total)"
+	var got []string
+	for _, e := range w.trace(x, timeline.Query{ID: "evt-1"}).Entries {
+		if e.Kind == timeline.KindReceived || e.Kind == timeline.KindReplayed {
+			got = append(got, fmt.Sprint(e.Text, len(e.Checks)))
+		}
+	}
+	want := []string{
+		"received, and every check passed " + found + "3",
+		"sent again, origin replay, as order.paid0",
+		"sent again, origin replay, as order.paid, after its request was checked again " + repeated + "3",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

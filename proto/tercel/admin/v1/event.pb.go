@@ -1167,7 +1167,10 @@ type TimelineStep struct {
 	// The HTTP status of an answer, or 0.
 	HttpStatus uint32 `protobuf:"varint,11,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	// The W3C trace, 32 hexadecimal digits, or empty.
-	TraceId       string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// What each check of a request found, in their order, where it was received or
+	// checked again. Triggers that were stored before this was noted have none.
+	Checks        []*CheckVerdict `protobuf:"bytes,13,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1286,6 +1289,80 @@ func (x *TimelineStep) GetTraceId() string {
 	return ""
 }
 
+func (x *TimelineStep) GetChecks() []*CheckVerdict {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// CheckVerdict is what one check of a request found.
+type CheckVerdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The check's name, such as "signature", "timestamp", "origin", "structure",
+	// "event id", "schema" or "repeat".
+	Check string `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	// How it went, a word from a closed set: "passed", "warned" (it did not pass,
+	// which was no reason to refuse), "not repeated" (it can't be made of what is
+	// stored), "failed", "not reached" (an earlier one failed) or "skipped".
+	Result string `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	// What was found, for people. It has no secrets and no payload.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckVerdict) Reset() {
+	*x = CheckVerdict{}
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckVerdict) ProtoMessage() {}
+
+func (x *CheckVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckVerdict.ProtoReflect.Descriptor instead.
+func (*CheckVerdict) Descriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckVerdict) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *CheckVerdict) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *CheckVerdict) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // ListEventsRequest asks for one page.
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1302,7 +1379,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1391,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[12]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1404,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListEventsRequest) GetFilter() *EventFilter {
@@ -1368,7 +1445,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1457,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[13]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1470,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1446,7 +1523,7 @@ type ReplayPlan struct {
 
 func (x *ReplayPlan) Reset() {
 	*x = ReplayPlan{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1535,7 @@ func (x *ReplayPlan) String() string {
 func (*ReplayPlan) ProtoMessage() {}
 
 func (x *ReplayPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[14]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1548,7 @@ func (x *ReplayPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPlan.ProtoReflect.Descriptor instead.
 func (*ReplayPlan) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplayPlan) GetCount() uint64 {
@@ -1546,7 +1623,7 @@ type DestinationCount struct {
 
 func (x *DestinationCount) Reset() {
 	*x = DestinationCount{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1635,7 @@ func (x *DestinationCount) String() string {
 func (*DestinationCount) ProtoMessage() {}
 
 func (x *DestinationCount) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[15]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1648,7 @@ func (x *DestinationCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCount.ProtoReflect.Descriptor instead.
 func (*DestinationCount) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DestinationCount) GetDestination() string {
@@ -1616,7 +1693,7 @@ type ReplayProgress struct {
 
 func (x *ReplayProgress) Reset() {
 	*x = ReplayProgress{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1705,7 @@ func (x *ReplayProgress) String() string {
 func (*ReplayProgress) ProtoMessage() {}
 
 func (x *ReplayProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[16]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1718,7 @@ func (x *ReplayProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayProgress.ProtoReflect.Descriptor instead.
 func (*ReplayProgress) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplayProgress) GetPlanned() uint64 {
@@ -1708,7 +1785,7 @@ type ReplayFailure struct {
 
 func (x *ReplayFailure) Reset() {
 	*x = ReplayFailure{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1797,7 @@ func (x *ReplayFailure) String() string {
 func (*ReplayFailure) ProtoMessage() {}
 
 func (x *ReplayFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[17]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1810,7 @@ func (x *ReplayFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayFailure.ProtoReflect.Descriptor instead.
 func (*ReplayFailure) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayFailure) GetPosition() *Position {
@@ -1769,7 +1846,7 @@ type PlanEventReplayRequest struct {
 
 func (x *PlanEventReplayRequest) Reset() {
 	*x = PlanEventReplayRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1858,7 @@ func (x *PlanEventReplayRequest) String() string {
 func (*PlanEventReplayRequest) ProtoMessage() {}
 
 func (x *PlanEventReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[18]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1871,7 @@ func (x *PlanEventReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanEventReplayRequest.ProtoReflect.Descriptor instead.
 func (*PlanEventReplayRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PlanEventReplayRequest) GetFilter() *EventFilter {
@@ -1815,7 +1892,7 @@ type PlanEventReplayResponse struct {
 
 func (x *PlanEventReplayResponse) Reset() {
 	*x = PlanEventReplayResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1904,7 @@ func (x *PlanEventReplayResponse) String() string {
 func (*PlanEventReplayResponse) ProtoMessage() {}
 
 func (x *PlanEventReplayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[19]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1917,7 @@ func (x *PlanEventReplayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanEventReplayResponse.ProtoReflect.Descriptor instead.
 func (*PlanEventReplayResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PlanEventReplayResponse) GetPlan() *ReplayPlan {
@@ -1869,7 +1946,7 @@ type ReplayEventsRequest struct {
 
 func (x *ReplayEventsRequest) Reset() {
 	*x = ReplayEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1958,7 @@ func (x *ReplayEventsRequest) String() string {
 func (*ReplayEventsRequest) ProtoMessage() {}
 
 func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[20]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1971,7 @@ func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsRequest.ProtoReflect.Descriptor instead.
 func (*ReplayEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplayEventsRequest) GetFilter() *EventFilter {
@@ -1943,7 +2020,7 @@ type ReplayEventsResponse struct {
 
 func (x *ReplayEventsResponse) Reset() {
 	*x = ReplayEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2032,7 @@ func (x *ReplayEventsResponse) String() string {
 func (*ReplayEventsResponse) ProtoMessage() {}
 
 func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[21]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2045,7 @@ func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsResponse.ProtoReflect.Descriptor instead.
 func (*ReplayEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplayEventsResponse) GetProgress() *ReplayProgress {
@@ -1996,7 +2073,7 @@ type TailEventsRequest struct {
 
 func (x *TailEventsRequest) Reset() {
 	*x = TailEventsRequest{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2085,7 @@ func (x *TailEventsRequest) String() string {
 func (*TailEventsRequest) ProtoMessage() {}
 
 func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[22]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2098,7 @@ func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsRequest.ProtoReflect.Descriptor instead.
 func (*TailEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TailEventsRequest) GetStream() TailStream {
@@ -2065,7 +2142,7 @@ type TailEventsResponse struct {
 
 func (x *TailEventsResponse) Reset() {
 	*x = TailEventsResponse{}
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2154,7 @@ func (x *TailEventsResponse) String() string {
 func (*TailEventsResponse) ProtoMessage() {}
 
 func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tercel_admin_v1_event_proto_msgTypes[23]
+	mi := &file_tercel_admin_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2167,7 @@ func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsResponse.ProtoReflect.Descriptor instead.
 func (*TailEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TailEventsResponse) GetMessage() *StoredMessage {
@@ -2182,7 +2259,7 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
 	"\athrough\x18\x02 \x01(\x04R\athrough\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
-	"\x04last\x18\x04 \x01(\x04R\x04last\"\xfd\x02\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\"\xb4\x03\n" +
 	"\fTimelineStep\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -2197,7 +2274,12 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x1f\n" +
 	"\vhttp_status\x18\v \x01(\rR\n" +
 	"httpStatus\x12\x19\n" +
-	"\btrace_id\x18\f \x01(\tR\atraceId\"\x85\x01\n" +
+	"\btrace_id\x18\f \x01(\tR\atraceId\x125\n" +
+	"\x06checks\x18\r \x03(\v2\x1d.tercel.admin.v1.CheckVerdictR\x06checks\"T\n" +
+	"\fCheckVerdict\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\tR\x06result\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x85\x01\n" +
 	"\x11ListEventsRequest\x124\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -2295,7 +2377,7 @@ func file_tercel_admin_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_tercel_admin_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tercel_admin_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_tercel_admin_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tercel_admin_v1_event_proto_goTypes = []any{
 	(EventStatus)(0),                // 0: tercel.admin.v1.EventStatus
 	(IdKind)(0),                     // 1: tercel.admin.v1.IdKind
@@ -2312,35 +2394,36 @@ var file_tercel_admin_v1_event_proto_goTypes = []any{
 	(*TracedRecord)(nil),            // 12: tercel.admin.v1.TracedRecord
 	(*IndexCoverage)(nil),           // 13: tercel.admin.v1.IndexCoverage
 	(*TimelineStep)(nil),            // 14: tercel.admin.v1.TimelineStep
-	(*ListEventsRequest)(nil),       // 15: tercel.admin.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 16: tercel.admin.v1.ListEventsResponse
-	(*ReplayPlan)(nil),              // 17: tercel.admin.v1.ReplayPlan
-	(*DestinationCount)(nil),        // 18: tercel.admin.v1.DestinationCount
-	(*ReplayProgress)(nil),          // 19: tercel.admin.v1.ReplayProgress
-	(*ReplayFailure)(nil),           // 20: tercel.admin.v1.ReplayFailure
-	(*PlanEventReplayRequest)(nil),  // 21: tercel.admin.v1.PlanEventReplayRequest
-	(*PlanEventReplayResponse)(nil), // 22: tercel.admin.v1.PlanEventReplayResponse
-	(*ReplayEventsRequest)(nil),     // 23: tercel.admin.v1.ReplayEventsRequest
-	(*ReplayEventsResponse)(nil),    // 24: tercel.admin.v1.ReplayEventsResponse
-	(*TailEventsRequest)(nil),       // 25: tercel.admin.v1.TailEventsRequest
-	(*TailEventsResponse)(nil),      // 26: tercel.admin.v1.TailEventsResponse
-	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
-	(v1.Origin)(0),                  // 28: tercel.event.v1.Origin
-	(*v1.Attributes)(nil),           // 29: tercel.event.v1.Attributes
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(*CheckVerdict)(nil),            // 15: tercel.admin.v1.CheckVerdict
+	(*ListEventsRequest)(nil),       // 16: tercel.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 17: tercel.admin.v1.ListEventsResponse
+	(*ReplayPlan)(nil),              // 18: tercel.admin.v1.ReplayPlan
+	(*DestinationCount)(nil),        // 19: tercel.admin.v1.DestinationCount
+	(*ReplayProgress)(nil),          // 20: tercel.admin.v1.ReplayProgress
+	(*ReplayFailure)(nil),           // 21: tercel.admin.v1.ReplayFailure
+	(*PlanEventReplayRequest)(nil),  // 22: tercel.admin.v1.PlanEventReplayRequest
+	(*PlanEventReplayResponse)(nil), // 23: tercel.admin.v1.PlanEventReplayResponse
+	(*ReplayEventsRequest)(nil),     // 24: tercel.admin.v1.ReplayEventsRequest
+	(*ReplayEventsResponse)(nil),    // 25: tercel.admin.v1.ReplayEventsResponse
+	(*TailEventsRequest)(nil),       // 26: tercel.admin.v1.TailEventsRequest
+	(*TailEventsResponse)(nil),      // 27: tercel.admin.v1.TailEventsResponse
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
+	(v1.Origin)(0),                  // 29: tercel.event.v1.Origin
+	(*v1.Attributes)(nil),           // 30: tercel.event.v1.Attributes
+	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
 }
 var file_tercel_admin_v1_event_proto_depIdxs = []int32{
 	0,  // 0: tercel.admin.v1.EventFilter.status:type_name -> tercel.admin.v1.EventStatus
-	27, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
-	27, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
-	28, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
-	29, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
+	28, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
+	28, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
+	29, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
+	30, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
 	0,  // 5: tercel.admin.v1.Event.status:type_name -> tercel.admin.v1.EventStatus
 	5,  // 6: tercel.admin.v1.Event.position:type_name -> tercel.admin.v1.Position
-	27, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
+	28, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
 	5,  // 8: tercel.admin.v1.StoredMessage.position:type_name -> tercel.admin.v1.Position
-	27, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
-	29, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
+	28, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
+	30, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
 	4,  // 11: tercel.admin.v1.GetEventResponse.event:type_name -> tercel.admin.v1.Event
 	6,  // 12: tercel.admin.v1.GetEventResponse.triggers:type_name -> tercel.admin.v1.StoredMessage
 	6,  // 13: tercel.admin.v1.GetEventResponse.enriched:type_name -> tercel.admin.v1.StoredMessage
@@ -2351,43 +2434,44 @@ var file_tercel_admin_v1_event_proto_depIdxs = []int32{
 	13, // 18: tercel.admin.v1.TraceEventResponse.coverage:type_name -> tercel.admin.v1.IndexCoverage
 	0,  // 19: tercel.admin.v1.TracedEvent.status:type_name -> tercel.admin.v1.EventStatus
 	12, // 20: tercel.admin.v1.TracedEvent.records:type_name -> tercel.admin.v1.TracedRecord
-	27, // 21: tercel.admin.v1.IndexCoverage.at:type_name -> google.protobuf.Timestamp
-	27, // 22: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
+	28, // 21: tercel.admin.v1.IndexCoverage.at:type_name -> google.protobuf.Timestamp
+	28, // 22: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
 	5,  // 23: tercel.admin.v1.TimelineStep.position:type_name -> tercel.admin.v1.Position
-	30, // 24: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
-	3,  // 25: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	4,  // 26: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
-	27, // 27: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
-	27, // 28: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
-	27, // 29: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
-	18, // 30: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
-	20, // 31: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
-	5,  // 32: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
-	3,  // 33: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	17, // 34: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	3,  // 35: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	19, // 36: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	2,  // 37: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
-	3,  // 38: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	30, // 39: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
-	6,  // 40: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
-	7,  // 41: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
-	9,  // 42: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
-	15, // 43: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
-	21, // 44: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
-	23, // 45: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
-	25, // 46: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
-	8,  // 47: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
-	10, // 48: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
-	16, // 49: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
-	22, // 50: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
-	24, // 51: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
-	26, // 52: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
-	47, // [47:53] is the sub-list for method output_type
-	41, // [41:47] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	31, // 24: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
+	15, // 25: tercel.admin.v1.TimelineStep.checks:type_name -> tercel.admin.v1.CheckVerdict
+	3,  // 26: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	4,  // 27: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
+	28, // 28: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
+	28, // 29: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
+	28, // 30: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
+	19, // 31: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
+	21, // 32: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
+	5,  // 33: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
+	3,  // 34: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	18, // 35: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	3,  // 36: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	20, // 37: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	2,  // 38: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
+	3,  // 39: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	31, // 40: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
+	6,  // 41: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
+	7,  // 42: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
+	9,  // 43: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
+	16, // 44: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
+	22, // 45: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
+	24, // 46: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
+	26, // 47: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
+	8,  // 48: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
+	10, // 49: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
+	17, // 50: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
+	23, // 51: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
+	25, // 52: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
+	27, // 53: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
+	48, // [48:54] is the sub-list for method output_type
+	42, // [42:48] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_event_proto_init() }
@@ -2402,7 +2486,7 @@ func file_tercel_admin_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_event_proto_rawDesc), len(file_tercel_admin_v1_event_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -176,6 +176,15 @@ func payloadSize(m timeline.Message) uint64 {
 	return uint64(len(m.Data))
 }
 
+// checkVerdicts are what checks found, as callers get it.
+func checkVerdicts(all []event.Verdict) []*adminv1.CheckVerdict {
+	var out []*adminv1.CheckVerdict
+	for _, v := range all {
+		out = append(out, &adminv1.CheckVerdict{Check: utf8s(v.Check), Result: string(v.Result), Detail: utf8s(v.Detail)})
+	}
+	return out
+}
+
 // traced is a timeline as callers get it.
 func traced(t timeline.Timeline) *adminv1.TraceEventResponse {
 	resp := &adminv1.TraceEventResponse{Status: status(t.State), Truncated: t.More}
@@ -194,6 +203,7 @@ func traced(t timeline.Timeline) *adminv1.TraceEventResponse {
 		step := &adminv1.TimelineStep{
 			At: stamp(e.At), Kind: string(e.Kind), Stage: e.Stage, Name: utf8s(e.Name), EventId: utf8s(e.Event), Text: utf8s(e.Text),
 			Derived: e.Known == timeline.Derived, Attempt: uint32(e.Attempt), Took: took(e.Took), HttpStatus: uint32(e.Status), TraceId: utf8s(e.TraceID),
+			Checks: checkVerdicts(e.Checks),
 		}
 		if e.Stream != "" {
 			step.Position = position(e.Stream, e.Sequence)
