@@ -102,6 +102,7 @@ var layers = []layer{
 	{"services/internal/auditlog", []string{"pkg", "services/internal/lookback"}},
 	{"services/internal/simulator", []string{"pkg"}},
 	{"services/internal/fileschema", []string{"pkg"}},
+	{"services/internal/grafana", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
