@@ -24,6 +24,7 @@ import (
 type cli struct {
 	Demo        demoCmd        `cmd:"" help:"Run the whole pipeline against a simulated provider and count what was lost."`
 	Up          upCmd          `cmd:"" help:"Run all services in one process, with an embedded JetStream."`
+	Simulate    simulateCmd    `cmd:"" help:"Be a provider for a pipeline that runs elsewhere."`
 	Init        initCmd        `cmd:"" help:"Write a commented tercel.yaml."`
 	Check       checkCmd       `cmd:"" help:"Check a pipeline file and list every fault."`
 	Verify      verifyCmd      `cmd:"" help:"Say whether a captured request would be accepted, and why not."`

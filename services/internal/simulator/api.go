@@ -18,7 +18,9 @@ const (
 )
 
 // ServeHTTP answers an API request: GET /orders/{id}, GET /customers/{id} or
-// GET /orders?updated_after=&limit=&cursor=.
+// GET /orders?updated_after=&limit=&cursor=. Who watches the simulation asks GET
+// /readyz, /simulation for its [Progress] and /simulation/book for its [Book],
+// without a token.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.api.ServeHTTP(w, r) }
 
 func (p *Provider) routes() http.Handler {
@@ -26,7 +28,12 @@ func (p *Provider) routes() http.Handler {
 	mux.HandleFunc("GET /orders/{id}", p.getOrder)
 	mux.HandleFunc("GET /orders", p.listOrders)
 	mux.HandleFunc("GET /customers/{id}", p.getCustomer)
-	return p.authenticated(p.limited(mux))
+	all := http.NewServeMux()
+	all.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	all.HandleFunc("GET /simulation", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, mustJSON(p.Progress())) })
+	all.HandleFunc("GET /simulation/book", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, mustJSON(p.Book())) })
+	all.Handle("/", p.authenticated(p.limited(mux)))
+	return all
 }
 
 func (p *Provider) authenticated(next http.Handler) http.Handler {

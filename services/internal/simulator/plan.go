@@ -16,6 +16,7 @@ const maxBehind = 50
 
 // plan is what a run will do, decided before it begins.
 type plan struct {
+	run       string
 	steps     []step
 	records   int
 	customers int
@@ -42,7 +43,7 @@ const (
 
 func newPlan(c Config) plan {
 	rng := rand.New(rand.NewPCG(c.Seed, seedPlan))
-	p := plan{records: c.Records, customers: c.Records/10 + 1, poisoned: map[int]bool{}}
+	p := plan{run: c.Run, records: c.Records, customers: c.Records/10 + 1, poisoned: map[int]bool{}}
 	for _, i := range pick(rng, upTo(c.Records), c.Poison, c.Records) {
 		p.poisoned[i] = true
 	}

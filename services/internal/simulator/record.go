@@ -76,13 +76,13 @@ func newStore(p plan) store {
 	return s
 }
 
-func recordID(i int) string   { return fmt.Sprintf("ord_%06d", i+1) }
-func customerID(i int) string { return fmt.Sprintf("cus_%05d", i+1) }
+func recordID(run string, i int) string { return fmt.Sprintf("ord_%s%06d", run, i+1) }
+func customerID(i int) string           { return fmt.Sprintf("cus_%05d", i+1) }
 
 // change applies a step and returns the record as it is now.
 func (s *store) change(st step, now time.Time) Record {
 	at := s.nextTime(now)
-	id := recordID(st.record)
+	id := recordID(s.plan.run, st.record)
 	r := s.records[id]
 	if r == nil {
 		r = &Record{ID: id, Poisoned: s.plan.poisoned[st.record]}

@@ -87,7 +87,7 @@ func wait(ctx context.Context, d time.Duration) error {
 func (p *Provider) step(i int, st step) (now []webhook) {
 	p.mu.Lock()
 	r := p.store.change(st, time.Now())
-	w := newWebhook(i, st, r)
+	w := newWebhook(p.cfg.Run, i, st, r)
 	p.book.Changes = append(p.book.Changes, Change{
 		RecordID: r.ID, Version: r.Version, At: r.UpdatedAt, Deleted: r.Deleted, Poisoned: r.Poisoned,
 		DeliveryID: w.id, Dropped: st.dropped,
@@ -101,7 +101,7 @@ func (p *Provider) step(i int, st step) (now []webhook) {
 		now = append(now, w)
 	}
 	if st.forgery != "" {
-		now = append(now, newForged(i, st, r))
+		now = append(now, newForged(p.cfg.Run, i, st, r))
 	}
 	return now
 }

@@ -35,6 +35,9 @@ import (
 type Config struct {
 	// Seed decides what happens to which change.
 	Seed uint64
+	// Run is part of the ids of records and deliveries, so that no two runs
+	// against one receiver share any. Defaults to none.
+	Run string
 	// Events is how many changes Run makes. Defaults to 1000.
 	Events int
 	// Records is how many records they are made to, each at least once.

@@ -65,8 +65,8 @@ func newNotice(id, kind string, r Record) []byte {
 	return mustJSON(n)
 }
 
-func newWebhook(i int, st step, r Record) webhook {
-	id := fmt.Sprintf("dlv-%07d", i+1)
+func newWebhook(run string, i int, st step, r Record) webhook {
+	id := fmt.Sprintf("dlv-%s%07d", run, i+1)
 	return webhook{
 		kind: Genuine, id: id, record: r.ID, body: newNotice(id, st.kind, r), step: i,
 		twice: st.twice, again: st.again, must: st.kind == deleted || r.Poisoned,
@@ -75,8 +75,8 @@ func newWebhook(i int, st step, r Record) webhook {
 
 // newForged makes a webhook that says that a living record is gone: the worst
 // that a receiver could believe.
-func newForged(i int, st step, r Record) webhook {
-	id := fmt.Sprintf("%s%07d", ForgedPrefix, i+1)
+func newForged(run string, i int, st step, r Record) webhook {
+	id := fmt.Sprintf("%s%s%07d", ForgedPrefix, run, i+1)
 	return webhook{kind: Forged, id: id, record: r.ID, body: newNotice(id, deleted, r), step: i, forgery: st.forgery}
 }
 
