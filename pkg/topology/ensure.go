@@ -77,7 +77,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 		if !changed(s.Name) {
 			continue
 		}
-		if _, err := js.CreateOrUpdateStream(ctx, s); err != nil {
+		if _, err := bounded(ctx, js.CreateOrUpdateStream, s); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 	}
@@ -85,18 +85,28 @@ func ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 		if !changed(b.Bucket) {
 			continue
 		}
-		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {
+		if _, err := bounded(ctx, js.CreateOrUpdateKeyValue, b); err != nil {
 			return fmt.Errorf("bucket %s: %w", b.Bucket, err)
 		}
 	}
 	return nil
 }
 
+// maxRequest bounds one request. A cluster leaves some unanswered that come while
+// another process makes what they are about: the next attempt finds it made.
+const maxRequest = 2 * time.Second
+
+func bounded[What, Answer any](ctx context.Context, request func(context.Context, What) (Answer, error), what What) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxRequest)
+	defer cancel()
+	return request(ctx, what)
+}
+
 // Diff lists how the server's streams and buckets differ from what c wants.
 func Diff(ctx context.Context, js jetstream.JetStream, c Config) ([]Change, error) {
 	var changes []Change
 	for _, want := range Streams(c) {
-		s, err := js.Stream(ctx, want.Name)
+		s, err := bounded(ctx, js.Stream, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			changes = append(changes, Change{Kind: "stream", Name: want.Name, Setting: "missing"})
 			continue
@@ -107,7 +117,7 @@ func Diff(ctx context.Context, js jetstream.JetStream, c Config) ([]Change, erro
 		changes = append(changes, diffStream(s.CachedInfo().Config, want)...)
 	}
 	for _, want := range Buckets(c) {
-		kv, err := js.KeyValue(ctx, want.Bucket)
+		kv, err := bounded(ctx, js.KeyValue, want.Bucket)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			changes = append(changes, Change{Kind: "bucket", Name: want.Bucket, Setting: "missing"})
 			continue

@@ -1,0 +1,70 @@
+package topology_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/topology"
+)
+
+// deaf is a server that leaves the first request of one kind unanswered, as a
+// cluster does while another process makes the same stream.
+type deaf struct {
+	jetstream.JetStream
+	to    string
+	heard atomic.Bool
+}
+
+func (d *deaf) ignore(ctx context.Context, kind string) error {
+	if kind != d.to || d.heard.Swap(true) {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (d *deaf) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if err := d.ignore(ctx, "stream"); err != nil {
+		return nil, err
+	}
+	return d.JetStream.Stream(ctx, name)
+}
+
+func (d *deaf) KeyValue(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	if err := d.ignore(ctx, "bucket"); err != nil {
+		return nil, err
+	}
+	return d.JetStream.KeyValue(ctx, name)
+}
+
+func (d *deaf) CreateOrUpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	if err := d.ignore(ctx, "make a stream"); err != nil {
+		return nil, err
+	}
+	return d.JetStream.CreateOrUpdateStream(ctx, c)
+}
+
+func (d *deaf) CreateOrUpdateKeyValue(ctx context.Context, c jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	if err := d.ignore(ctx, "make a bucket"); err != nil {
+		return nil, err
+	}
+	return d.JetStream.CreateOrUpdateKeyValue(ctx, c)
+}
+
+// One answer that never comes must not use up the time for all of them.
+func TestEnsureAsksAgainWhatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"stream", "bucket", "make a stream", "make a bucket"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d := &deaf{JetStream: natstest.Run(t), to: kind}
+			if err := topology.Ensure(t.Context(), d, topology.DefaultConfig()); err != nil || !d.heard.Load() {
+				t.Errorf("Ensure() = %v, unanswered %t; want nil after a request without an answer", err, d.heard.Load())
+			}
+		})
+	}
+}
