@@ -88,7 +88,7 @@ func TestListShowsEachLivingRecordOnceInOrder(t *testing.T) {
 
 func TestPagesMissNothingThatChangesMeanwhile(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t, simulator.Config{Events: 2000, Records: 200, Rate: 4000})
+	p := newProvider(t, simulator.Config{Events: 2000, Records: 200, Rate: 4000, Budget: 1_000_000})
 	srv := httptest.NewServer(newReceiver(t))
 	defer srv.Close()
 	ended := make(chan error, 1)
