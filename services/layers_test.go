@@ -43,6 +43,7 @@ var layers = []layer{
 	{"proto", nil},
 
 	{"pkg/metrics", nil},
+	{"pkg/freeport", nil},
 	{"pkg/fault", nil},
 	{"pkg/egress", []string{"pkg/fault"}},
 	{"pkg/field", nil},
@@ -53,7 +54,7 @@ var layers = []layer{
 	{"pkg/event", []string{"proto", "pkg/fault", "pkg/signature", "pkg/field", "pkg/config"}},
 	{"pkg/topology", []string{"pkg/fault", "pkg/config", "pkg/event"}},
 	{"pkg/redact", []string{"pkg/field", "pkg/config", "pkg/event", "pkg/topology"}},
-	{"pkg/natstest", []string{"pkg/topology"}},
+	{"pkg/natstest", []string{"pkg/freeport", "pkg/topology"}},
 	{"pkg/publish", []string{"pkg/metrics", "pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/consume", []string{"pkg/metrics", "pkg/fault", "pkg/config", "pkg/event", "pkg/topology"}},
 	{"pkg/mapping", []string{"pkg/fault", "pkg/config", "pkg/event"}},
@@ -90,7 +91,7 @@ var layers = []layer{
 	{"services/internal/certs", []string{"pkg", "services/internal/watch"}},
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
-	{"services/internal/pgtest", nil},
+	{"services/internal/pgtest", []string{"pkg/freeport"}},
 	{"services/internal/pg", nil},
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/timeline", []string{"pkg"}},
@@ -204,6 +205,12 @@ var reservations = []reservation{
 		path:  module + "pkg/natstest",
 		tests: []string{""},
 		why:   "it is made for tests",
+	},
+	{
+		path:  module + "pkg/freeport",
+		users: []string{"pkg/natstest", "services/internal/pgtest"},
+		tests: []string{""},
+		why:   "who serves for good is told its port, or takes any",
 	},
 	{
 		path:  module + "services/internal/embednats",
@@ -323,7 +330,7 @@ func checkLayers(p pkg) []string {
 	var faults []string
 	for f, imported := range imports(p) {
 		own, ok := strings.CutPrefix(imported, module)
-		if !ok || below(own, row.path) || own == "pkg/natstest" && f.test {
+		if !ok || below(own, row.path) || f.test && (own == "pkg/natstest" || own == "pkg/freeport") {
 			continue
 		}
 		if !slices.ContainsFunc(row.may, func(may string) bool { return below(own, may) }) {

@@ -2,7 +2,6 @@ package natstest
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"strconv"
 	"testing"
@@ -44,17 +43,6 @@ func Cluster(t testing.TB, sync bool) []*Server {
 		}
 	}
 	return servers
-}
-
-// freePort returns a port that nobody listens on at the moment.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func ready(servers []*Server) bool {

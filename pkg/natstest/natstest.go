@@ -2,12 +2,15 @@
 package natstest
 
 import (
+	"os"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/freeport"
 )
 
 // Server is a JetStream server with its own store in a temporary folder. It
@@ -29,11 +32,42 @@ func Start(t testing.TB, sync bool) *Server {
 }
 
 func newServer(t testing.TB, sync bool) *Server {
+	t.Helper()
 	return &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(), SyncAlways: sync,
+		Host: "127.0.0.1", Port: freePort(t), NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: storeDir(t), SyncAlways: sync,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 2 << 30,
 	}}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	port, err := freeport.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// storeDir makes a folder that is removed with the test. That of testing.TB
+// would be removed at one go: a server that was waited for may still write what
+// was sent to it before it ended.
+func storeDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "natstest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		var err error
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+		}
+		t.Errorf("remove the server's folder: %v", err)
+	})
+	return dir
 }
 
 // Name is the server's name, as a stream's information gives its leader.

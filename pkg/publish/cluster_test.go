@@ -34,7 +34,7 @@ func setupCluster(t *testing.T) cluster {
 			t.Fatal(err)
 		}
 		c.js = js
-		p, err := publish.New(nc, publish.Config{Replicated: true})
+		p, err := publish.New(nc, publish.Config{Replicated: true, Timeout: 10 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

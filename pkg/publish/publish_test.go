@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ func setup(t *testing.T, cfg publish.Config) fixture {
 	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
 		t.Fatal(err)
 	}
+	cfg.Timeout = cmp.Or(cfg.Timeout, time.Minute) // a sync takes long on a disk that others use
 	p, err := publish.New(nc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +173,7 @@ func TestServerAwayIsUnavailableAndARepeatIsSafe(t *testing.T) {
 				t.Fatalf("Publish() with the server away = %v, want ErrUnavailable", err)
 			}
 			f.server.Resume()
-			deadline, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			deadline, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			for {
 				if _, err = f.pub.Publish(deadline, message("id-1")); err == nil {

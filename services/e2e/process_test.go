@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/freeport"
 )
 
 // process is a program that a test runs, stops, kills and starts again.
@@ -155,14 +157,12 @@ func eventually(t *testing.T, within time.Duration, what string, ok func() error
 	}
 }
 
-// freePort returns a loopback port that nobody listens on. Another process may
-// take it before the program does; then the program says so.
+// freePort returns the address of a loopback port for a program to listen on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", port)
 }

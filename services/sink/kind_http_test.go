@@ -17,6 +17,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/freeport"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
@@ -57,7 +58,11 @@ func hookPlace(t *testing.T) (*hooks, *place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hooks{t: t, addr: "127.0.0.1:0", lib: lib}
+	port, err := freeport.Find() // which it must get again after it was away
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hooks{t: t, addr: fmt.Sprint("127.0.0.1:", port), lib: lib}
 	h.listen()
 	t.Cleanup(h.close)
 	return h, &place{
@@ -86,7 +91,7 @@ func (h *hooks) listen() {
 		h.t.Fatal(err)
 	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
-	h.set(func() { h.addr, h.server = l.Addr().String(), server })
+	h.set(func() { h.server = server })
 	go func() { _ = server.Serve(l) }() // ends with close
 }
 

@@ -21,6 +21,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/tercelhq/tercel/pkg/freeport"
 )
 
 var s3Cannot = map[string]string{
@@ -55,12 +57,11 @@ func startStore() error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build versitygw: %w\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find()
 	if err != nil {
 		return err
 	}
-	store.addr = l.Addr().String()
-	_ = l.Close()
+	store.addr = fmt.Sprint("127.0.0.1:", port)
 	data := filepath.Join(folder, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
@@ -107,7 +108,13 @@ func newBucket(t *testing.T) *bucket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bucket{t: t, name: fmt.Sprintf("place-%d", store.places.Add(1)), client: client, addr: "127.0.0.1:0"}
+	port, err := freeport.Find() // which it must get again after it was away
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bucket{
+		t: t, name: fmt.Sprintf("place-%d", store.places.Add(1)), client: client, addr: fmt.Sprint("127.0.0.1:", port),
+	}
 	eventually(t, "the store makes a bucket", func() bool {
 		err := client.MakeBucket(t.Context(), b.name, minio.MakeBucketOptions{})
 		return err == nil || minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou
@@ -153,7 +160,7 @@ func (b *bucket) listen() {
 		b.t.Fatal(err)
 	}
 	server := &http.Server{Handler: b, ReadHeaderTimeout: time.Minute}
-	b.set(func() { b.addr, b.server = l.Addr().String(), server })
+	b.set(func() { b.server = server })
 	go func() { _ = server.Serve(l) }() // ends with close
 }
 

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/freeport"
 )
 
 // Superuser is the user that owns the server, and Database a database that is
@@ -210,9 +212,6 @@ func (s *Server) await() error {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
+	port, err := freeport.Find()
+	return fmt.Sprint("127.0.0.1:", port), err
 }
