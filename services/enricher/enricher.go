@@ -33,6 +33,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/metrics"
 	"github.com/tercelhq/tercel/pkg/outcome"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -140,12 +141,20 @@ func (s *Service) openPublishers(cfg Config, nc *nats.Conn) error {
 	return nil
 }
 
+// storeBy stores by p. A server that is away, or has no room, is no fault of the
+// trigger: it waits, and that is no attempt.
 func storeBy(p *publish.Publisher) func(context.Context, *nats.Msg) error {
 	return func(ctx context.Context, msg *nats.Msg) error {
 		_, err := p.Publish(ctx, msg)
+		if errors.Is(err, publish.ErrUnavailable) || errors.Is(err, publish.ErrBusy) {
+			return fault.Postpone(err, storePause)
+		}
 		return err
 	}
 }
+
+// storePause is how long a trigger waits when what it leads to can't be stored.
+const storePause = time.Second
 
 // Run works until ctx ends, then finishes what is in hand and returns nil. It
 // must be called once.

@@ -235,6 +235,33 @@ func TestPromise3SickAccountsLeaveTheOthersFlowing(t *testing.T) {
 	}
 }
 
+// A stream of events that has no room is no fault of the triggers.
+func TestPromise3FullStreamCostsNoAttempts(t *testing.T) {
+	t.Parallel()
+	f := setup(t, oneSource, plain)
+	stream, err := f.js.Stream(t.Context(), topology.StreamEnriched)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roomy := stream.CachedInfo().Config
+	full := roomy
+	full.MaxBytes = 1
+	if _, err := f.js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.MaxAttempts = 2
+	f.start()
+	f.orders(0, 1, "_")
+	f.patiently("more deliveries than attempts", func() bool { return f.consumer("orders").Delivered.Consumer > 4 })
+	if _, err := f.js.UpdateStream(t.Context(), roomy); err != nil {
+		t.Fatal(err)
+	}
+	f.patiently("the event", func() bool { return len(f.events()) == 1 })
+	if got := len(f.messages(topology.StreamDLQ)); got > 0 {
+		t.Errorf("%d triggers were given up", got)
+	}
+}
+
 // A backlog that waits for a low rate of our own uses up no attempts.
 func TestPromise3WaitingForTheConfiguredRateCostsNoAttempts(t *testing.T) {
 	t.Parallel()
@@ -242,10 +269,10 @@ func TestPromise3WaitingForTheConfiguredRateCostsNoAttempts(t *testing.T) {
 	src := f.cfg.Sources["orders"]
 	src.API.Rate = provider.Rate{Requests: 4, Per: time.Second}
 	f.cfg.Sources["orders"] = src
-	f.cfg.Workers, f.cfg.Timeout, f.cfg.MaxAttempts = 8, time.Second, 2
+	f.cfg.Workers, f.cfg.Timeout, f.cfg.MaxAttempts = 32, 4*time.Second, 2 // half of them can't have their turn in time
 	f.start()
-	f.orders(0, 32, "_")
-	f.patiently("all events", func() bool { return len(f.events()) == 32 })
+	f.orders(0, 40, "_")
+	f.patiently("all events", func() bool { return len(f.events()) == 40 })
 	if got := len(f.messages(topology.StreamDLQ)); got > 0 {
 		t.Errorf("%d triggers were given up", got)
 	}
