@@ -104,6 +104,7 @@ var layers = []layer{
 	{"services/internal/simulator", []string{"pkg"}},
 	{"services/internal/fileschema", []string{"pkg"}},
 	{"services/internal/grafana", []string{"pkg"}},
+	{"services/internal/contract", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
@@ -169,7 +170,7 @@ var reservations = []reservation{
 	{
 		path:  "github.com/santhosh-tekuri/jsonschema",
 		users: []string{"pkg/provider"},
-		tests: []string{"services/internal/fileschema", "services/cmd/tercel"},
+		tests: []string{"services/internal/fileschema", "services/internal/contract", "services/e2e", "services/cmd/tercel"},
 		why:   "an operator's schemas are read with the pipeline file",
 	},
 	{

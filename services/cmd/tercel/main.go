@@ -75,7 +75,7 @@ func run(a *app, args []string) (code int) {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("tercel"), kong.Vars{
 		"version": boot.Version(), "presets": strings.Join(provider.PresetNames(), ", "),
-		"schemas": strings.Join(fileschema.Names(), ","),
+		"schemas": strings.Join(append(fileschema.Names(), ofEvents), ","),
 	},
 		kong.Description("Webhooks in, complete and enriched events out.\n\n"+
 			"Exit codes: 0 done, 1 the thing asked about failed, 2 the command line is wrong."),
