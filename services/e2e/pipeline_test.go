@@ -73,7 +73,8 @@ func TestNothingIsLostWhileEveryProcessIsKilled(t *testing.T) {
 			dir := t.TempDir()
 			file, db, in, health := filepath.Join(dir, "tercel.yaml"), filepath.Join(dir, "orders.db"), freePort(t), freePort(t)
 			write(t, file, fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive"), in, health))
-			d := start(t, file, in, health, []string{"ORDERS_SECRET=" + orderSecret, "ORDERS_TOKEN=" + orderToken})
+			secrets := []string{"ORDERS_SECRET=" + orderSecret, "ORDERS_TOKEN=" + orderToken}
+			d := start(t, file, in, health, secrets)
 
 			ran := make(chan error, 1)
 			go func() { ran <- provider.Run(t.Context(), d.ingress+"/v1/orders") }()
@@ -103,6 +104,7 @@ func TestNothingIsLostWhileEveryProcessIsKilled(t *testing.T) {
 				t.Errorf("doubled %v, forged %v, %d repaired; want none, none and some", v.Doubled, v.Forged, v.Repaired)
 			}
 			t.Logf("%+v; %d repaired", provider.Book().Counts(), v.Repaired)
+			checkContract(t, js, file, secrets)
 			for _, p := range d.parts {
 				p.stop()
 			}

@@ -82,7 +82,7 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
 		"demo", "up", "health", "simulate", "init", "check", "verify", "try", "test", "listen", "event trace", "dlq list", "dlq show", "dlq replay",
-		"reconcile run", "reconcile status", "reconcile report", "reconcile pause", "reconcile resume", "reconcile reset", "destination pause", "destination resume", "status", "contract jsonschema", "contract openapi", "accounts set", "accounts list",
+		"reconcile run", "reconcile status", "reconcile report", "reconcile pause", "reconcile resume", "reconcile reset", "destination pause", "destination resume", "status", "contract jsonschema", "contract asyncapi", "contract openapi", "accounts set", "accounts list",
 		"accounts remove",
 		"backfill start", "backfill status", "backfill pause", "backfill resume", "backfill cancel",
 	} {
