@@ -105,7 +105,10 @@ func (s *Set) open(ctx context.Context, cfg Config, deps Deps) error {
 					return fmt.Errorf("jetstream: %w", err)
 				}
 			}
-			b := bucket{table: t, conn: deps.Conn, js: js, cfg: topology.AccountsBucket(cfg.Streams, source.Accounts.Bucket)}
+			b := bucket{
+				table: t, conn: deps.Conn, js: js, setup: cfg.Streams.Setup,
+				cfg: topology.AccountsBucket(cfg.Streams, source.Accounts.Bucket),
+			}
 			s.ended.Go(func() { b.follow(ctx) })
 		case source.Accounts.Live():
 			f := newFiles(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/seal"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // How a bucket is followed.
@@ -32,6 +33,7 @@ type bucket struct {
 	conn  *nats.Conn
 	js    jetstream.JetStream
 	cfg   jetstream.KeyValueConfig
+	setup topology.Setup
 }
 
 // ReadBucket reads the accounts of one source that are in its bucket, as they are
@@ -133,13 +135,15 @@ func (b *bucket) watcher(ctx context.Context, kv jetstream.KeyValue) (jetstream.
 	return w, nil
 }
 
-// open opens the bucket, and makes it if it doesn't exist.
+// open opens the bucket, and makes it if it doesn't exist and nobody else is to.
 func (b *bucket) open(ctx context.Context) (jetstream.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	kv, err := b.js.KeyValue(ctx, b.cfg.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = b.js.CreateKeyValue(ctx, b.cfg)
+		if err = topology.ErrNotSetUp; b.setup != topology.ByCommand {
+			kv, err = b.js.CreateKeyValue(ctx, b.cfg)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", b.cfg.Bucket, err)

@@ -125,11 +125,18 @@ func (d *Destination) Validate(c *config.Check) {
 	if len(d.Subscribe) == 0 {
 		d.Subscribe = []string{">"}
 	}
-	for i, p := range d.Subscribe {
+	validateSubscribe(c, d.Subscribe)
+}
+
+// Subjects are the enriched subjects that the destination takes.
+func (d *Destination) Subjects() []string { return enriched(d.Subscribe) }
+
+func validateSubscribe(c *config.Check, patterns []string) {
+	for i, p := range patterns {
 		if !validPattern(p) {
 			c.Fault(fmt.Sprintf("subscribe[%d]", i), "", `a pattern such as "orders.>" or "stripe.*.invoice.>"`)
 		}
-		for _, other := range d.Subscribe[:i] {
+		for _, other := range patterns[:i] {
 			if overlap(strings.Split(p, "."), strings.Split(other, ".")) {
 				c.Fault(fmt.Sprintf("subscribe[%d]", i), "", fmt.Sprintf("patterns that take no subject twice; %q does too", other))
 			}
@@ -137,10 +144,10 @@ func (d *Destination) Validate(c *config.Check) {
 	}
 }
 
-// Subjects are the enriched subjects that the destination takes.
-func (d *Destination) Subjects() []string {
-	subjects := make([]string, len(d.Subscribe))
-	for i, p := range d.Subscribe {
+// enriched are the subjects that patterns stand for.
+func enriched(patterns []string) []string {
+	subjects := make([]string, len(patterns))
+	for i, p := range patterns {
 		subjects[i] = event.PrefixEnriched + "." + p
 	}
 	return subjects

@@ -26,6 +26,9 @@ type File struct {
 	// Destinations take enriched events, by name. Without any, tercel up
 	// writes to a SQLite file in its data folder.
 	Destinations map[string]Destination `yaml:"destinations"`
+	// Teams read enriched events by themselves, by name: "tercel setup" makes the
+	// consumer team_NAME for each.
+	Teams map[string]Team `yaml:"teams"`
 	// SealKeys are references to the keys that seal what is secret and must be
 	// stored, such as refresh tokens that their issuer replaces. The first
 	// seals, all of them open: put a new one in front, and leave the older ones
@@ -47,18 +50,6 @@ type File struct {
 	Console Console `yaml:"console"`
 	// Telemetry is what the services tell about themselves.
 	Telemetry Telemetry `yaml:"telemetry"`
-}
-
-// NATS is how a service connects.
-type NATS struct {
-	// URL is one server or several, separated by commas. Defaults to
-	// nats://127.0.0.1:4222.
-	URL string `yaml:"url"`
-	// Credentials is the path of a .creds file. Defaults to none.
-	Credentials string `yaml:"credentials"`
-	// CA is the path of a PEM file with the servers' authority. Defaults to
-	// the system's authorities.
-	CA string `yaml:"ca"`
 }
 
 // Reconciler is how gaps are found.
@@ -186,6 +177,11 @@ func (f *File) Validate(c *config.Check) {
 	for name := range f.Destinations {
 		if !provider.Name.MatchString(name) {
 			c.Fault("destinations."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
+		}
+	}
+	for name := range f.Teams {
+		if !provider.Name.MatchString(name) {
+			c.Fault("teams."+name, "", "a name of lower-case letters, digits, - and _, at most 63")
 		}
 	}
 	for i, key := range f.SealKeys {

@@ -119,6 +119,18 @@ func CollectConsumer(d Delivery) jetstream.ConsumerConfig {
 	return consumer(StageCollect+"_dead_letters", "Makes dead letters of advisories.", d)
 }
 
+// TeamConsumer is the durable consumer of a downstream team, which takes the
+// enriched events of the given subjects. What the team never acknowledges is
+// delivered to it again until the stream lets it go.
+func TeamConsumer(team string, subjects []string, ackWait time.Duration) jetstream.ConsumerConfig {
+	c := consumer(TeamDurable(team), "Read by the team "+team+".", Delivery{AckWait: ackWait}, subjects...)
+	c.MaxDeliver = -1
+	return c
+}
+
+// TeamDurable is the durable name of a team's consumer.
+func TeamDurable(team string) string { return "team_" + team }
+
 func consumer(name, about string, d Delivery, filters ...string) jetstream.ConsumerConfig {
 	c := jetstream.ConsumerConfig{
 		Durable: name, Description: about,

@@ -26,7 +26,7 @@ type Change struct {
 
 // String gives the change as a line for people.
 func (c Change) String() string {
-	if c.Setting == "missing" {
+	if c.Setting == settingMissing {
 		return fmt.Sprintf("%s %s: missing", c.Kind, c.Name)
 	}
 	return fmt.Sprintf("%s %s: %s is %s, want %s", c.Kind, c.Name, c.Setting, c.Have, c.Want)
@@ -36,10 +36,15 @@ func (c Change) String() string {
 // be brought to the wanted settings by losing messages.
 var ErrDestructive = errors.New("destructive change refused: change it by hand, or keep the old setting")
 
+// ErrNotSetUp is returned by [Ensure] and [Restore] for what is missing where
+// another is to make it.
+var ErrNotSetUp = errors.New("missing: make it with \"tercel setup\"")
+
 // Ensure creates the streams and buckets that are missing and updates those
 // that differ. It changes nothing when a change would be destructive, and
-// tries again for up to a minute while the servers are not ready. It is safe
-// to run in several processes at once.
+// tries again for up to a minute while the servers are not ready. Where c says
+// [ByCommand], it only waits for what is missing. It is safe to run in several
+// processes at once.
 func Ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -60,6 +65,9 @@ func ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 	changes, err := Diff(ctx, js, c)
 	if err != nil {
 		return err
+	}
+	if c.Setup == ByCommand {
+		return missing(changes)
 	}
 	var refused []error
 	for _, ch := range changes {
@@ -102,13 +110,28 @@ func bounded[What, Answer any](ctx context.Context, request func(context.Context
 	return request(ctx, what)
 }
 
+// missing names what of changes is to be made, or returns nil. Other differences
+// don't keep a service from working, and may be those of a file that is newer.
+func missing(changes []Change) error {
+	var errs []error
+	for _, ch := range changes {
+		if ch.Setting == settingMissing {
+			errs = append(errs, fmt.Errorf("%s %s: %w", ch.Kind, ch.Name, ErrNotSetUp))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settingMissing stands for a whole stream or bucket in a [Change].
+const settingMissing = "missing"
+
 // Diff lists how the server's streams and buckets differ from what c wants.
 func Diff(ctx context.Context, js jetstream.JetStream, c Config) ([]Change, error) {
 	var changes []Change
 	for _, want := range Streams(c) {
 		s, err := bounded(ctx, js.Stream, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			changes = append(changes, Change{Kind: "stream", Name: want.Name, Setting: "missing"})
+			changes = append(changes, Change{Kind: "stream", Name: want.Name, Setting: settingMissing})
 			continue
 		}
 		if err != nil {
@@ -119,7 +142,7 @@ func Diff(ctx context.Context, js jetstream.JetStream, c Config) ([]Change, erro
 	for _, want := range Buckets(c) {
 		kv, err := bounded(ctx, js.KeyValue, want.Bucket)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			changes = append(changes, Change{Kind: "bucket", Name: want.Bucket, Setting: "missing"})
+			changes = append(changes, Change{Kind: "bucket", Name: want.Bucket, Setting: settingMissing})
 			continue
 		}
 		if err != nil {

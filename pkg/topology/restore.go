@@ -17,13 +17,16 @@ type Restored struct {
 }
 
 // Restore makes the streams and buckets that are missing, and touches no other.
+// Where c says [ByCommand] it makes none, and their errors wrap [ErrNotSetUp].
 // It returns those, and an error if it can't be told which there are.
 func Restore(ctx context.Context, js jetstream.JetStream, c Config) ([]Restored, error) {
 	var all []Restored
 	for _, want := range Streams(c) {
 		_, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			_, err = js.CreateStream(ctx, want)
+			if err = ErrNotSetUp; c.Setup != ByCommand {
+				_, err = js.CreateStream(ctx, want)
+			}
 			all = append(all, Restored{"stream", want.Name, err})
 			continue
 		}
@@ -34,7 +37,9 @@ func Restore(ctx context.Context, js jetstream.JetStream, c Config) ([]Restored,
 	for _, want := range Buckets(c) {
 		_, err := js.KeyValue(ctx, want.Bucket)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			_, err = js.CreateKeyValue(ctx, want)
+			if err = ErrNotSetUp; c.Setup != ByCommand {
+				_, err = js.CreateKeyValue(ctx, want)
+			}
 			all = append(all, Restored{"bucket", want.Bucket, err})
 			continue
 		}

@@ -77,6 +77,21 @@ const (
 // Values lists the levels, for configuration errors.
 func (Durability) Values() []string { return []string{string(Synced), string(Relaxed)} }
 
+// Setup is who makes streams and buckets.
+type Setup string
+
+// The ways of setting up.
+const (
+	// ByServices has each service make what is missing and change what differs.
+	ByServices Setup = "services"
+	// ByCommand leaves all of it to "tercel setup". Services wait for what is
+	// missing, and their users need no right to make, change or remove a stream.
+	ByCommand Setup = "command"
+)
+
+// Values lists the ways, for configuration errors.
+func (Setup) Values() []string { return []string{string(ByServices), string(ByCommand)} }
+
 // Limits bound one stream.
 type Limits struct {
 	// MaxAge is how long messages are kept.
@@ -90,6 +105,9 @@ type Limits struct {
 // Config is how streams and buckets are set up: the streams section of the
 // pipeline file.
 type Config struct {
+	// Setup is who makes streams and buckets: the services as they start, or the
+	// command "tercel setup". Defaults to services.
+	Setup Setup `yaml:"setup"`
 	// Replicas is how many servers keep each message: 1, 3 or 5. Defaults to 1.
 	Replicas int `yaml:"replicas"`
 	// Durability is what an accepted event survives. Defaults to synced.
@@ -115,7 +133,7 @@ type Config struct {
 func DefaultConfig() Config {
 	const day = 24 * time.Hour
 	return Config{
-		Replicas: 1, Durability: Synced, DedupWindow: 30 * time.Minute,
+		Setup: ByServices, Replicas: 1, Durability: Synced, DedupWindow: 30 * time.Minute,
 		Raw: Limits{MaxAge: 7 * day}, Enriched: Limits{MaxAge: 7 * day},
 		DeadLetters: Limits{MaxAge: 30 * day}, Reports: Limits{MaxAge: 90 * day},
 		Audit: Limits{MaxAge: 400 * day},

@@ -23,6 +23,7 @@ type process struct {
 	name  string
 	args  []string
 	env   []string
+	dir   string       // to run in; "" is the folder of the tests
 	ready func() error // nil when the program is ready, see answers and listens
 	log   string
 
@@ -40,7 +41,7 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.cmd = exec.Command(p.name, p.args...)
-	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Env, p.cmd.Dir = append(os.Environ(), p.env...), p.dir
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// A test that is killed takes its programs along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -27,6 +27,8 @@ type cli struct {
 	Simulate    simulateCmd    `cmd:"" help:"Be a provider for a pipeline that runs elsewhere."`
 	Init        initCmd        `cmd:"" help:"Write a commented tercel.yaml."`
 	Check       checkCmd       `cmd:"" help:"Check a pipeline file and list every fault."`
+	Setup       setupCmd       `cmd:"" help:"Make streams, buckets and the teams' consumers on NATS servers."`
+	Keys        keysCmd        `cmd:"" help:"Make the keys of NATS users and of encrypted streams."`
 	Verify      verifyCmd      `cmd:"" help:"Say whether a captured request would be accepted, and why not."`
 	Try         tryCmd         `cmd:"" help:"Show what a sample webhook becomes at each step."`
 	Test        testCmd        `cmd:"" help:"Run the tests beside a pipeline file."`

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,17 +47,41 @@ func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Opti
 		}),
 		nats.ConnectHandler(connected), nats.ReconnectHandler(connected),
 	}
-	if cfg.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(cfg.Credentials))
+	known, err := identity(cfg, name)
+	if err != nil {
+		return nil, err
 	}
-	if cfg.CA != "" {
-		opts = append(opts, nats.RootCAs(cfg.CA))
-	}
+	opts = append(opts, known...)
 	nc, err := nats.Connect(cfg.URL, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", WithoutAddress(err))
 	}
 	return nc, nil
+}
+
+// identity is how the program and the servers know each other.
+func identity(cfg pipeline.NATS, name string) ([]nats.Option, error) {
+	// An inbox of its own, so that no user can be let read what others are answered.
+	opts := []nats.Option{nats.CustomInboxPrefix(cmp.Or(cfg.Inbox, "_INBOX."+name))}
+	switch {
+	case cfg.NKey != "":
+		seed, err := nats.NkeyOptionFromSeed(cfg.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("nats.nkey: %w", err)
+		}
+		opts = append(opts, seed)
+	case cfg.Credentials != "":
+		opts = append(opts, nats.UserCredentials(cfg.Credentials))
+	case cfg.User != "":
+		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password.Reveal()))
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	if cfg.Cert != "" {
+		opts = append(opts, nats.ClientCert(cfg.Cert, cfg.Key))
+	}
+	return opts, nil
 }
 
 // WithoutAddress replaces an error about an address that is no URL by one that
