@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/config"
@@ -23,6 +24,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/console"
 	"github.com/tercelhq/tercel/services/enricher"
 	"github.com/tercelhq/tercel/services/ingress"
 )
@@ -115,10 +117,46 @@ func TestEventsOfOneRequestGoTheirOwnWays(t *testing.T) {
 		}
 		return err
 	})
-	trace := exec.Command(program(t, "tercel"), "event", "trace", "b", "--nats", server.URL())
-	if out, err := trace.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("part 2/3 of request:sha256:")) || !bytes.Contains(out, []byte("origin replay")) {
-		t.Errorf("tercel event trace: %v\n%s", err, out)
+	admin := startConsole(t, file, nc)
+	eventually(t, time.Minute, "the event is told with its part and its replay", func() error {
+		out, err := exec.Command(program(t, "tercel"), "event", "trace", "b", "--api", admin).CombinedOutput()
+		if err == nil && (!bytes.Contains(out, []byte("part 2/3 of request:sha256:")) || !bytes.Contains(out, []byte("origin replay"))) {
+			err = errors.New("it lacks something")
+		}
+		if err != nil {
+			err = fmt.Errorf("%w:\n%s", err, out)
+		}
+		return err
+	})
+}
+
+// startConsole runs a console that lets in who is on the machine, and returns its
+// address.
+func startConsole(t *testing.T, file *pipeline.File, nc *nats.Conn) string {
+	t.Helper()
+	file.Console.Listen = "127.0.0.1:0"
+	c, err := console.New(console.Config{
+		Console: file.Console, Sources: file.Sources, Destinations: file.Destinations, Redact: file.Redactions(), Open: true,
+	}, console.Deps{Conn: nc, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the console ended with %v", err)
+		}
+	})
+	select {
+	case <-c.Ready():
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the console did not start: %v", err)
+	}
+	return c.URL()
 }
 
 // hasEvents reports what of TERCEL_ENRICHED isn't as wanted: the id without its

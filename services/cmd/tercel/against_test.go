@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -35,32 +36,19 @@ func TestPromise6WhatADestinationLostComesAgain(t *testing.T) {
 	p.send("d-1", `{"type":"order.made","id":"1"}`)
 	p.send("d-2", `{"type":"order.made","id":"2"}`)
 	until(t, "both records are delivered", func() bool { return records() == 2 })
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
-	run := func() (r struct {
-		Missed       int
-		Destinations map[string]struct {
-			Missed, Matched, Repaired int
-			Behind                    bool
-		}
-	},
-	) {
-		return reconciled[struct {
-			Missed       int
-			Destinations map[string]struct {
-				Missed, Matched, Repaired int
-				Behind                    bool
-			}
-		}](t, with("reconcile", "run", "orders", "order")...)
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
+	run := func() *adminv1.ReconciliationReport {
+		return reconciled(t, with("reconcile", "run", "orders", "order")...)
 	}
 	until(t, "a run finds all of it there", func() bool {
 		r := run()
-		return r.Missed == 0 && r.Destinations["warehouse"].Matched == 2
+		return r.GetCounts()["missed"] == 0 && r.GetDestinations()["warehouse"].GetCounts()["matched"] == 2
 	})
 	if _, err := db.Exec("DELETE FROM records WHERE record_id = '1'"); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(); r.Missed != 0 || r.Destinations["warehouse"].Missed != 1 || r.Destinations["warehouse"].Repaired != 1 {
-		t.Errorf("report %+v, want the record missed at the destination alone", r)
+	if r := run(); r.GetCounts()["missed"] != 0 || r.GetDestinations()["warehouse"].GetCounts()["missed"] != 1 || r.GetDestinations()["warehouse"].GetCounts()["repaired"] != 1 {
+		t.Errorf("report %v, want the record missed at the destination alone", r)
 	}
 	until(t, "the record is there again", func() bool { return records() == 2 })
 

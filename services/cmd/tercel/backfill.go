@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
-	"github.com/tercelhq/tercel/services/internal/control"
 )
 
 type backfillCmd struct {
@@ -20,7 +20,8 @@ type backfillCmd struct {
 }
 
 type backfillStartCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	Source      string `arg:"" help:"The source."`
 	Resource    string `arg:"" help:"Its resource."`
 	Account     string `help:"Only this account." placeholder:"NAME" xor:"account"`
@@ -30,7 +31,7 @@ type backfillStartCmd struct {
 	Slices      int    `help:"Parts of the time that are listed at once. Defaults to reconciler.backfill.slices where the list can be cut by time." placeholder:"N"`
 	Rate        int    `help:"At most this many records a second. Defaults to reconciler.backfill.rate." placeholder:"N"`
 	DryRun      bool   `help:"Compare and report; repair nothing."`
-	Detach      bool   `help:"Don't wait for the end." xor:"detach"`
+	Detach      bool   `help:"Don't wait for the end."`
 	JSON        bool   `name:"json" help:"Print the progress as one JSON object a line; the last is the result."`
 }
 
@@ -47,108 +48,73 @@ Examples:
 
 // Run runs the command.
 func (c backfillStartCmd) Run(a *app) error {
-	req := control.BackfillRequest{
-		Action: control.Start, Source: c.Source, Resource: c.Resource, Account: c.Account, AllAccounts: c.AllAccounts,
-		Slices: c.Slices, Rate: c.Rate, DryRun: c.DryRun,
-	}
-	var err error
-	now := time.Now()
-	if req.From, err = when("--from", c.From, now); err != nil {
+	from, err := when("--from", c.From)
+	if err != nil {
 		return err
 	}
-	if req.To, err = when("--to", c.To, now); err != nil {
+	to, err := when("--to", c.To)
+	if err != nil {
 		return err
 	}
 	switch {
-	case !req.To.IsZero() && !req.From.Before(req.To):
+	case to != nil && from != nil && !from.AsTime().Before(to.AsTime()):
 		return exitCode{boot.Usage, fmt.Sprintf("--to %s: want a time after --from %s", c.To, c.From)}
 	case c.Slices < 0 || c.Rate < 0:
 		return exitCode{boot.Usage, "--slices and --rate: want at least 1"}
 	}
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	b, err := askBackfill(a, nc, req)
+	resp, err := api.backfills.StartBackfill(a.ctx, connect.NewRequest(&adminv1.StartBackfillRequest{
+		Resource: &adminv1.Resource{Source: c.Source, Account: c.Account, Resource: c.Resource}, AllAccounts: c.AllAccounts, From: from, To: to,
+		Slices: uint32(c.Slices), Rate: uint32(c.Rate), DryRun: c.DryRun, Reason: c.why(a),
+	}))
 	if err != nil {
 		return err
 	}
-	return watchOrLeave(a, nc, b, c.Detach, c.JSON)
-}
-
-// when reads a time of a flag: a date, a time, or how long ago.
-func when(flag, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, exitCode{boot.Usage, fmt.Sprintf("%s %s: want a date as 2026-01-31 (UTC), a time as 2026-01-31T08:00:00Z, or how long ago, as 720h", flag, text)}
-}
-
-// askBackfill asks a reconciler. A time that can't be listed is the command
-// line's fault.
-func askBackfill(a *app, nc *connection, req control.BackfillRequest) (cursor.Backfill, error) {
-	b, err := control.Backfill(a.ctx, nc.Conn, req)
-	if errors.Is(err, control.ErrRange) {
-		err = exitCode{boot.Usage, err.Error()}
-	}
-	return b, err
+	return watchOrLeave(a, api, resp.Msg.GetBackfill(), c.Detach, c.JSON)
 }
 
 // watchOrLeave shows a backfill up to its end, or only says its name.
-func watchOrLeave(a *app, nc *connection, b cursor.Backfill, leave, asJSON bool) error {
+func watchOrLeave(a *app, api *api, b *adminv1.Backfill, leave, asJSON bool) error {
 	if leave && asJSON {
-		return printLine(a.out, b.Progress(nil, time.Now()))
+		return printMessageLine(a.out, b)
 	}
 	if leave {
-		fmt.Fprintln(a.out, b.ID)
-		fmt.Fprintf(a.err, "backfill %s is %s; see \"tercel backfill status %s\"\n", b.ID, b.State, b.ID)
+		fmt.Fprintln(a.out, b.GetId())
+		fmt.Fprintf(a.err, "backfill %s is %s; see \"tercel backfill status %s\"\n", b.GetId(), backfillWord(b), b.GetId())
 		return nil
 	}
-	return watchBackfill(a, nc, b, asJSON)
+	return watchBackfill(a, api, b, asJSON)
 }
+
+// backfillWord says what is wanted of a backfill.
+func backfillWord(b *adminv1.Backfill) string { return word(b.GetState(), "BACKFILL_STATE") }
 
 // backfillFlags name a backfill.
 type backfillFlags struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	ID string `arg:"" optional:"" help:"The backfill. Defaults to the only one that is under way."`
 }
 
-// change asks for a change of the backfill.
-func (f backfillFlags) change(a *app, nc *connection, action control.Action) (cursor.Backfill, error) {
-	id := f.ID
-	if id == "" {
-		var err error
-		if id, err = onlyBackfill(a, nc); err != nil {
-			return cursor.Backfill{}, err
-		}
+// id is the backfill that is named, or the only one that is under way.
+func (f backfillFlags) id(a *app, api *api) (string, error) {
+	if f.ID != "" {
+		return f.ID, nil
 	}
-	return askBackfill(a, nc, control.BackfillRequest{Action: action, ID: id})
+	return onlyBackfill(a, api)
 }
 
-// onlyBackfill is the one that is under way.
-func onlyBackfill(a *app, nc *connection) (string, error) {
-	store, err := cursor.OpenBackfills(a.ctx, nc.js)
-	if err != nil {
-		return "", err
-	}
-	all, err := store.List(a.ctx)
+func onlyBackfill(a *app, api *api) (string, error) {
+	resp, err := api.backfills.ListBackfills(a.ctx, connect.NewRequest(&adminv1.ListBackfillsRequest{ActiveOnly: true}))
 	if err != nil {
 		return "", err
 	}
 	var ids []string
-	for _, b := range all {
-		if b.Active() {
-			ids = append(ids, b.ID)
-		}
+	for _, b := range resp.Msg.GetBackfills() {
+		ids = append(ids, b.GetId())
 	}
 	switch len(ids) {
 	case 1:
@@ -171,7 +137,21 @@ Example:
 }
 
 // Run runs the command.
-func (c backfillPauseCmd) Run(a *app) error { return c.tell(a, control.Pause) }
+func (c backfillPauseCmd) Run(a *app) error {
+	api, err := c.dial(a)
+	if err != nil {
+		return err
+	}
+	id, err := c.id(a, api)
+	if err != nil {
+		return err
+	}
+	resp, err := api.backfills.PauseBackfill(a.ctx, connect.NewRequest(&adminv1.PauseBackfillRequest{Id: id, Reason: c.why(a)}))
+	if err == nil {
+		fmt.Fprintf(a.err, "backfill %s is %s\n", id, backfillWord(resp.Msg.GetBackfill()))
+	}
+	return err
+}
 
 type backfillCancelCmd struct{ backfillFlags }
 
@@ -184,18 +164,18 @@ Example:
 }
 
 // Run runs the command.
-func (c backfillCancelCmd) Run(a *app) error { return c.tell(a, control.Cancel) }
-
-// tell asks for a change and says what became of it.
-func (f backfillFlags) tell(a *app, action control.Action) error {
-	nc, err := f.connect()
+func (c backfillCancelCmd) Run(a *app) error {
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	b, err := f.change(a, nc, action)
+	id, err := c.id(a, api)
+	if err != nil {
+		return err
+	}
+	resp, err := api.backfills.CancelBackfill(a.ctx, connect.NewRequest(&adminv1.CancelBackfillRequest{Id: id, Reason: c.why(a)}))
 	if err == nil {
-		fmt.Fprintf(a.err, "backfill %s is %s\n", b.ID, b.State)
+		fmt.Fprintf(a.err, "backfill %s is %s\n", id, backfillWord(resp.Msg.GetBackfill()))
 	}
 	return err
 }
@@ -217,14 +197,17 @@ Example:
 
 // Run runs the command.
 func (c backfillResumeCmd) Run(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	b, err := c.change(a, nc, control.Resume)
+	id, err := c.id(a, api)
 	if err != nil {
 		return err
 	}
-	return watchOrLeave(a, nc, b, c.Detach, c.JSON)
+	resp, err := api.backfills.ResumeBackfill(a.ctx, connect.NewRequest(&adminv1.ResumeBackfillRequest{Id: id, Reason: c.why(a)}))
+	if err != nil {
+		return err
+	}
+	return watchOrLeave(a, api, resp.Msg.GetBackfill(), c.Detach, c.JSON)
 }

@@ -1,85 +1,49 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
-// backfillState is a backfill as it stands.
-type backfillState struct {
-	cursor.Progress
-	stretches []cursor.Stretch
-}
-
-// readBackfill returns how far a backfill has come, and what holds it up.
-func readBackfill(ctx context.Context, nc *connection, id string) (backfillState, error) {
-	store, err := cursor.OpenBackfills(ctx, nc.js)
-	if err != nil {
-		return backfillState{}, err
-	}
-	b, err := store.Load(ctx, id)
-	if err != nil {
-		return backfillState{}, err
-	}
-	stretches, err := store.Stretches(ctx, id)
-	if err != nil {
-		return backfillState{}, err
-	}
-	s := backfillState{b.Progress(stretches, time.Now()), stretches}
-	if !b.Active() {
-		return s, nil
-	}
-	cursors, err := cursor.Open(ctx, nc.js)
-	if err != nil {
-		return s, err
-	}
-	pauses, err := cursors.Pauses(ctx)
-	for _, p := range pauses {
-		if p.Meets(cursor.Scope{Source: b.Source, Account: b.Account, Resource: b.Resource}) {
-			s.Reasons = append(s.Reasons, fmt.Sprintf("reconciliation of %s is paused", p.Scope))
-		}
-	}
-	return s, err
-}
-
-// watchBackfill shows a backfill's progress up to its end, and then its result:
-// on a terminal in one line that is rewritten, elsewhere in a line now and then.
+// watchBackfill shows a backfill's progress up to its end, and then its result.
 // It fails if the backfill is not complete.
-func watchBackfill(a *app, nc *connection, b cursor.Backfill, asJSON bool) error {
-	live := isTerminal(a.err) && !asJSON
+func watchBackfill(a *app, api *api, b *adminv1.Backfill, asJSON bool) error {
 	if !asJSON {
-		fmt.Fprintf(a.err, "backfill %s is %s; Ctrl-C stops watching, not the backfill\n", b.ID, b.State)
+		fmt.Fprintf(a.err, "backfill %s is %s; Ctrl-C stops watching, not the backfill\n", b.GetId(), backfillWord(b))
 	}
+	progress := newBar(a.err)
 	every := 2 * time.Second
-	if live {
+	if progress.live {
 		every = 500 * time.Millisecond
 	}
-	look, last := time.NewTicker(every), ""
+	look := time.NewTicker(every)
 	defer look.Stop()
 	for {
-		p, err := readBackfill(a.ctx, nc, b.ID)
-		if live {
-			fmt.Fprint(a.err, clearLine)
-		}
-		switch {
-		case a.ctx.Err() != nil:
-			return errors.New("stopped watching; see \"tercel backfill status\"")
-		case err != nil:
+		resp, err := api.backfills.GetBackfill(a.ctx, connect.NewRequest(&adminv1.GetBackfillRequest{Id: b.GetId()}))
+		if err != nil {
+			progress.end()
+			if a.ctx.Err() != nil {
+				return errors.New("stopped watching; see \"tercel backfill status\"")
+			}
 			return err
-		case !p.Active():
-			return showResult(a, p.Progress, asJSON)
+		}
+		now := resp.Msg.GetBackfill()
+		switch {
+		case now.GetEndedAt() != nil:
+			progress.end()
+			return showResult(a, now, asJSON)
 		case asJSON:
-			if err := printLine(a.out, p.Progress); err != nil {
+			if err := printMessageLine(a.out, now); err != nil {
 				return err
 			}
 		default:
-			last = showProgress(a.err, p.Progress, live, last)
+			progress.show(shareOf(now), progressLine(now))
 		}
 		select {
 		case <-look.C:
@@ -88,35 +52,32 @@ func watchBackfill(a *app, nc *connection, b cursor.Backfill, asJSON bool) error
 	}
 }
 
-// showProgress writes one line, unless it would repeat the last one.
-func showProgress(w io.Writer, p cursor.Progress, live bool, last string) string {
-	line := printable(progressLine(p))
-	if live {
-		fmt.Fprint(w, line[:min(len(line), maxColumns)])
-		return line
+// shareOf is how much is done, or less than 0 while nothing tells.
+func shareOf(b *adminv1.Backfill) float64 {
+	if b.GetShare() == 0 {
+		return -1
 	}
-	if line != last {
-		fmt.Fprintln(w, line)
-	}
-	return line
+	return b.GetShare()
 }
 
 // progressLine says what changes while a backfill works.
-func progressLine(p cursor.Progress) string {
+func progressLine(b *adminv1.Backfill) string {
+	n := b.GetCounts()
 	parts := []string{
-		fmt.Sprintf("%s %s: %d pages, %d listed, %d repaired", seconds(p.Worked), p.State, p.Pages, p.Listed, p.Repaired),
-		fmt.Sprintf("%.0f/s", p.PerSecond), shareText(p),
+		fmt.Sprintf("%s %s: %d pages, %d listed, %d repaired", worked(b), backfillWord(b), b.GetPages(), n["listed"], n["repaired"]),
+		fmt.Sprintf("%.0f/s", b.GetPerSecond()), shareText(b),
 	}
-	if p.Accounts > 1 {
-		parts = append(parts, fmt.Sprintf("%d of %d accounts", p.Done, p.Accounts))
+	if b.GetAccounts() > 1 {
+		parts = append(parts, fmt.Sprintf("%d of %d accounts", b.GetAccountsDone(), b.GetAccounts()))
 	}
-	parts = append(parts, p.Reasons...)
+	parts = append(parts, b.GetReasons()...)
 	return strings.Join(parts, ", ")
 }
 
-// seconds is a duration for people.
-func seconds(s float64) time.Duration {
-	d := time.Duration(s * float64(time.Second))
+func worked(b *adminv1.Backfill) time.Duration { return rounded(b.GetWorked().AsDuration()) }
+
+// rounded is a duration for people.
+func rounded(d time.Duration) time.Duration {
 	if d < 10*time.Second {
 		return d.Round(10 * time.Millisecond)
 	}
@@ -125,53 +86,54 @@ func seconds(s float64) time.Duration {
 
 // shareText says how much is done and how long the rest takes, where that is
 // known.
-func shareText(p cursor.Progress) string {
+func shareText(b *adminv1.Backfill) string {
 	switch {
-	case p.Share == 0:
+	case b.GetShare() == 0:
 		return "share done unknown"
-	case p.Left == 0:
-		return fmt.Sprintf("%.0f%% done", 100*p.Share)
+	case b.GetLeft() == nil:
+		return fmt.Sprintf("%.0f%% done", 100*b.GetShare())
 	default:
-		return fmt.Sprintf("%.0f%% done, about %s left", 100*p.Share, seconds(p.Left))
+		return fmt.Sprintf("%.0f%% done, about %s left", 100*b.GetShare(), rounded(b.GetLeft().AsDuration()))
 	}
 }
 
 // showResult prints how a backfill ended.
-func showResult(a *app, p cursor.Progress, asJSON bool) error {
+func showResult(a *app, b *adminv1.Backfill, asJSON bool) error {
 	var err error
 	if asJSON {
-		err = printLine(a.out, p)
+		err = printMessageLine(a.out, b)
 	} else {
-		_, err = fmt.Fprintln(a.out, printable(resultLine(p)))
+		_, err = fmt.Fprintln(a.out, printable(resultLine(b)))
 	}
-	if err == nil && !p.Complete {
+	if err == nil && !b.GetComplete() {
 		err = failed()
 	}
 	return err
 }
 
 // resultLine says what a backfill did, and whether that is all.
-func resultLine(p cursor.Progress) string {
-	verdict := "complete"
-	if !p.Complete {
+func resultLine(b *adminv1.Backfill) string {
+	verdict, n := "complete", b.GetCounts()
+	if !b.GetComplete() {
 		verdict = "NOT complete"
 	}
 	line := fmt.Sprintf("%s: %d listed, %d matched, %d missed, %d stale, %d repaired, %d unreadable, in %d pages and %s",
-		verdict, p.Listed, p.Matched, p.Missed, p.Stale, p.Repaired, p.Unreadable, p.Pages, seconds(p.Worked))
-	if p.Redelivered > 0 {
-		line += fmt.Sprintf("; the source sent %d again itself", p.Redelivered)
+		verdict, n["listed"], n["matched"], n["missed"], n["stale"], n["repaired"], n["unreadable"], b.GetPages(), worked(b))
+	if n["redelivered"] > 0 {
+		line += fmt.Sprintf("; the source sent %d again itself", n["redelivered"])
 	}
-	if p.DryRun {
+	if b.GetDryRun() {
 		line += "; a dry run, which repairs nothing"
 	}
-	if len(p.Reasons) > 0 {
-		line += "; because: " + strings.Join(p.Reasons, "; ")
+	if len(b.GetReasons()) > 0 {
+		line += "; because: " + strings.Join(b.GetReasons(), "; ")
 	}
 	return line
 }
 
 type backfillStatusCmd struct {
-	pipelineFlags
+	apiFlags
+	watchFlags
 	ID     string `arg:"" optional:"" help:"Only this backfill, with its accounts."`
 	Follow bool   `short:"f" help:"Show its progress up to its end, and exit 1 if it is not complete then."`
 	JSON   bool   `name:"json" help:"Print the progress as JSON."`
@@ -179,8 +141,8 @@ type backfillStatusCmd struct {
 
 // Help is shown by --help.
 func (backfillStatusCmd) Help() string {
-	return `Asks the NATS server, so it works whether a reconciler runs or not. Without a name it
-lists the backfills of the last month.
+	return `Works whether a reconciler runs or not. Without a name it lists the backfills of the last
+month.
 
 Examples:
   tercel backfill status
@@ -189,116 +151,95 @@ Examples:
 
 // Run runs the command.
 func (c backfillStatusCmd) Run(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	if c.Follow && c.ID == "" {
-		if c.ID, err = onlyBackfill(a, nc); err != nil {
-			return err
+	if c.Follow {
+		if c.ID == "" {
+			if c.ID, err = onlyBackfill(a, api); err != nil {
+				return err
+			}
 		}
-	}
-	store, err := cursor.OpenBackfills(a.ctx, nc.js)
-	if err != nil {
-		return err
-	}
-	switch {
-	case c.Follow:
-		b, err := store.Load(a.ctx, c.ID)
+		b, err := api.backfills.GetBackfill(a.ctx, connect.NewRequest(&adminv1.GetBackfillRequest{Id: c.ID}))
 		if err != nil {
 			return err
 		}
-		return watchBackfill(a, nc, b, c.JSON)
-	case c.ID != "":
-		return c.one(a, nc)
-	default:
-		return c.list(a, nc, store)
+		return watchBackfill(a, api, b.Msg.GetBackfill(), c.JSON)
 	}
+	return c.watch(a, func(a *app) error {
+		if c.ID == "" {
+			return c.list(a, api)
+		}
+		return c.one(a, api)
+	})
 }
 
-func (c backfillStatusCmd) list(a *app, nc *connection, store *cursor.Backfills) error {
-	all, err := store.List(a.ctx)
+func (c backfillStatusCmd) list(a *app, api *api) error {
+	resp, err := api.backfills.ListBackfills(a.ctx, connect.NewRequest(&adminv1.ListBackfillsRequest{}))
 	if err != nil {
 		return err
 	}
-	shown := []cursor.Progress{}
-	for _, b := range all {
-		s, err := readBackfill(a.ctx, nc, b.ID)
+	if c.JSON {
+		texts, err := messages(resp.Msg.GetBackfills())
 		if err != nil {
 			return err
 		}
-		shown = append(shown, s.Progress)
+		return printJSON(a.out, texts)
 	}
-	if c.JSON {
-		return printJSON(a.out, shown)
-	}
-	if len(shown) == 0 {
+	if len(resp.Msg.GetBackfills()) == 0 {
 		_, err := fmt.Fprintln(a.out, "nothing has been backfilled")
 		return err
 	}
 	t := newTable(a.out, "backfill", "resource", "state", "from", "to", "listed", "repaired", "done", "complete")
-	for _, p := range shown {
-		t.row(p.ID, p.Source+" "+p.Resource, p.State, fromText(p.From), stamp(p.To), p.Listed, p.Repaired, percent(p), p.Complete)
+	for _, b := range resp.Msg.GetBackfills() {
+		t.row(b.GetId(), b.GetResource().GetSource()+" "+b.GetResource().GetResource(), backfillWord(b), fromText(b.GetFrom()), stamp(b.GetTo()),
+			b.GetCounts()["listed"], b.GetCounts()["repaired"], percent(b.GetShare()), b.GetComplete())
 	}
 	return t.flush()
 }
 
-func percent(p cursor.Progress) string {
-	if p.Share == 0 {
+func percent(share float64) string {
+	if share == 0 {
 		return "unknown"
 	}
-	return fmt.Sprintf("%.0f%%", 100*p.Share)
-}
-
-func fromText(t time.Time) string {
-	if t.IsZero() {
-		return "the beginning"
-	}
-	return stamp(t)
+	return fmt.Sprintf("%.0f%%", 100*share)
 }
 
 // one shows a backfill with its accounts.
-func (c backfillStatusCmd) one(a *app, nc *connection) error {
-	p, err := readBackfill(a.ctx, nc, c.ID)
-	if err != nil {
-		return err
-	}
-	holder, err := cursor.Holder(a.ctx, nc.js, cursor.BackfillLease(c.ID))
+func (c backfillStatusCmd) one(a *app, api *api) error {
+	resp, err := api.backfills.GetBackfill(a.ctx, connect.NewRequest(&adminv1.GetBackfillRequest{Id: c.ID}))
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return printJSON(a.out, struct {
-			cursor.Progress
-			WorkedOnBy string           `json:"worked_on_by"`
-			Stretches  []cursor.Stretch `json:"stretches"`
-		}{p.Progress, holder, p.stretches})
+		return printMessage(a.out, resp.Msg)
 	}
+	b := resp.Msg.GetBackfill()
 	t := newTable(a.out)
-	t.row("backfill", p.ID)
-	t.row("resource", p.Source+" "+p.Resource)
-	t.row("window", fromText(p.From)+" to "+stamp(p.To))
-	t.row("started", stamp(p.StartedAt))
+	t.row("backfill", b.GetId())
+	t.row("resource", b.GetResource().GetSource()+" "+b.GetResource().GetResource())
+	t.row("window", fromText(b.GetFrom())+" to "+stamp(b.GetTo()))
+	t.row("started", stamp(b.GetStartedAt()))
 	switch {
-	case p.Active() && p.State == cursor.Running && holder == "":
+	case b.GetState() == adminv1.BackfillState_BACKFILL_STATE_RUNNING && b.GetEndedAt() == nil && resp.Msg.GetRunner() == "":
 		t.row("state", "running, but no reconciler works on it: is one there?")
 	default:
-		t.row("state", strings.TrimSpace(string(p.State)+" "+holder))
+		t.row("state", strings.TrimSpace(backfillWord(b)+" "+resp.Msg.GetRunner()))
 	}
-	t.row("at once", fmt.Sprintf("%d slices, at most %d records a second", p.Slices, p.Rate))
-	t.row("progress", progressLine(p.Progress))
-	if !p.Active() {
-		t.row("result", resultLine(p.Progress))
+	t.row("at once", fmt.Sprintf("%d slices, at most %d records a second", b.GetSlices(), b.GetRate()))
+	t.row("progress", progressLine(b))
+	if b.GetEndedAt() != nil {
+		t.row("result", resultLine(b))
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	t = newTable(a.out, "account", "run", "pages", "listed", "matched", "missed", "stale", "repaired", "unreadable", "done", "complete")
-	for _, st := range p.stretches {
-		w := st.Total()
-		t.row(st.Account, st.Run, w.Pages, w.Counts.Listed, w.Counts.Matched, w.Counts.Missed, w.Counts.Stale,
-			w.Counts.Repaired+st.RepairedBefore, w.Counts.Unreadable, fmt.Sprintf("%.0f%%", 100*w.Share), st.Complete)
+	for _, x := range resp.Msg.GetAccounts() {
+		n := x.GetCounts()
+		t.row(x.GetAccount(), x.GetRun(), x.GetPages(), n["listed"], n["matched"], n["missed"], n["stale"], n["repaired"], n["unreadable"],
+			fmt.Sprintf("%.0f%%", 100*x.GetShare()), x.GetComplete())
 	}
 	return t.flush()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/topology"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -89,7 +90,7 @@ func count(db *sql.DB, query string) (n int) {
 func (p *livePipeline) scheduledOnce() {
 	p.t.Helper()
 	until(p.t, "the schedule's first run", func() bool {
-		return strings.Contains(ok(p.t, "reconcile", "report", "--data", p.data, "--format", "json"), `"run"`)
+		return strings.Contains(ok(p.t, "reconcile", "report", "--api", p.ConsoleURL, "--format", "json"), `"run"`)
 	})
 }
 
@@ -131,7 +132,7 @@ func TestBackfillRepairsAndSaysSo(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
 	p := startLive(t, s, liveOptions{})
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
 	p.scheduledOnce()
 	for i := range 40 {
 		s.put(fmt.Sprint("o", i), 1)
@@ -155,16 +156,10 @@ func TestBackfillRepairsAndSaysSo(t *testing.T) {
 	until(t, "the records are at the destination", func() bool { return count(db, "SELECT count(*) FROM records") == 40 })
 
 	lines := strings.Split(strings.TrimSpace(ok(t, with("backfill", "start", "orders", "order", "--json")...)), "\n")
-	var last struct {
-		ID                                  string
-		State                               string
-		Complete                            bool
-		Listed, Matched, Missed, Unreadable int
-		Share                               float64
-	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || !last.Complete || last.Matched != 40 || last.Missed != 0 ||
-		last.State != "ended" || last.Share != 1 {
-		t.Errorf("the last line as JSON: %s, %v", lines[len(lines)-1], err)
+	last := &adminv1.Backfill{}
+	decodeMessage(t, lines[len(lines)-1], last)
+	if !last.GetComplete() || last.GetCounts()["matched"] != 40 || last.GetCounts()["missed"] != 0 || backfillWord(last) != "ended" || last.GetShare() != 1 {
+		t.Errorf("the last line as JSON: %v", last)
 	}
 	if got := p.cursor(); got != cursor {
 		t.Errorf("the schedule's cursor is %s, want it as it was, %s", got, cursor)
@@ -174,13 +169,12 @@ func TestBackfillRepairsAndSaysSo(t *testing.T) {
 	if strings.Count(all, "orders order") != 3 || !strings.Contains(all, "100%") || !strings.Contains(all, "the beginning") {
 		t.Errorf("status:\n%s", all)
 	}
-	one := ok(t, with("backfill", "status", last.ID)...)
-	if !strings.Contains(one, "complete: 40 listed, 40 matched") || !strings.Contains(one, last.ID) {
+	one := ok(t, with("backfill", "status", last.GetId())...)
+	if !strings.Contains(one, "complete: 40 listed, 40 matched") || !strings.Contains(one, last.GetId()) {
 		t.Errorf("status of one:\n%s", one)
 	}
-	var state struct{ Stretches []struct{ Account string } }
-	if err := json.Unmarshal([]byte(ok(t, with("backfill", "status", last.ID, "--json")...)), &state); err != nil || len(state.Stretches) != 1 {
-		t.Errorf("status as JSON: %+v, %v", state, err)
+	if state := told(t, &adminv1.GetBackfillResponse{}, with("backfill", "status", last.GetId())...); len(state.GetAccounts()) != 1 {
+		t.Errorf("status as JSON: %v", state)
 	}
 	reports := ok(t, with("reconcile", "report", "--format", "json")...)
 	if n := strings.Count(reports, `"trigger": "backfill"`); n != 3 {
@@ -203,7 +197,7 @@ func TestPromise7BackfillNeverOverwritesWhatIsNewer(t *testing.T) {
 			p := startLive(t, s.shop, liveOptions{
 				reconcile: against, more: "destinations: {warehouse: {sqlite: {path: \"DIR/data/tercel.db\"}}}\n",
 			})
-			with := func(args ...string) []string { return append(args, "--data", p.data) }
+			with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
 			p.scheduledOnce()
 			for i := range records { // which no webhook tells of
 				s.put(fmt.Sprint("o", i), 1)
@@ -241,7 +235,7 @@ func TestBackfillThatIsNotCompleteSaysWhy(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
 	p := startLive(t, s, liveOptions{})
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
 	p.scheduledOnce()
 	s.put("1", 1)
 	s.put("2", 1)
@@ -272,7 +266,7 @@ func TestBackfillIsPausedResumedAndCancelledByHand(t *testing.T) {
 	t.Parallel()
 	s := startGated(t)
 	p := startLive(t, s.shop, liveOptions{})
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
 	p.scheduledOnce()
 	s.put("1", 1)
 	release := s.hold()
@@ -333,7 +327,7 @@ func TestBackfillCommandsThatMakeNoSenseAreRefused(t *testing.T) {
 		"status of unknown":   {"status x1", boot.Failed, "no such backfill: x1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := append(append([]string{"backfill"}, strings.Fields(tt.args)...), "--data", p.data)
+			args := append(append([]string{"backfill"}, strings.Fields(tt.args)...), "--api", p.ConsoleURL)
 			o := tercel(t, "", args...)
 			if o.code != tt.code || !strings.Contains(o.err, tt.want) || o.out != "" {
 				t.Errorf("exit %d\n%s%s, want %d and %q", o.code, o.out, o.err, tt.code, tt.want)
@@ -353,12 +347,9 @@ func TestDryRunOfReconciliationWritesNothing(t *testing.T) {
 		s.put(fmt.Sprint("o", i), 1)
 	}
 	cursors, raw := p.written("KV_"+topology.BucketCursors), p.written(topology.StreamRaw)
-	r := reconciled[struct {
-		DryRun                   bool `json:"dry_run"`
-		Listed, Missed, Repaired int
-	}](t, "reconcile", "run", "orders", "order", "--dry-run", "--data", p.data)
-	if !r.DryRun || r.Listed != 10 || r.Missed != 10 || r.Repaired != 0 {
-		t.Errorf("report %+v, want 10 missed and none repaired", r)
+	r := reconciled(t, "reconcile", "run", "orders", "order", "--dry-run", "--api", p.ConsoleURL)
+	if n := r.GetCounts(); !r.GetDryRun() || n["listed"] != 10 || n["missed"] != 10 || n["repaired"] != 0 {
+		t.Errorf("report %v, want 10 missed and none repaired", r)
 	}
 	if got := p.written("KV_" + topology.BucketCursors); got != cursors {
 		t.Errorf("%d writes to the cursors", got-cursors)

@@ -16,12 +16,13 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
-	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // outcome is what a command printed and how it ended.
@@ -50,27 +51,17 @@ func ok(t *testing.T, args ...string) string {
 	return o.out
 }
 
-// decode runs a command with --json and decodes what it printed.
-func decode[T any](t *testing.T, args ...string) T {
+// reconciled returns the report of a run, which has to wait for one that the
+// schedule has begun.
+func reconciled(t *testing.T, args ...string) *adminv1.ReconciliationReport {
 	t.Helper()
-	var v T
-	if out := ok(t, append(args, "--json")...); json.Unmarshal([]byte(out), &v) != nil {
-		t.Fatalf("tercel %s --json printed no JSON:\n%s", strings.Join(args, " "), out)
-	}
-	return v
-}
-
-// reconciled is decode for a run, which has to wait for one that the schedule
-// has begun.
-func reconciled[T any](t *testing.T, args ...string) T {
-	t.Helper()
-	var v T
+	v := &adminv1.ReconciliationReport{}
 	until(t, "no other run is under way", func() bool {
 		o := tercel(t, "", append(args, "--json")...)
 		if strings.Contains(o.err, "already running") {
 			return false
 		}
-		if o.code != boot.OK || json.Unmarshal([]byte(o.out), &v) != nil {
+		if o.code != boot.OK || protojson.Unmarshal([]byte(o.out), v) != nil {
 			t.Fatalf("tercel %s --json: exit %d\n%s%s", strings.Join(args, " "), o.code, o.out, o.err)
 		}
 		return true
@@ -85,6 +76,8 @@ func TestEveryCommandHelpsWithAnExample(t *testing.T) {
 		"reconcile run", "reconcile status", "reconcile report", "reconcile pause", "reconcile resume", "reconcile reset", "destination pause", "destination resume", "status", "contract jsonschema", "contract asyncapi", "contract openapi", "accounts set", "accounts list",
 		"accounts remove",
 		"backfill start", "backfill status", "backfill pause", "backfill resume", "backfill cancel",
+		"event list", "event show", "event replay", "event refused", "dlq groups", "dlq edit", "dlq discard", "source list", "source pause", "source resume",
+		"destination list", "audit list", "completion",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
@@ -107,6 +100,14 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 		"missing argument":   {"dlq show", "<n>"},
 		"no number":          {"dlq show x", "x"},
 		"nothing to replay":  {"dlq replay", "--all"},
+		"no events chosen":   {"event replay", "--source"},
+		"nothing to discard": {"dlq discard --reason r", "--group"},
+		"no reason":          {"dlq discard 1", "--reason"},
+		"no patch":           {"dlq edit 1", "--patch"},
+		"an address of no":   {"status --api ftp://planted:planted@host", "--api: want http://HOST:PORT"},
+		"too short a look":   {"status --watch --interval 1ms", "at least 100ms"},
+		"no page at all":     {"dlq list --limit 0", "at least 1"},
+		"no time":            {"event list --since soon", "--since soon: want a date"},
 		"both ways":          {"dlq replay 1 --all", "--all"},
 		"bad time":           {"verify --source s --at noon -", "2026-03-01T12:00:00Z"},
 		"bad age":            {"listen --since yesterday", "--since"},
@@ -154,6 +155,25 @@ func TestReplayOfSeveralNeedsATerminalOrYes(t *testing.T) {
 	}
 }
 
+// bucketConfig writes a pipeline file with a source whose accounts are in a bucket.
+func bucketConfig(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	secret, path := filepath.Join(dir, "secret"), filepath.Join(dir, "tercel.yaml")
+	text := fmt.Sprintf(`
+sources:
+  orders:
+    verify: {scheme: hmac-sha256, header: X-Signature, signed: "{body}"}
+    secrets: ["file:%[1]s"]
+    event: {id: header.X-Delivery, type: body.type}
+    accounts: {bucket: tercel_accounts}
+seal_keys: ["file:%[1]s"]
+`, secret)
+	writeFile(t, secret, liveSecret)
+	writeFile(t, path, text)
+	return path
+}
+
 func TestAddressesAreShownWithoutTheirCredentials(t *testing.T) {
 	t.Parallel()
 	for urls, want := range map[string]string{
@@ -168,18 +188,24 @@ func TestAddressesAreShownWithoutTheirCredentials(t *testing.T) {
 			t.Errorf("withoutToken(%q) = %q, want %q", urls, got, want)
 		}
 	}
-	o := tercel(t, "", "status", "--nats", "nats://u:planted%zz@127.0.0.1:1")
-	if o.code != boot.Failed || strings.Contains(o.err, "planted") || !strings.Contains(o.err, "nats://HOST:PORT") {
-		t.Errorf("status of an address that is no URL: exit %d, %q", o.code, o.err)
+	for args, want := range map[string]string{
+		"accounts list orders --nats nats://u:planted%zz@127.0.0.1:1 -c " + bucketConfig(t): "nats://HOST:PORT",
+		"status --api http://u:planted%zz@127.0.0.1:1":                                      "http://HOST:PORT",
+		"status --api http://127.0.0.1:1/?token=planted":                                    "http://HOST:PORT",
+	} {
+		o := tercel(t, "", strings.Fields(args)...)
+		if o.code == boot.OK || strings.Contains(o.err, "planted") || !strings.Contains(o.err, want) {
+			t.Errorf("%s: exit %d, %q", args, o.code, o.err)
+		}
 	}
 }
 
 func TestNoPipelineIsSaidSo(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"status", "dlq list", "event trace x", "listen", "reconcile status"} {
-		o := tercel(t, "", append(strings.Fields(args), "--data", t.TempDir(), "--nats", "nats://127.0.0.1:1")...)
-		if o.code != boot.Failed || !strings.Contains(o.err, "127.0.0.1:1") {
-			t.Errorf("%s: exit %d, err %q; want exit 1 and the address", args, o.code, o.err)
+	for _, args := range []string{"status", "status --watch", "dlq list", "event trace x", "listen", "reconcile status", "verify --source s --refused 1"} {
+		o := tercel(t, "", append(strings.Fields(args), "--api", "http://127.0.0.1:1")...)
+		if o.code != boot.Failed || !strings.Contains(o.err, "no admin API answers at http://127.0.0.1:1: ") || !strings.Contains(o.err, `"tercel up"`) {
+			t.Errorf("%s: exit %d, err %q; want exit 1, the address, and how to start it", args, o.code, o.err)
 		}
 	}
 }
@@ -268,34 +294,19 @@ func TestCheckListsEveryFault(t *testing.T) {
 	}
 }
 
-type letterView struct {
-	Sequence uint64 `json:"sequence"`
-	State    string `json:"state"`
-	Event    struct {
-		ID string `json:"id"`
-	} `json:"event"`
-	Payload json.RawMessage `json:"payload"`
-	Reason  struct {
-		Class   string `json:"class"`
-		Message string `json:"message"`
-	} `json:"reason"`
-}
-
 // An operator's day: an event is traced, one that fails is found among the dead
 // letters, mended and replayed, and what no webhook told of is reconciled.
 func TestOperatorsDay(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
 	p := startLive(t, s, liveOptions{})
-	at := []string{"--data", p.data}
-	with := func(args ...string) []string { return append(args, at...) }
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
 
 	s.put("1", 1)
 	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
 	until(t, "the event is delivered", func() bool {
-		o := tercel(t, "", with("event", "trace", id, "--json")...)
-		var w timeline.Timeline
-		return json.Unmarshal([]byte(o.out), &w) == nil && w.State == "done" && len(w.Entries) == 5
+		w := p.trace(id)
+		return w.GetStatus() == delivered && len(w.GetSteps()) == 5
 	})
 	if out := ok(t, with("event", "trace", "d-1", "--source", "orders")...); !strings.Contains(out, "delivered") || !strings.Contains(out, "TERCEL_RAW 1") {
 		t.Errorf("trace by delivery id:\n%s", out)
@@ -307,27 +318,27 @@ func TestOperatorsDay(t *testing.T) {
 	s.put("2", 1)
 	s.breakDown("2", true)
 	dead := p.send("d-2", `{"type":"order.paid","id":"2"}`)
-	var letter letterView
+	letter := &adminv1.DeadLetter{}
 	until(t, "the failing event is a dead letter", func() bool {
 		out := ok(t, with("dlq", "list", "--source", "orders", "--json")...)
-		return out != "" && json.Unmarshal([]byte(out), &letter) == nil
+		return out != "" && protojson.Unmarshal([]byte(out), letter) == nil
 	})
-	if letter.Event.ID != dead || letter.Reason.Class != "permanent" || !strings.Contains(letter.Reason.Message, "422") {
-		t.Errorf("dead letter is %+v", letter)
+	if letter.GetAttributes().GetId() != dead || letter.GetErrorClass() != "permanent" || !strings.Contains(letter.GetMessage(), "422") {
+		t.Errorf("dead letter is %v", letter)
 	}
-	n := fmt.Sprint(letter.Sequence)
-	if shown := decode[letterView](t, with("dlq", "show", n)...); string(shown.Payload) != `{"type":"order.paid","id":"2"}` && !strings.Contains(string(shown.Payload), `"id": "2"`) {
-		t.Errorf("payload shown is %s", shown.Payload)
+	n := fmt.Sprint(letter.GetSequence())
+	if shown := told(t, &adminv1.GetDeadLetterResponse{}, with("dlq", "show", n)...); string(shown.GetPayload()) != `{"type":"order.paid","id":"2"}` {
+		t.Errorf("payload shown is %s", shown.GetPayload())
 	}
-	if w := decode[timeline.Timeline](t, with("event", "trace", dead)...); w.State != "dead-lettered" {
-		t.Errorf("trace of the dead letter says %s", w.State)
+	if s := p.status(dead); s != deadLetter {
+		t.Errorf("trace of the dead letter says %s", s)
 	}
 	s.breakDown("2", false)
-	if o := tercel(t, "", with("dlq", "replay", "--all", "--yes")...); o.code != boot.OK || !strings.Contains(o.out, "replayed "+n) {
+	if o := tercel(t, "", with("dlq", "replay", "--all")...); o.code != boot.OK || o.out != "1/1 sent, 1 delivered, 0 dead again\n" || !strings.Contains(o.err, "plan: 1 messages") {
 		t.Errorf("replay: exit %d\n%s%s", o.code, o.out, o.err)
 	}
 	until(t, "the replayed event is delivered", func() bool {
-		return decode[timeline.Timeline](t, with("event", "trace", dead)...).State == "done"
+		return p.status(dead) == delivered
 	})
 	if o := tercel(t, "", with("dlq", "replay", n)...); o.code != boot.Failed || !strings.Contains(o.err, "--force") {
 		t.Errorf("second replay: exit %d, %q; want a refusal that names --force", o.code, o.err)
@@ -337,18 +348,14 @@ func TestOperatorsDay(t *testing.T) {
 	}
 
 	s.put("3", 1) // no webhook tells of it
-	type reportView struct {
-		Missed, Repaired, Listed int
-		Complete                 bool
-	}
-	dry := reconciled[reportView](t, with("reconcile", "run", "orders", "order", "--dry-run")...)
-	first := reconciled[reportView](t, with("reconcile", "run", "orders", "order")...)
-	if dry.Missed+first.Missed < 1 || dry.Repaired != 0 || !first.Complete {
-		t.Errorf("dry run %+v, run %+v; want the missed one found, and repaired by the second only", dry, first)
+	dry := reconciled(t, with("reconcile", "run", "orders", "order", "--dry-run")...)
+	first := reconciled(t, with("reconcile", "run", "orders", "order")...)
+	if dry.GetCounts()["missed"]+first.GetCounts()["missed"] < 1 || dry.GetCounts()["repaired"] != 0 || !first.GetComplete() {
+		t.Errorf("dry run %v, run %v; want the missed one found, and repaired by the second only", dry, first)
 	}
 	until(t, "what was missed has been repaired", func() bool {
-		r := reconciled[reportView](t, with("reconcile", "run", "orders", "order")...)
-		return r.Complete && r.Missed == 0 && r.Listed == 3
+		r := reconciled(t, with("reconcile", "run", "orders", "order")...)
+		return r.GetComplete() && r.GetCounts()["missed"] == 0 && r.GetCounts()["listed"] == 3
 	})
 	if o := tercel(t, "", with("reconcile", "run", "orders", "ordr")...); o.code != boot.Failed || !strings.Contains(o.err, "order") {
 		t.Errorf("unknown resource: exit %d, %q", o.code, o.err)
@@ -361,9 +368,17 @@ func TestOperatorsDay(t *testing.T) {
 	if !strings.Contains(out, `"origin":"ORIGIN_WEBHOOK"`) || !strings.Contains(out, `"origin":"ORIGIN_REPLAY"`) && !strings.Contains(out, "RECONCILE") && !strings.Contains(out, "BACKFILL") {
 		t.Errorf("listen:\n%s", out)
 	}
-	st := decode[shownStatus](t, with("status")...)
-	if len(st.Streams) != 9 || len(st.Stages) < 3 || st.DeadLetters != 1 || len(st.Reconciled) != 1 {
-		t.Errorf("status is %+v", st)
+	var st map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(ok(t, with("status", "--json")...)), &st); err != nil {
+		t.Fatal(err)
+	}
+	whole := &adminv1.GetPipelineStatusResponse{}
+	if decodeMessage(t, string(st["pipeline"]), whole); len(whole.GetStreams()) != 9 || len(whole.GetStages()) < 3 || whole.GetDeadLetters() != 1 {
+		t.Errorf("status is %v", whole)
+	}
+	resources := &adminv1.GetReconciliationStatusResponse{}
+	if decodeMessage(t, string(st["reconciliation"]), resources); len(resources.GetResources()) != 1 {
+		t.Errorf("status is %v", resources)
 	}
 	if out := ok(t, with("status")...); !strings.Contains(out, "enrich orders") || !strings.Contains(out, "deliver local") {
 		t.Errorf("status:\n%s", out)

@@ -14,7 +14,8 @@ import (
 	"github.com/tercelhq/tercel/services/internal/embednats"
 )
 
-// pipelineFlags find a running pipeline.
+// pipelineFlags find the NATS server of a pipeline, for what operators do with
+// secrets that no API takes: the accounts in a bucket.
 type pipelineFlags struct {
 	NATS  string `name:"nats" help:"Address of the pipeline's NATS server. Defaults to the server of the tercel up that runs on --data, else nats://127.0.0.1:4222." env:"TERCEL_NATS" placeholder:"URL"`
 	Creds string `help:"A .creds file for the server." env:"TERCEL_NATS_CREDS" type:"existingfile"`

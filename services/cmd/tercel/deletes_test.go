@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tercelhq/tercel/pkg/report"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 	"github.com/tercelhq/tercel/services/internal/destination"
 	"github.com/tercelhq/tercel/services/internal/pgtest"
@@ -54,25 +55,25 @@ func TestOrphansAreDeletedAtDestinations(t *testing.T) {
 	until(t, "all records are delivered", everywhere(ids...))
 
 	s.remove("a1", "c3")
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
-	look := func(args ...string) report.Report {
-		return reconciled[report.Report](t, with(append([]string{"reconcile", "run", "orders", "order", "--deletes"}, args...)...)...)
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
+	look := func(args ...string) *adminv1.ReconciliationReport {
+		return reconciled(t, with(append([]string{"reconcile", "run", "orders", "order", "--deletes"}, args...)...)...)
 	}
-	var r report.Report
+	r := &adminv1.ReconciliationReport{}
 	until(t, "the records are older than a scan", func() bool {
 		r = look()
-		return r.Orphaned == 2
+		return r.GetCounts()["orphaned"] == 2
 	})
-	if r.Deletes.Tombstones != 0 || !r.DryRun || r.Destinations["warehouse"].Orphaned != 2 || r.Destinations["lake"].Orphaned != 2 {
-		t.Errorf("report %+v %+v, want two orphans at each destination and no tombstone", r, r.Deletes)
+	if r.GetDeletes().GetTombstones() != 0 || !r.GetDryRun() || r.GetDestinations()["warehouse"].GetCounts()["orphaned"] != 2 || r.GetDestinations()["lake"].GetCounts()["orphaned"] != 2 {
+		t.Errorf("report %v %v, want two orphans at each destination and no tombstone", r.GetCounts(), r.GetDeletes())
 	}
 	shown := tercel(t, "", with("reconcile", "run", "orders", "order", "--deletes")...)
 	if shown.code != boot.OK || !strings.Contains(shown.err, "2 records would be deleted at the destinations") || !everywhere(ids...)() {
 		t.Errorf("exit %d with %s%s, want the count alone", shown.code, shown.out, shown.err)
 	}
 
-	if r = look("--yes"); r.Orphaned != 2 || r.Deletes.Tombstones != 2 || !r.Complete {
-		t.Errorf("report %+v %+v, want two tombstones", r.Counts, r.Deletes)
+	if r = look("--yes"); r.GetCounts()["orphaned"] != 2 || r.GetDeletes().GetTombstones() != 2 || !r.GetComplete() {
+		t.Errorf("report %v %v, want two tombstones", r.GetCounts(), r.GetDeletes())
 	}
 	until(t, "the orphans are deleted", everywhere("A1", "b2", "d4", "e5", "f6", "g7", "h8", "i9"))
 	for format, want := range map[string]string{
@@ -93,18 +94,18 @@ func TestOrphansAreDeletedAtDestinations(t *testing.T) {
 	s.put("a1", 1) // even in the version that it had
 	p.send("d-back", `{"type":"order.remade","id":"a1"}`)
 	until(t, "what came back is there again", everywhere("A1", "a1", "b2", "d4", "e5", "f6", "g7", "h8", "i9"))
-	if r = look(); r.Orphaned != 0 || r.Deletes.Unlisted != 0 {
-		t.Errorf("report %+v %+v, want nothing orphaned", r.Counts, r.Deletes)
+	if r = look(); r.GetCounts()["orphaned"] != 0 || r.GetDeletes().GetUnlisted() != 0 {
+		t.Errorf("report %v %v, want nothing orphaned", r.GetCounts(), r.GetDeletes())
 	}
 
 	// Most of it gone at once is rather a mistake than so many deletions.
 	s.remove("A1", "a1", "b2", "d4", "e5", "f6")
 	until(t, "the guard sees all of it", func() bool {
 		o := tercel(t, "", with("reconcile", "run", "orders", "order", "--deletes", "--yes", "--json")...)
-		return json.Unmarshal([]byte(o.out), &r) == nil && r.Deletes != nil && r.Deletes.Unlisted == 6 && o.code != boot.OK
+		return protojson.Unmarshal([]byte(o.out), r) == nil && r.GetDeletes().GetUnlisted() == 6 && o.code != boot.OK
 	})
-	if !strings.Contains(r.Deletes.Stopped, "6 of the 9 records") || r.Orphaned != 0 || r.Deletes.Tombstones != 0 || !everywhere("A1", "a1", "b2", "d4", "e5", "f6", "g7", "h8", "i9")() {
-		t.Errorf("report %+v, want it stopped", r.Deletes)
+	if !strings.Contains(r.GetDeletes().GetStopped(), "6 of the 9 records") || r.GetCounts()["orphaned"] != 0 || r.GetDeletes().GetTombstones() != 0 || !everywhere("A1", "a1", "b2", "d4", "e5", "f6", "g7", "h8", "i9")() {
+		t.Errorf("report %v, want it stopped", r.GetDeletes())
 	}
 	if o := tercel(t, "", with("reconcile", "run", "orders", "order", "--yes")...); o.code != boot.Usage {
 		t.Errorf("--yes alone: exit %d, want a usage error", o.code)

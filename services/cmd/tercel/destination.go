@@ -1,25 +1,70 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"connectrpc.com/connect"
 
-	"github.com/tercelhq/tercel/pkg/topology"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 type destinationCmd struct {
+	List   destinationListCmd   `cmd:"" help:"List destinations and what waits for them."`
 	Pause  destinationPauseCmd  `cmd:"" help:"Deliver nothing more to a destination until it is resumed."`
 	Resume destinationResumeCmd `cmd:"" help:"Deliver to a destination again."`
 }
 
+type destinationListCmd struct {
+	apiFlags
+	watchFlags
+	JSON bool `name:"json" help:"Print one JSON object a line."`
+}
+
+// Help is shown by --help.
+func (destinationListCmd) Help() string {
+	return `Example:
+  tercel destination list`
+}
+
+// Run runs the command.
+func (c destinationListCmd) Run(a *app) error {
+	api, err := c.dial(a)
+	if err != nil {
+		return err
+	}
+	return c.watch(a, func(a *app) error {
+		resp, err := api.destinations.ListDestinations(a.ctx, connect.NewRequest(&adminv1.ListDestinationsRequest{}))
+		if err != nil {
+			return err
+		}
+		t := newTable(a.out, "destination", "kind", "pending", "in hand", "last ack", "state", "takes")
+		for _, d := range resp.Msg.GetDestinations() {
+			if c.JSON {
+				if err := printMessageLine(a.out, d); err != nil {
+					return err
+				}
+				continue
+			}
+			state := "served"
+			switch {
+			case d.GetUnserved():
+				state = "no sink has served it yet"
+			case d.GetPausedUntil() != nil:
+				state = "paused " + untilWhen(d.GetPausedUntil())
+			}
+			t.row(d.GetName(), d.GetKind(), d.GetPending(), d.GetInHand(), ago(d.GetLastAckAt()), state, strings.Join(d.GetSubjects(), " "))
+		}
+		if c.JSON {
+			return nil
+		}
+		return t.flush()
+	})
+}
+
 type destinationPauseCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	Name string `arg:"" help:"The destination."`
 }
 
@@ -35,11 +80,20 @@ Example:
 
 // Run runs the command.
 func (c destinationPauseCmd) Run(a *app) error {
-	return c.change(a, c.Name, "paused", topology.PauseDestination)
+	api, err := c.dial(a)
+	if err != nil {
+		return err
+	}
+	if _, err := api.destinations.PauseDestination(a.ctx, connect.NewRequest(&adminv1.PauseDestinationRequest{Destination: c.Name, Reason: c.why(a)})); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s is paused\n", printable(c.Name))
+	return err
 }
 
 type destinationResumeCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	Name string `arg:"" help:"The destination."`
 }
 
@@ -51,46 +105,13 @@ func (destinationResumeCmd) Help() string {
 
 // Run runs the command.
 func (c destinationResumeCmd) Run(a *app) error {
-	return c.change(a, c.Name, "resumed", topology.ResumeDestination)
-}
-
-// change does something to a destination's consumer and says so.
-func (p pipelineFlags) change(
-	a *app, name, done string, do func(ctx context.Context, js jetstream.JetStream, destination string) error,
-) error {
-	nc, err := p.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
-	defer cancel()
-	err = do(ctx, nc.js, name)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		return fmt.Errorf("no sink has served a destination %s; there are: %s", name, destinationNames(ctx, nc.js))
-	case err != nil:
+	if _, err := api.destinations.ResumeDestination(a.ctx, connect.NewRequest(&adminv1.ResumeDestinationRequest{Destination: c.Name, Reason: c.why(a)})); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s is %s\n", name, done)
+	_, err = fmt.Fprintf(a.out, "%s is resumed\n", printable(c.Name))
 	return err
-}
-
-// destinationNames lists the destinations that have a consumer, for a message.
-func destinationNames(ctx context.Context, js jetstream.JetStream) string {
-	s, err := js.Stream(ctx, topology.StreamEnriched)
-	if err != nil {
-		return err.Error()
-	}
-	var names []string
-	for durable := range s.ConsumerNames(ctx).Name() {
-		if stage, name, ok := topology.Stage(durable); ok && stage == topology.StageDeliver {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }

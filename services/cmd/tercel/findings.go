@@ -5,28 +5,32 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/tercelhq/tercel/pkg/report"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 // printFindings shows what the audit found to be wrong inside, if it found
 // anything.
-func printFindings(w io.Writer, all []report.Finding) error {
+func printFindings(w io.Writer, all []*adminv1.Finding) error {
 	if len(all) == 0 {
 		return nil
 	}
 	fmt.Fprintln(w)
 	t := newTable(w, "found inside", "kind", "at", "repaired", "what")
 	for _, f := range all {
-		t.row(stamp(f.At), f.Kind, printable(f.Name), f.Repaired, printable(f.Detail))
+		t.row(stamp(f.GetAt()), f.GetKind(), f.GetName(), f.GetRepaired(), f.GetDetail())
 	}
 	return t.flush()
 }
 
 // writeFindings exports findings.
-func writeFindings(w io.Writer, format string, all []report.Finding) error {
+func writeFindings(w io.Writer, format string, all []*adminv1.Finding) error {
 	switch format {
 	case "json":
-		return printJSON(w, all)
+		texts, err := messages(all)
+		if err != nil {
+			return err
+		}
+		return printJSON(w, texts)
 	case "csv":
 		return findingsCSV(w, all)
 	}
@@ -38,18 +42,18 @@ func writeFindings(w io.Writer, format string, all []report.Finding) error {
 	}
 	out.line("\n| at | kind | name | count | repaired | what |\n|---|---|---|---|---|---|")
 	for _, f := range all {
-		out.row(iso(f.At), f.Kind, f.Name, f.Count, f.Repaired, f.Detail)
+		out.row(iso(f.GetAt()), f.GetKind(), f.GetName(), f.GetCount(), f.GetRepaired(), f.GetDetail())
 	}
 	return out.err
 }
 
-func findingsCSV(w io.Writer, all []report.Finding) error {
+func findingsCSV(w io.Writer, all []*adminv1.Finding) error {
 	out := csv.NewWriter(w)
 	if err := out.Write([]string{"at", "kind", "name", "count", "repaired", "what"}); err != nil {
 		return err
 	}
 	for _, f := range all {
-		row := []string{iso(f.At), string(f.Kind), cell(f.Name), fmt.Sprint(f.Count), fmt.Sprint(f.Repaired), cell(f.Detail)}
+		row := []string{iso(f.GetAt()), f.GetKind(), cell(f.GetName()), fmt.Sprint(f.GetCount()), fmt.Sprint(f.GetRepaired()), cell(f.GetDetail())}
 		if err := out.Write(row); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tercelhq/tercel/services/internal/timeline"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 // hostileInput is a genuinely signed webhook, or a record, that tries to break
@@ -100,13 +100,13 @@ func TestPromise3HostileInputHasOneOutcome(t *testing.T) {
 		}
 	}
 	for name, id := range events {
-		state := map[string]timeline.State{"delivered": "done", "dead": "dead-lettered"}[inputs[name].want]
-		var w timeline.Timeline
-		until(t, name+" is "+string(state), func() bool {
-			w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
-			return w.State != "under way"
+		state := map[string]adminv1.EventStatus{"delivered": delivered, "dead": deadLetter}[inputs[name].want]
+		var w *adminv1.TraceEventResponse
+		until(t, name+" has ended", func() bool {
+			w = p.trace(id)
+			return w.GetStatus() > pending
 		})
-		if w.State != state {
+		if w.GetStatus() != state {
 			t.Errorf("%s: %+v, want it %s", name, w, state)
 		}
 	}

@@ -87,7 +87,7 @@ func TestPromise9NoSecretComesOut(t *testing.T) {
 				t.Fatalf("the API was sent %v, so that the test proves nothing", asked)
 			}
 			until(t, "the spans have arrived", func() bool { return strings.Contains(spans.String(), "deliver local") })
-			l.commands(u.Host)
+			l.commands()
 			l.telemetry()
 			l.stored()
 			l.out["log"], l.out["spans"] = log.String(), spans.String()
@@ -134,17 +134,17 @@ func (l *leaks) live(s *shop, sender string) {
 	s.breakDown("2", true)
 	p.send("d-dead", `{"type":"order.paid","id":"2"}`)
 	until(t, "the failing event is a dead letter", func() bool {
-		return strings.Contains(ok(t, "dlq", "list", "--data", p.data), "d-dead")
+		return strings.Contains(ok(t, "dlq", "list", "--api", p.ConsoleURL), "d-dead")
 	})
 	s.breakDown("list", true)
 	until(t, "a reconciliation fails for the broken API", func() bool { // the first one may still be at it
-		o := tercel(t, "", "reconcile", "run", "orders", "order", "--data", p.data)
+		o := tercel(t, "", "reconcile", "run", "orders", "order", "--api", p.ConsoleURL)
 		return o.code == boot.Failed && strings.Contains(o.out, "422")
 	})
 }
 
 // commands runs everything that an operator may.
-func (l *leaks) commands(host string) {
+func (l *leaks) commands() {
 	t, p := l.t, l.p
 	var good bytes.Buffer
 	if err := p.request("d-good", `{"type":"order.paid","id":"1"}`).Write(&good); err != nil {
@@ -155,16 +155,19 @@ func (l *leaks) commands(host string) {
 		"status": "", "event trace d-good": "", "event trace d-dead": "", "event trace d-nothing": "",
 		"dlq list": "", "dlq show 1": "", "event show d-good": "", "event refused": "", "event refused 1": "", "verify --source orders --refused 1": "", "dlq replay 1": "", "reconcile status": "", "reconcile run orders order --dry-run": "",
 		"listen --since 1h -n 1": "", "verify --source orders -": good.String(), "verify --source orders --at 2031-01-01T00:00:00Z -": bad,
-		"check": "", "up": "", "status --nats nats://" + l.planted[0] + "@" + host: "",
+		"check": "", "up": "", "dlq groups": "", "event list": "",
+		"source list": "", "destination list": "", "audit list": "",
 	} {
 		for _, form := range []string{"", " --json"} {
 			args := strings.Fields(line + form)
 			switch args[0] {
-			case "up", "check", "verify":
+			case "up":
+				args = append(args, "-c", p.config, "--data", p.data)
+			case "check", "verify":
 				args = append(args, "-c", p.config)
 			}
-			if args[0] != "check" && stdin == "" {
-				args = append(args, "--data", p.data)
+			if args[0] != "check" && args[0] != "up" && stdin == "" {
+				args = append(args, "--api", p.ConsoleURL)
 			}
 			o := tercel(t, stdin, args...)
 			l.out["tercel "+line+form] = o.out + o.err

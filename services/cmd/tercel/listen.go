@@ -2,26 +2,27 @@ package main
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tercelhq/tercel/pkg/config"
-	"github.com/tercelhq/tercel/pkg/event"
-	"github.com/tercelhq/tercel/pkg/redact"
-	"github.com/tercelhq/tercel/pkg/topology"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	eventv1 "github.com/tercelhq/tercel/proto/tercel/event/v1"
+	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type listenCmd struct {
-	pipelineFlags
-	Source string `help:"Only events of this source." placeholder:"NAME"`
-	Since  string `help:"Begin with events of this age, such as 1h or 7d, instead of new ones." placeholder:"AGE"`
-	Count  int    `short:"n" help:"Stop after this many events. Defaults to going on."`
-	JSON   bool   `name:"json" help:"Print every event whole, as one line of JSON after the tercel.event.v1.Event contract."`
+	apiFlags
+	eventFlags
+	Raw   bool   `help:"Triggers as they came in, in place of enriched events."`
+	Since string `help:"Begin with events of this age, such as 1h or 7d, instead of new ones." placeholder:"AGE"`
+	Count int    `short:"n" help:"Stop after this many events. Defaults to going on."`
+	JSON  bool   `name:"json" help:"Print every event whole, as one line of JSON after the tercel.event.v1.Event contract; with --raw as the API has it, the payload in base64."`
 }
 
 // Help is shown by --help.
@@ -32,97 +33,75 @@ Example:
   tercel listen --source github --since 1h --json`
 }
 
+// maxTailed is the most of a payload that the API sends in a tail.
+const maxTailed = 1 << 20
+
 // Run runs the command.
 func (c listenCmd) Run(a *app) error {
-	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, InactiveThreshold: time.Minute}
-	if c.Source != "" {
-		cfg.FilterSubjects = []string{event.PrefixEnriched + "." + event.Escape(c.Source) + ".>"}
+	req := &adminv1.TailEventsRequest{Filter: c.filter()}
+	if c.Raw {
+		req.Stream = adminv1.TailStream_TAIL_STREAM_RAW
+	}
+	if c.JSON {
+		req.MaxPayloadBytes = maxTailed
 	}
 	if c.Since != "" {
 		age, err := config.ParseDuration(c.Since)
 		if err != nil {
-			return exitCode{2, "--since: " + err.Error()}
+			return exitCode{boot.Usage, "--since: " + err.Error()}
 		}
-		from := time.Now().Add(-age)
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
+		req.Age = durationpb.New(age)
 	}
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	rules, err := redact.Load(a.ctx, nc.js)
-	if err != nil {
-		return err
-	}
-	cons, err := nc.js.OrderedConsumer(a.ctx, topology.StreamEnriched, cfg)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
-	}
-	messages, err := cons.Messages()
-	if err != nil {
-		return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
-	}
-	defer context.AfterFunc(a.ctx, messages.Stop)()
-	defer messages.Stop()
-	if !c.JSON {
-		fmt.Fprintln(a.err, "listening; stop with Ctrl-C")
-	}
-	for n := 0; c.Count == 0 || n < c.Count; n++ {
-		m, err := messages.Next()
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) && a.ctx.Err() != nil {
-			return nil
+	n, said := 0, c.JSON
+	err = each(a.ctx, api, func(ctx context.Context) (*connect.ServerStreamForClient[adminv1.TailEventsResponse], error) {
+		return api.events.TailEvents(ctx, connect.NewRequest(req))
+	}, func(r *adminv1.TailEventsResponse) (bool, error) {
+		if !said {
+			said = true
+			fmt.Fprintln(a.err, "listening; stop with Ctrl-C")
 		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", topology.StreamEnriched, err)
+		if r.GetMessage() == nil { // a sign of life
+			return true, nil
 		}
-		if source, ok := sourceIn(m.Subject()); ok {
-			if _, known := rules[source]; !known { // it is new
-				if rules, err = redact.Load(a.ctx, nc.js); err != nil {
-					return err
-				}
-			}
-		}
-		if err := c.print(a, m, rules); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sourceIn returns the source in an enriched event's subject.
-func sourceIn(subject string) (string, bool) {
-	rest, ok := strings.CutPrefix(subject, event.PrefixEnriched+".")
-	source, _, dotted := strings.Cut(rest, ".")
-	return source, ok && dotted
-}
-
-func (c listenCmd) print(a *app, m jetstream.Msg, rules redact.Set) error {
-	e, err := event.FromHeader(m.Headers())
-	if err != nil {
-		fmt.Fprintf(a.err, "%s: not an event of Tercel's: %v\n", m.Subject(), err)
+		n++
+		return c.Count == 0 || n < c.Count, c.print(a, r.GetMessage())
+	})
+	if a.ctx.Err() != nil {
 		return nil
 	}
-	if c.JSON {
-		p, err := e.Proto(rules.Of(e.Source).Show(m.Subject(), e, m.Data()).Payload)
-		if err != nil {
-			return err
-		}
-		line, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(p)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(a.out, "%s\n", line)
+	return err
+}
+
+func (c listenCmd) print(a *app, m *adminv1.StoredMessage) error {
+	switch {
+	case c.JSON && c.Raw:
+		return printMessageLine(a.out, m)
+	case c.JSON:
+		return printEvent(a, m)
+	}
+	at := m.GetAttributes()
+	what := orDash(strings.TrimSpace(at.GetResource() + " " + at.GetSubject()))
+	_, err := fmt.Fprintf(a.out, "%s  %s  %s  %s  %s  %s\n", stamp(m.GetStoredAt()), printable(withAccount(at.GetSource(), at.GetAccount())),
+		printable(at.GetType()), printable(what), word(at.GetOrigin(), "ORIGIN"), printable(at.GetId()))
+	return err
+}
+
+// printEvent prints an enriched event after the contract that downstream teams
+// import.
+func printEvent(a *app, m *adminv1.StoredMessage) error {
+	out := &eventv1.Event{Attributes: m.GetAttributes(), Body: &eventv1.Body{}}
+	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(m.GetPayload(), out.GetBody())
+	if err != nil {
+		fmt.Fprintf(a.err, "%s: its body is left out: it is longer than 1 MiB, or not an enriched event's\n", place(m.GetPosition()))
+		out.Body = nil
+	}
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(out)
+	if err != nil {
 		return err
 	}
-	what := e.Resource + " " + e.RecordID
-	switch {
-	case e.Deleted:
-		what += " (gone)"
-	case e.Resource == "":
-		what = "-"
-	}
-	_, err = fmt.Fprintf(a.out, "%s  %s  %s  %s  %s  %s\n", stamp(e.ReceivedAt), printable(e.Source), printable(e.Type),
-		printable(what), e.Origin, printable(e.ID))
-	return err
+	return printLine(a.out, json.RawMessage(text))
 }

@@ -15,7 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -218,6 +222,46 @@ func (p *livePipeline) send(delivery, body string) string {
 		p.t.Fatalf("webhook %s: %s, %v", delivery, resp.Status, err)
 	}
 	return answer.ID
+}
+
+// States of events.
+const (
+	pending    = adminv1.EventStatus_EVENT_STATUS_PENDING
+	delivered  = adminv1.EventStatus_EVENT_STATUS_DELIVERED
+	deadLetter = adminv1.EventStatus_EVENT_STATUS_DEAD_LETTER
+	dropped    = adminv1.EventStatus_EVENT_STATUS_DROPPED
+	refused    = adminv1.EventStatus_EVENT_STATUS_REFUSED
+)
+
+// trace is the way of an event, which is empty while nothing is known of it.
+func (p *livePipeline) trace(id string) *adminv1.TraceEventResponse {
+	p.t.Helper()
+	w := &adminv1.TraceEventResponse{}
+	if o := tercel(p.t, "", "event", "trace", id, "--json", "--api", p.ConsoleURL); o.code == boot.OK {
+		decodeMessage(p.t, o.out, w)
+	}
+	return w
+}
+
+// status is what became of an event.
+func (p *livePipeline) status(id string) adminv1.EventStatus {
+	p.t.Helper()
+	return p.trace(id).GetStatus()
+}
+
+// decodeMessage reads what a command printed with --json.
+func decodeMessage(t *testing.T, text string, m proto.Message) {
+	t.Helper()
+	if err := protojson.Unmarshal([]byte(text), m); err != nil {
+		t.Fatalf("no %s: %v\n%s", m.ProtoReflect().Descriptor().Name(), err, text)
+	}
+}
+
+// told runs a command with --json that prints one message.
+func told[M proto.Message](t *testing.T, m M, args ...string) M {
+	t.Helper()
+	decodeMessage(t, ok(t, append(args, "--json")...), m)
+	return m
 }
 
 // until waits for a condition.

@@ -33,15 +33,19 @@ type cli struct {
 	Try         tryCmd         `cmd:"" help:"Show what a sample webhook becomes at each step."`
 	Test        testCmd        `cmd:"" help:"Run the tests beside a pipeline file."`
 	Listen      listenCmd      `cmd:"" help:"Print enriched events as they come."`
-	Event       eventCmd       `cmd:"" help:"Look at one event."`
-	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters and replay them."`
+	Event       eventCmd       `cmd:"" help:"Look at events and replay them."`
+	DLQ         dlqCmd         `cmd:"" name:"dlq" help:"Look at dead letters, edit, replay and discard them."`
 	Reconcile   reconcileCmd   `cmd:"" help:"Reconcile a resource now, or see how far it has come."`
 	Backfill    backfillCmd    `cmd:"" help:"Compare and repair the records of a time, or all of them, beside the schedule."`
-	Destination destinationCmd `cmd:"" help:"Pause and resume deliveries to a destination."`
+	Source      sourceCmd      `cmd:"" help:"List, pause and resume sources."`
+	Destination destinationCmd `cmd:"" help:"List destinations, pause and resume deliveries to them."`
 	Accounts    accountsCmd    `cmd:"" help:"Add, list and remove accounts of a source."`
 	Contract    contractCmd    `cmd:"" help:"Print what other programs may rely on."`
 	Health      healthCmd      `cmd:"" help:"Say whether the pipeline on this machine is ready."`
 	Status      statusCmd      `cmd:"" help:"Show streams, lag and the last reconciliations."`
+	Audit       auditCmd       `cmd:"" help:"See what operators did."`
+	Completion  completionCmd  `cmd:"" help:"Print what makes a shell complete command lines."`
+	Complete    completeCmd    `cmd:"" hidden:"" help:"Print what may follow, for a shell."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
@@ -52,6 +56,10 @@ type app struct {
 	in  io.Reader
 	out io.Writer // results
 	err io.Writer // progress and errors
+
+	command string // such as "tercel dlq replay"
+	json    bool   // programs read what it prints
+	words   *kong.Application
 }
 
 // exitCode ends a command with a code and a message that may be empty.
@@ -81,6 +89,7 @@ func run(a *app, args []string) (code int) {
 	},
 		kong.Description("Webhooks in, complete and enriched events out.\n\n"+
 			"Exit codes: 0 done, 1 the thing asked about failed, 2 the command line is wrong."),
+		kong.ExplicitGroups([]kong.Group{{Key: "api", Title: "Where the pipeline is:"}}),
 		kong.Writers(a.out, a.err), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Exit(func(code int) { panic(exitCode{code: code}) }))
 	if err != nil {
@@ -106,7 +115,22 @@ func run(a *app, args []string) (code int) {
 		fmt.Fprintf(a.err, "tercel: %s\n%s\n", err, usageHint(err))
 		return boot.Usage
 	}
+	a.command, a.words = commandOf(k), parser.Model
+	for _, f := range k.Flags() {
+		a.json = a.json || f.Name == "json" && f.Target.Bool()
+	}
 	return a.end(k.Run(a))
+}
+
+// commandOf names the command of a command line, without its arguments.
+func commandOf(k *kong.Context) string {
+	command := "tercel"
+	for _, word := range strings.Fields(k.Command()) {
+		if !strings.ContainsAny(word, "<[") { // an argument
+			command += " " + word
+		}
+	}
+	return command
 }
 
 // usageHint says where the right command line is to be found.
@@ -114,11 +138,7 @@ func usageHint(err error) string {
 	command := "tercel"
 	var p *kong.ParseError
 	if errors.As(err, &p) && p.Context != nil {
-		for _, word := range strings.Fields(p.Context.Command()) {
-			if !strings.ContainsAny(word, "<[") { // an argument
-				command += " " + word
-			}
-		}
+		command = commandOf(p.Context)
 	}
 	if command == "tercel" {
 		return `Run "tercel --help" for its commands.`
@@ -129,9 +149,15 @@ func usageHint(err error) string {
 // end tells how a command failed, if it did, and returns the exit code.
 func (a *app) end(err error) int {
 	var e exitCode
+	var call *callError
 	switch {
 	case err == nil:
 		return boot.OK
+	case errors.As(err, &call) && a.json:
+		errorOf(a.err, call)
+		return call.exit()
+	case errors.As(err, &call):
+		e = exitCode{call.exit(), err.Error()}
 	case errors.As(err, new(config.Faults)): // each line begins with its place
 		fmt.Fprintln(a.err, err)
 		return boot.Failed
@@ -139,7 +165,7 @@ func (a *app) end(err error) int {
 		e = exitCode{boot.Failed, err.Error()}
 	}
 	if e.message != "" {
-		fmt.Fprintf(a.err, "tercel: %s\n", e.message)
+		fmt.Fprintf(a.err, "tercel: %s\n", printableLines([]byte(e.message)))
 	}
 	return e.code
 }

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -18,12 +18,25 @@ type scopeFlags struct {
 	Account  string `help:"Only this account of it." placeholder:"NAME"`
 }
 
-func (f scopeFlags) scope() cursor.Scope {
-	return cursor.Scope{Source: f.Source, Account: f.Account, Resource: f.Resource}
+func (f scopeFlags) resource() *adminv1.Resource {
+	return &adminv1.Resource{Source: f.Source, Account: f.Account, Resource: f.Resource}
+}
+
+// scopeText names what is named, for people.
+func scopeText(r *adminv1.Resource) string {
+	text := r.GetSource()
+	if r.GetResource() != "" {
+		text += " " + r.GetResource()
+	}
+	if r.GetAccount() != "" {
+		text += " of account " + r.GetAccount()
+	}
+	return text
 }
 
 type reconcilePauseCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	scopeFlags
 	JSON bool `name:"json" help:"Print what there was before as one JSON object."`
 }
@@ -42,35 +55,38 @@ Example:
 
 // Run runs the command.
 func (c reconcilePauseCmd) Run(a *app) error {
-	return c.with(a, func(ctx context.Context, store *cursor.Store) error {
-		known, err := c.known(ctx, a, store)
-		if err != nil {
-			return err
-		}
-		before, err := store.Pause(ctx, c.scope(), time.Now())
-		if err != nil {
-			return err
-		}
-		if c.JSON {
-			return printJSON(a.out, map[string]any{"paused": c.scope(), "before": orEmpty(before)})
-		}
-		was := "it was not paused before"
-		if len(before) > 0 {
-			was = "it was already, by " + pausesText(before)
-		}
-		running := 0
-		for _, e := range known {
-			if e.InHand() {
-				running++
-			}
-		}
-		_, err = fmt.Fprintf(a.out, "%s is paused; %s; resources: %d, with a run in hand: %d\n", c.scope(), was, len(known), running)
+	api, err := c.dial(a)
+	if err != nil {
 		return err
-	})
+	}
+	known, err := c.known(a, api)
+	if err != nil {
+		return err
+	}
+	resp, err := api.reconciliation.PauseReconciliation(a.ctx, connect.NewRequest(&adminv1.PauseReconciliationRequest{Resource: c.resource(), Reason: c.why(a)}))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printMessage(a.out, resp.Msg)
+	}
+	was := "it was not paused before"
+	if before := resp.Msg.GetBefore(); len(before) > 0 {
+		was = "it was already, by " + pausesText(before)
+	}
+	running := 0
+	for _, r := range known {
+		if r.GetRunner() != "" {
+			running++
+		}
+	}
+	_, err = fmt.Fprintf(a.out, "%s is paused; %s; resources: %d, with a run in hand: %d\n", scopeText(c.resource()), was, len(known), running)
+	return err
 }
 
 type reconcileResumeCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	scopeFlags
 	JSON bool `name:"json" help:"Print what there was before as one JSON object."`
 }
@@ -87,78 +103,58 @@ Example:
 
 // Run runs the command.
 func (c reconcileResumeCmd) Run(a *app) error {
-	return c.with(a, func(ctx context.Context, store *cursor.Store) error {
-		ended, left, err := store.Resume(ctx, c.scope())
-		if err != nil {
-			return err
-		}
-		switch {
-		case c.JSON:
-			err = printJSON(a.out, map[string]any{"resumed": orEmpty(ended), "left": orEmpty(left)})
-		case len(ended) > 0:
-			_, err = fmt.Fprintf(a.out, "%s is resumed; before, there was %s\n", c.scope(), pausesText(ended))
-		default:
-			_, err = fmt.Fprintf(a.out, "%s has no pause of its own\n", c.scope())
-		}
-		if err == nil && len(left) > 0 {
-			return exitCode{boot.Failed, "still there is " + pausesText(left)}
-		}
-		return err
-	})
-}
-
-// with calls do with the store of a running pipeline.
-func (p pipelineFlags) with(a *app, do func(ctx context.Context, store *cursor.Store) error) error {
-	nc, err := p.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
-	defer cancel()
-	store, err := cursor.Open(ctx, nc.js)
+	resp, err := api.reconciliation.ResumeReconciliation(a.ctx, connect.NewRequest(&adminv1.ResumeReconciliationRequest{Resource: c.resource(), Reason: c.why(a)}))
 	if err != nil {
 		return err
 	}
-	return do(ctx, store)
+	ended, left := resp.Msg.GetEnded(), resp.Msg.GetLeft()
+	switch {
+	case c.JSON:
+		err = printMessage(a.out, resp.Msg)
+	case len(ended) > 0:
+		_, err = fmt.Fprintf(a.out, "%s is resumed; before, there was %s\n", scopeText(c.resource()), pausesText(ended))
+	default:
+		_, err = fmt.Fprintf(a.out, "%s has no pause of its own\n", scopeText(c.resource()))
+	}
+	if err == nil && len(left) > 0 {
+		return exitCode{boot.Failed, "still there is " + pausesText(left)}
+	}
+	return err
 }
 
-// known returns the cursors of what is named. That there is none may be meant,
-// before the first run, or be a slip, so it is told.
-func (f scopeFlags) known(ctx context.Context, a *app, store *cursor.Store) ([]cursor.Entry, error) {
-	all, err := store.List(ctx)
+// known returns how far what is named is. That there is none may be meant, before
+// the first run, so it is told.
+func (f scopeFlags) known(a *app, api *api) ([]*adminv1.ResourceStatus, error) {
+	resp, err := api.reconciliation.GetReconciliationStatus(a.ctx, connect.NewRequest(&adminv1.GetReconciliationStatusRequest{Source: f.Source}))
 	if err != nil {
 		return nil, err
 	}
-	var named []cursor.Entry
+	var named []*adminv1.ResourceStatus
 	var names []string
-	for _, e := range all {
-		if f.scope().Has(e.Key) {
-			named = append(named, e)
+	for _, r := range resp.Msg.GetResources() {
+		is := r.GetResource()
+		if (f.Account == "" || f.Account == is.GetAccount()) && (f.Resource == "" || f.Resource == is.GetResource()) {
+			named = append(named, r)
 		}
-		names = append(names, e.Key.Source+" "+e.Key.Resource)
+		names = append(names, is.GetSource()+" "+is.GetResource())
 	}
 	if len(named) == 0 {
 		slices.Sort(names)
-		names = slices.Compact(names)
-		fmt.Fprintf(a.err, "note: nothing of %s was ever reconciled; there are: %s\n", f.scope(), orDash(strings.Join(names, ", ")))
+		fmt.Fprintf(a.err, "note: nothing of %s was ever reconciled; there are: %s\n", printable(scopeText(f.resource())),
+			printable(orDash(strings.Join(slices.Compact(names), ", "))))
 	}
 	return named, nil
 }
 
 // pausesText names pauses and since when they are.
-func pausesText(pauses []cursor.Pause) string {
+func pausesText(pauses []*adminv1.ReconciliationPause) string {
 	var texts []string
 	for _, p := range pauses {
-		texts = append(texts, fmt.Sprintf("the pause of %s since %s", p.Scope, stamp(p.Since)))
+		texts = append(texts, fmt.Sprintf("the pause of %s since %s", printable(scopeText(p.GetResource())), stamp(p.GetSince())))
 	}
 	return strings.Join(texts, " and ")
-}
-
-// orEmpty is s, for JSON never null.
-func orEmpty[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -16,33 +19,23 @@ func TestReconciliationIsPausedResumedAndReset(t *testing.T) {
 	shop := startShop(t)
 	shop.put("o1", 1)
 	p := startLive(t, shop, liveOptions{})
-	with := func(args ...string) []string { return append(args, "--data", p.data) }
-	type resource struct {
-		Resource     string    `json:"resource"`
-		Through      time.Time `json:"complete_through"`
-		Lag          *float64  `json:"lag_seconds"`
-		LastRun      time.Time `json:"last_run"`
-		NextRun      time.Time `json:"next_run"`
-		Completeness string    `json:"completeness"`
-		Paused       []struct {
-			Source string    `json:"source"`
-			Since  time.Time `json:"since"`
-		} `json:"paused"`
-	}
-	status := func() resource {
+	with := func(args ...string) []string { return append(args, "--api", p.ConsoleURL) }
+	status := func() *adminv1.ResourceStatus {
 		t.Helper()
-		s := decode[struct {
-			Reconciled []resource `json:"reconciled"`
-		}](t, with("status")...)
-		if len(s.Reconciled) != 1 {
-			return resource{}
+		var view struct{ Reconciliation json.RawMessage }
+		if err := json.Unmarshal([]byte(ok(t, with("status", "--json")...)), &view); err != nil {
+			t.Fatal(err)
 		}
-		return s.Reconciled[0]
+		s := &adminv1.GetReconciliationStatusResponse{}
+		if decodeMessage(t, string(view.Reconciliation), s); len(s.GetResources()) != 1 {
+			return nil
+		}
+		return s.GetResources()[0]
 	}
-	until(t, "the first run has ended", func() bool { return !status().NextRun.IsZero() })
+	until(t, "the first run has ended", func() bool { return status().GetNextAt() != nil })
 	r := status()
-	if until := time.Until(r.NextRun); r.Lag == nil || *r.Lag < 1 || r.LastRun.IsZero() || until < 50*time.Minute || until > 66*time.Minute ||
-		len(r.Paused) != 0 || !strings.HasPrefix(r.Completeness, "complete") {
+	if until := time.Until(r.GetNextAt().AsTime()); r.GetLag().AsDuration() < time.Second || r.GetLastStartedAt() == nil || until < 50*time.Minute || until > 66*time.Minute ||
+		len(r.GetPaused()) != 0 || !strings.HasPrefix(r.GetCompleteness(), "complete") {
 		t.Errorf("status %+v, want one that is complete, with a next run in about an hour", r)
 	}
 
@@ -52,7 +45,7 @@ func TestReconciliationIsPausedResumedAndReset(t *testing.T) {
 	if out := ok(t, with("reconcile", "pause", "orders", "order")...); !strings.Contains(out, "it was already, by the pause of orders since ") {
 		t.Errorf("a second pause says %s", out)
 	}
-	if r := status(); len(r.Paused) != 2 || r.Paused[0].Since.IsZero() {
+	if r := status(); len(r.GetPaused()) != 2 || r.GetPaused()[0].GetSince() == nil {
 		t.Errorf("status %+v, want it paused", r)
 	}
 	if out := ok(t, with("reconcile", "status")...); !strings.Contains(out, "paused since ") {
@@ -73,7 +66,7 @@ func TestReconciliationIsPausedResumedAndReset(t *testing.T) {
 	if out := ok(t, with("reconcile", "resume", "orders")...); !strings.Contains(out, "has no pause of its own") {
 		t.Errorf("a second resume says %s", out)
 	}
-	if o := tercel(t, "", with("reconcile", "pause", "ordres")...); o.code != boot.OK || !strings.Contains(o.err, "nothing of ordres was ever reconciled; there are: orders order") {
+	if o := tercel(t, "", with("reconcile", "pause", "ordres")...); o.code != boot.Failed || !strings.Contains(o.err, `source "ordres": the pipeline file has none of that name; there are: orders (not_found, REASON_NOT_FOUND)`) {
 		t.Errorf("a pause of what isn't there: exit %d, %s", o.code, o.err)
 	}
 	resets(t, with)
@@ -85,25 +78,22 @@ func resets(t *testing.T, with func(args ...string) []string) {
 	if o.code != boot.Usage || !strings.Contains(o.err, "the beginning") || !strings.Contains(o.err, "--yes") {
 		t.Errorf("reset without a terminal: exit %d\n%s", o.code, o.err)
 	}
-	type line struct {
-		Before time.Time `json:"before"`
-		To     time.Time `json:"to"`
-		Listed int       `json:"listed_since"`
-		Runs   int       `json:"runs_since"`
-	}
 	ok(t, with("reconcile", "pause", "orders")...) // so that nothing is listed again meanwhile
-	lines := decode[[]line](t, with("reconcile", "reset", "orders", "order", "--to", "2026-01-01", "--yes")...)
-	if len(lines) != 1 || lines[0].Before.IsZero() || lines[0].To.Year() != 2026 || lines[0].Listed != 1 || lines[0].Runs != 1 {
-		t.Errorf("reset says %+v", lines)
+	reset := func(args ...string) []*adminv1.PlannedReset {
+		return told(t, &adminv1.PlanReconciliationResetResponse{}, with(append([]string{"reconcile", "reset", "orders", "--yes"}, args...)...)...).GetResources()
 	}
-	again := decode[[]line](t, with("reconcile", "reset", "orders", "--beginning", "--yes")...)
-	if len(again) != 1 || !again[0].Before.Equal(lines[0].To) {
-		t.Errorf("a second reset says %+v, want what the first has left", again)
+	lines := reset("order", "--to", "2026-01-01")
+	if len(lines) != 1 || lines[0].GetCompleteThrough() == nil || lines[0].GetListedSince() != 1 || lines[0].GetRunsSince() != 1 {
+		t.Errorf("reset says %v", lines)
 	}
-	if o := tercel(t, "", with("reconcile", "reset", "orders", "--to", "2026-01-01", "--yes")...); o.code != boot.Failed || !strings.Contains(o.out, "can only be reset to a time that it has passed") {
+	again := reset("--beginning")
+	if len(again) != 1 || again[0].GetCompleteThrough().AsTime().Format(time.DateOnly) != "2026-01-01" {
+		t.Errorf("a second reset says %v, want what the first has left", again)
+	}
+	if o := tercel(t, "", with("reconcile", "reset", "orders", "--to", "2026-01-01", "--yes")...); o.code != boot.Failed || !strings.Contains(o.err, "can only be reset to a time that it has passed") {
 		t.Errorf("reset forwards: exit %d\n%s%s", o.code, o.out, o.err)
 	}
-	if o := tercel(t, "", with("reconcile", "reset", "ordres", "--beginning", "--yes")...); o.code != boot.Failed || !strings.Contains(o.err, "nothing to reset") {
+	if o := tercel(t, "", with("reconcile", "reset", "ordres", "--beginning", "--yes")...); o.code != boot.Failed || !strings.Contains(o.err, `source "ordres"`) {
 		t.Errorf("reset of what isn't there: exit %d\n%s", o.code, o.err)
 	}
 }
@@ -111,21 +101,21 @@ func resets(t *testing.T, with func(args ...string) []string) {
 // Status shows what needs a person, and of which source too little is known.
 func TestStatusShowsHowSourcesSend(t *testing.T) {
 	t.Parallel()
-	at := time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
-	learned := cursor.Learned{Since: at, Minutes: 2000, Enough: true}
+	at := timestamppb.New(time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC))
+	learned := &adminv1.LearnedRate{Since: at, Minutes: 2000, Enough: true}
 	var out strings.Builder
-	err := printSources(&out, []cursor.Health{
-		{Source: "alarmed", Learned: learned, Silence: &cursor.Silence{Since: at, AlarmedAt: at, Missed: 3, Advice: "look"}, Refused: &cursor.Refused{Since: at, Requests: 9, Reasons: map[string]int64{"refused_size": 5}}},
-		{Source: "quiet", Learned: learned, Silence: &cursor.Silence{Since: at, ProbedAt: time.Now()}},
-		{Source: "usual", Learned: learned},
-		{Source: "young", Learned: cursor.Learned{Since: at, Minutes: 7}},
-		{Source: "new"},
+	err := printSources(&out, []*adminv1.Source{
+		{Name: "alarmed", Learned: learned, Alarms: []string{"silent since noon although at least 3 records have changed: look", "5 of 9 requests refused"}},
+		{Name: "quiet", Learned: learned, SilentSince: at, AskedAt: timestamppb.Now()},
+		{Name: "usual", Learned: learned},
+		{Name: "young", Learned: &adminv1.LearnedRate{Since: at, Minutes: 7}},
+		{Name: "new"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"ALARM: silent since 2026-11-26T10:00:00Z although at least 3 records have changed: look", "ALARM: 5 of 9 requests refused, since 2026-11-26T10:00:00Z: refused_size 5",
+		"ALARM: silent since noon although at least 3 records have changed: look", "ALARM: 5 of 9 requests refused",
 		"and nothing has changed; asked 0s ago", "usual    as usual", "too few events to learn it, only 7 minutes with events since ",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/report"
-	"github.com/tercelhq/tercel/services/internal/control"
-	"github.com/tercelhq/tercel/services/internal/status"
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 type reconcileCmd struct {
@@ -26,7 +26,8 @@ type reconcileCmd struct {
 }
 
 type reconcileRunCmd struct {
-	pipelineFlags
+	apiFlags
+	reasonFlags
 	Source   string        `arg:"" help:"The source."`
 	Resource string        `arg:"" help:"Its resource."`
 	Account  string        `help:"The account, for a source that has several." placeholder:"NAME"`
@@ -60,101 +61,95 @@ func (c reconcileRunCmd) Validate() error {
 
 // Run runs the command.
 func (c reconcileRunCmd) Run(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
-	asked := time.Now().Add(-time.Minute) // this clock and the server's may differ
-	started, err := control.RunReconcile(ctx, nc.Conn, control.Request{
-		Source: c.Source, Account: c.Account, Resource: c.Resource, DryRun: c.DryRun || c.Deletes && !c.Yes,
-		Deletes: c.Deletes, Tombstone: c.Yes,
-	})
+	started, err := api.reconciliation.RunReconciliation(ctx, connect.NewRequest(&adminv1.RunReconciliationRequest{
+		Resource: &adminv1.Resource{Source: c.Source, Account: c.Account, Resource: c.Resource}, DryRun: c.DryRun, Deletes: c.Deletes, Tombstone: c.Yes,
+		Reason: c.why(a),
+	}))
 	if err != nil {
 		return err
 	}
 	if !c.JSON {
-		fmt.Fprintf(a.err, "run %s has started; Ctrl-C stops waiting, not the run\n", started.Run)
+		fmt.Fprintf(a.err, "run %s has started; Ctrl-C stops waiting, not the run\n", started.Msg.GetRun())
 	}
-	r, err := followRun(ctx, a, nc, started, asked)
-	if err != nil {
-		if a.ctx.Err() != nil {
-			return errors.New("stopped waiting; see \"tercel reconcile status\"")
-		}
+	r, err := followRun(ctx, a, api, started.Msg, c.JSON)
+	switch {
+	case a.ctx.Err() != nil:
+		return errors.New("stopped waiting; see \"tercel reconcile status\"")
+	case ctx.Err() != nil:
+		return fmt.Errorf("no report within %s; see \"tercel reconcile status\"", c.Timeout)
+	case err != nil:
 		return err
 	}
 	if c.JSON {
-		err = printJSON(a.out, r)
+		err = printMessage(a.out, r)
 	} else {
 		err = printReport(a.out, r)
 	}
-	if r.Orphaned > 0 && r.DryRun && !c.JSON {
-		fmt.Fprintf(a.err, "%d records would be deleted at the destinations; --yes does so\n", r.Orphaned)
+	if n := r.GetCounts()["orphaned"]; n > 0 && r.GetDryRun() && !c.JSON {
+		fmt.Fprintf(a.err, "%d records would be deleted at the destinations; --yes does so\n", n)
 	}
-	if err == nil && !r.Complete {
+	if err == nil && !r.GetComplete() {
 		err = failed()
 	}
 	return err
 }
 
-func printReport(w io.Writer, r report.Report) error {
-	t := newTable(w)
-	t.row("run", r.Run)
-	t.row("resource", r.Source+" "+r.Resource+" "+r.Account)
-	from := "the beginning"
-	if !r.From.IsZero() {
-		from = stamp(r.From)
+func printReport(w io.Writer, r *adminv1.ReconciliationReport) error {
+	t, n := newTable(w), r.GetCounts()
+	t.row("run", r.GetRun())
+	t.row("resource", r.GetResource().GetSource()+" "+r.GetResource().GetResource()+" "+r.GetResource().GetAccount())
+	t.row("window", fromText(r.GetWindowFrom())+" to "+stamp(r.GetWindowTo()))
+	t.row("took", r.GetEndedAt().AsTime().Sub(r.GetStartedAt().AsTime()).Round(time.Millisecond))
+	t.row("pages", r.GetPages())
+	for _, verdict := range []string{"listed", "matched", "missed", "stale", "ahead", "duplicates"} {
+		t.row(verdict, n[verdict])
 	}
-	t.row("window", from+" to "+stamp(r.To))
-	t.row("took", r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond))
-	t.row("pages", r.Pages)
-	t.row("listed", r.Listed)
-	t.row("matched", r.Matched)
-	t.row("missed", r.Missed)
-	t.row("stale", r.Stale)
-	t.row("ahead", r.Ahead)
-	t.row("duplicates", r.Duplicates)
-	if d := r.Deletes; d != nil {
-		t.row("held", d.Held)
-		t.row("not listed", d.Unlisted)
-		t.row("there all the same", d.Present)
-		t.row("orphaned", r.Orphaned)
-		t.row("not to be asked for", d.Unchecked)
-		t.row("tombstones sent", d.Tombstones)
+	if d := r.GetDeletes(); d != nil {
+		t.row("held", d.GetHeld())
+		t.row("not listed", d.GetUnlisted())
+		t.row("there all the same", d.GetPresent())
+		t.row("orphaned", n["orphaned"])
+		t.row("not to be asked for", d.GetUnchecked())
+		t.row("tombstones sent", d.GetTombstones())
 	}
-	t.row("sent again", r.Repaired)
-	if r.Redelivered > 0 {
-		t.row("sent again by the source", r.Redelivered)
+	t.row("sent again", n["repaired"])
+	if n["redelivered"] > 0 {
+		t.row("sent again by the source", n["redelivered"])
 	}
-	if r.Dropped > 0 {
-		t.row("dropped by the source's drop", r.Dropped)
+	if n["dropped"] > 0 {
+		t.row("dropped by the source's drop", n["dropped"])
 	}
-	t.row("younger than the window", r.SkippedYoung)
-	t.row("unreadable", r.Unreadable)
-	t.row("every record compared", r.Complete)
-	if !r.CaughtUp {
+	t.row("younger than the window", n["skipped_young"])
+	t.row("unreadable", n["unreadable"])
+	t.row("every record compared", r.GetComplete())
+	if !r.GetCaughtUp() {
 		t.row("note", "not all triggers had been enriched: some of what is called missed was on its way")
 	}
-	if r.Error != "" {
-		t.row("error", r.Error)
+	if r.GetError() != "" {
+		t.row("error", r.GetError())
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Destinations)) {
-		t.row("", destinationLine(name, r.Destinations[name]))
+	for _, name := range slices.Sorted(maps.Keys(r.GetDestinations())) {
+		t.row("", destinationLine(name, r.GetDestinations()[name]))
 	}
-	for _, line := range evidenceLines(r.Evidence) {
+	for _, line := range evidenceLines(r) {
 		t.row("", line)
 	}
-	for _, rec := range r.Records {
-		t.row(rec.Verdict, strings.Join(strings.Fields(rec.ID+" "+rec.Version+rec.Type+" "+rec.Destination+" "+causeText(rec)), " "))
+	for _, rec := range r.GetRecords() {
+		t.row(rec.GetVerdict(), strings.Join(strings.Fields(rec.GetId()+" "+rec.GetVersion()+rec.GetType()+" "+rec.GetDestination()+" "+causeText(rec)), " "))
 	}
-	t.row("statement", r.Statement())
+	t.row("statement", r.GetStatement())
 	return t.flush()
 }
 
 type reconcileStatusCmd struct {
-	pipelineFlags
+	apiFlags
+	watchFlags
 	Source string `arg:"" optional:"" help:"Only this source."`
 	Limit  int    `help:"At most this many reports." default:"20"`
 	JSON   bool   `name:"json" help:"Print cursors and reports as one JSON object."`
@@ -168,33 +163,65 @@ func (reconcileStatusCmd) Help() string {
 
 // Run runs the command.
 func (c reconcileStatusCmd) Run(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	shown, err := status.Resources(a.ctx, nc.js, c.Source)
-	if err != nil {
-		return err
-	}
-	reports, err := report.List(a.ctx, nc.js, report.Query{Source: c.Source, Limit: c.Limit})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return printJSON(a.out, map[string]any{"resources": shown, "reports": reports})
-	}
-	if err := printResources(a.out, shown); err != nil || len(reports) == 0 {
-		return err
-	}
-	fmt.Fprintln(a.out)
-	t := newTable(a.out, "ended", "resource", "account", "listed", "missed", "stale", "orphaned", "sent again", "complete", "error")
-	for _, r := range reports {
-		orphaned, why := "-", r.Error // other runs don't look
-		if r.Deletes != nil {
-			orphaned, why = fmt.Sprint(r.Orphaned), cmp.Or(why, r.Deletes.Stopped)
+	return c.watch(a, func(a *app) error {
+		status, err := api.reconciliation.GetReconciliationStatus(a.ctx, connect.NewRequest(&adminv1.GetReconciliationStatusRequest{Source: c.Source}))
+		if err != nil {
+			return err
 		}
-		t.row(stamp(r.EndedAt), r.Source+" "+r.Resource, r.Account, r.Listed, r.Missed, r.Stale, orphaned, r.Repaired, r.Complete, orDash(why))
+		reports, err := api.reports(a.ctx, c.Limit, &adminv1.ListReconciliationReportsRequest{Source: c.Source})
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printStatusJSON(a.out, status.Msg.GetResources(), reports)
+		}
+		if err := printResources(a.out, status.Msg.GetResources()); err != nil || len(reports) == 0 {
+			return err
+		}
+		fmt.Fprintln(a.out)
+		return printReports(a.out, reports)
+	})
+}
+
+func printStatusJSON(w io.Writer, resources []*adminv1.ResourceStatus, reports []*adminv1.ReconciliationReport) error {
+	resourceTexts, err := messages(resources)
+	if err != nil {
+		return err
+	}
+	reportTexts, err := messages(reports)
+	if err != nil {
+		return err
+	}
+	return printJSON(w, map[string]any{"resources": resourceTexts, "reports": reportTexts})
+}
+
+func printReports(w io.Writer, reports []*adminv1.ReconciliationReport) error {
+	t := newTable(w, "ended", "resource", "account", "listed", "missed", "stale", "orphaned", "sent again", "complete", "error")
+	for _, r := range reports {
+		n, orphaned, why := r.GetCounts(), "-", r.GetError() // other runs don't look
+		if r.GetDeletes() != nil {
+			orphaned, why = fmt.Sprint(n["orphaned"]), cmp.Or(why, r.GetDeletes().GetStopped())
+		}
+		t.row(stamp(r.GetEndedAt()), r.GetResource().GetSource()+" "+r.GetResource().GetResource(), r.GetResource().GetAccount(),
+			n["listed"], n["missed"], n["stale"], orphaned, n["repaired"], r.GetComplete(), orDash(why))
 	}
 	return t.flush()
+}
+
+// reports lists the newest reports, oldest first.
+func (p *api) reports(ctx context.Context, limit int, req *adminv1.ListReconciliationReportsRequest) ([]*adminv1.ReconciliationReport, error) {
+	all, _, err := list(listFlags{Limit: limit}, func(size uint32, token string) ([]*adminv1.ReconciliationReport, string, error) {
+		req.PageSize, req.PageToken = size, token
+		resp, err := p.reconciliation.ListReconciliationReports(ctx, connect.NewRequest(req))
+		if err != nil {
+			return nil, "", err
+		}
+		return resp.Msg.GetReports(), resp.Msg.GetNextPageToken(), nil
+	})
+	slices.Reverse(all)
+	return all, err
 }

@@ -5,57 +5,55 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
-	"github.com/tercelhq/tercel/pkg/report"
-	"github.com/tercelhq/tercel/services/internal/control"
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
-// followRun waits for a run's report and shows meanwhile how far it has come:
-// on a terminal in one line that is rewritten, elsewhere in a line now and then.
-func followRun(ctx context.Context, a *app, nc *connection, run control.Started, since time.Time) (report.Report, error) {
-	var r report.Report
-	ended := make(chan error, 1)
-	go func() {
-		var err error
-		r, err = report.Follow(ctx, nc.js, report.Query{Source: run.Source, Resource: run.Resource, Since: since}, run.Run)
-		ended <- err
-	}()
-	live, every := isTerminal(a.err), 2*time.Second
-	if live {
-		every = 500 * time.Millisecond
+// followRun waits for a run's report and shows meanwhile how far it has come.
+func followRun(ctx context.Context, a *app, api *api, run *adminv1.RunReconciliationResponse, quiet bool) (*adminv1.ReconciliationReport, error) {
+	b := newBar(a.err)
+	defer b.end()
+	resource := run.GetResource()
+	wanted := &adminv1.ListReconciliationReportsRequest{
+		Source: resource.GetSource(), Account: resource.GetAccount(), Resource: resource.GetResource(), Run: run.GetRun(),
+		Since: timestamppb.New(run.GetStartedAt().AsTime().Add(-time.Minute)), // the clocks of who reports and who stores may differ
 	}
-	look, last := time.NewTicker(every), ""
+	look := time.NewTicker(250 * time.Millisecond)
 	defer look.Stop()
 	for {
+		found, err := api.reports(ctx, 1, wanted)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return found[0], nil
+		}
+		if line, err := runLine(ctx, api, run); err == nil && line != "" && !quiet {
+			b.show(-1, line)
+		}
 		select {
-		case err := <-ended:
-			if live {
-				fmt.Fprint(a.err, clearLine)
-			}
-			return r, err
 		case <-look.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		line := runLine(ctx, nc, run)
-		switch {
-		case live:
-			fmt.Fprint(a.err, clearLine+line[:min(len(line), maxColumns)])
-		case line != last:
-			fmt.Fprintln(a.err, line)
-		}
-		last = line
 	}
 }
 
-// runLine says how far a run has come, as its cursor has it, or "".
-func runLine(ctx context.Context, nc *connection, run control.Started) string {
-	store, err := cursor.Open(ctx, nc.js)
+// runLine says how far a run has come, or "" at its begin and its end.
+func runLine(ctx context.Context, api *api, run *adminv1.RunReconciliationResponse) (string, error) {
+	is := run.GetResource()
+	resp, err := api.reconciliation.GetReconciliationStatus(ctx, connect.NewRequest(&adminv1.GetReconciliationStatusRequest{Source: is.GetSource()}))
 	if err != nil {
-		return ""
+		return "", err
 	}
-	e, err := store.Load(ctx, cursor.Key{Source: run.Source, Account: run.Account, Resource: run.Resource})
-	if err != nil || e.Window == nil || e.Window.Run != run.Run {
-		return "" // it begins, or is at its end
+	for _, r := range resp.Msg.GetResources() {
+		w := r.GetWindow()
+		if r.GetResource().GetAccount() == is.GetAccount() && r.GetResource().GetResource() == is.GetResource() && w.GetRun() == run.GetRun() {
+			n := w.GetCounts()
+			return fmt.Sprintf("%d pages, %d listed, %d matched, %d repaired", w.GetPages(), n["listed"], n["matched"], n["repaired"]), nil
+		}
 	}
-	w := e.Window
-	return fmt.Sprintf("%d pages, %d listed, %d matched, %d repaired", w.Pages, w.Counts.Listed, w.Counts.Matched, w.Counts.Repaired)
+	return "", nil
 }

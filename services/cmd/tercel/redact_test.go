@@ -18,7 +18,6 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/topology"
-	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // What the pipeline file redacts is planted in every payload that a pipeline
@@ -53,7 +52,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 	s.breakDown("2", true)
 	p.send("d-2", fmt.Sprintf(`{"type":"order.paid","id":"2","card":{"number":%q}}`, card))
 	until(t, "both are dead letters", func() bool {
-		return strings.Count(ok(t, "dlq", "list", "--json", "--data", p.data), "\n") == 2
+		return strings.Count(ok(t, "dlq", "list", "--json", "--api", p.ConsoleURL), "\n") == 2
 	})
 
 	forged := p.request("d-3", body)
@@ -65,7 +64,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 	until(t, "the forged one is kept", func() bool {
-		return strings.Contains(ok(t, "event", "refused", "--json", "--data", p.data), "d-3")
+		return strings.Contains(ok(t, "event", "refused", "--json", "--api", p.ConsoleURL), "d-3")
 	})
 
 	record1 := filepath.Join(t.TempDir(), "record.json")
@@ -75,7 +74,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 	out := map[string]string{}
 	for line, want := range map[string]string{ // with what shows that it was looked at
 		"event show d-1": "TERCEL_ENRICHED", "event show d-2": "TERCEL_RAW", "event trace d-1": "dead letter", "event trace 1": "dead letter", "event trace d-2": "dead letter",
-		"dlq list": "permanent", "dlq show 1": "payload", "dlq show 2": "payload", "listen --since 1h -n 1": "order", "status": "TERCEL_RAW", "event refused": "d-3", "event refused 1": "X-Customer", "verify --source orders --refused 1 --data " + p.data: "signature match",
+		"dlq list": "permanent", "dlq show 1": "payload", "dlq show 2": "payload", "listen --since 1h -n 1": "order", "status": "TERCEL_RAW", "event refused": "d-3", "event refused 1": "X-Customer", "verify --source orders --refused 1 --api " + p.ConsoleURL: "signature match",
 		"try --source orders --record " + record1 + " -": "version n0011", "try --source orders -": "version", "verify --source orders -": "accepted",
 		"reconcile run orders order": "", "reconcile report orders order": "",
 	} {
@@ -89,7 +88,7 @@ func TestRedactedValuesAreShownNowhere(t *testing.T) {
 				}
 				args, stdin = append(args, "-c", config), request
 			default:
-				args = append(args, "--data", p.data)
+				args = append(args, "--api", p.ConsoleURL)
 			}
 			o := tercel(t, stdin, args...)
 			if out[line+form] = o.out + o.err; form == "" && !strings.Contains(out[line], want) && want != "payload" && want != "version" {
@@ -129,9 +128,9 @@ func TestRedactedValuesAreNotStoredIfAsked(t *testing.T) {
 	body := fmt.Sprintf(`{"type":"order.paid","id":"1","card":{"number":%q}}`, card)
 	id := p.send("d-1", body)
 	until(t, "both records are delivered", func() bool {
-		o := tercel(t, "", "reconcile", "run", "orders", "order", "--data", p.data)
-		return o.code == 0 && strings.Contains(tercel(t, "", "event", "trace", "2", "--by", "record", "--data", p.data).out, "delivered") &&
-			decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data).State == timeline.Done
+		o := tercel(t, "", "reconcile", "run", "orders", "order", "--api", p.ConsoleURL)
+		return o.code == 0 && strings.Contains(tercel(t, "", "event", "trace", "2", "--by", "record", "--api", p.ConsoleURL).out, "delivered") &&
+			p.status(id) == delivered
 	})
 	l := leaks{t: t, p: p, out: map[string]string{}}
 	l.stored()

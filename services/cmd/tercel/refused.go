@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -8,15 +10,20 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/tercelhq/tercel/pkg/config"
-	"github.com/tercelhq/tercel/pkg/intake"
-	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/pkg/signature"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type refusedCmd struct {
-	pipelineFlags
+	apiFlags
+	watchFlags
+	listFlags
 	N      uint64 `arg:"" optional:"" help:"Show this one with all that is known of it."`
 	Source string `help:"Only of this source." placeholder:"NAME"`
 	Since  string `help:"Only those of this age, such as 1h or 7d." default:"1d" placeholder:"AGE"`
@@ -37,48 +44,69 @@ func (c refusedCmd) Run(a *app) error {
 	if err != nil {
 		return exitCode{boot.Usage, "--since: " + err.Error()}
 	}
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	if c.N > 0 {
-		r, err := refusal.Get(a.ctx, nc.js, c.N)
+	return c.watch(a, func(a *app) error {
+		if c.N > 0 {
+			r, err := api.refusal(a.ctx, c.N)
+			if err != nil {
+				return err
+			}
+			return printRefused(a.out, r, c.JSON)
+		}
+		since := timestamppb.New(time.Now().Add(-age))
+		all, next, err := list(c.listFlags, func(size uint32, token string) ([]*adminv1.Refusal, string, error) {
+			resp, err := api.sources.ListRefusals(a.ctx, connect.NewRequest(&adminv1.ListRefusalsRequest{Source: c.Source, Since: since, PageSize: size, PageToken: token}))
+			if err != nil {
+				return nil, "", err
+			}
+			return resp.Msg.GetRefusals(), resp.Msg.GetNextPageToken(), nil
+		})
 		if err != nil {
 			return err
 		}
-		return printRefused(a.out, r, c.JSON)
+		defer more(a, next)
+		if err := c.print(a, all); err != nil || c.JSON {
+			return err
+		}
+		return c.printCounts(a, api, age, len(all))
+	})
+}
+
+// refusal returns one refused request.
+func (p *api) refusal(ctx context.Context, n uint64) (*adminv1.Refusal, error) {
+	resp, err := p.sources.ListRefusals(ctx, connect.NewRequest(&adminv1.ListRefusalsRequest{Sequence: n}))
+	if err != nil {
+		return nil, err
 	}
-	since := time.Now().Add(-age)
+	if len(resp.Msg.GetRefusals()) != 1 {
+		return nil, errors.New("the API answered with another number of refusals than one")
+	}
+	return resp.Msg.GetRefusals()[0], nil
+}
+
+func (c refusedCmd) print(a *app, all []*adminv1.Refusal) error {
 	t := newTable(a.out, "n", "at", "source", "from", "status", "check", "claims to be", "reason")
-	n := 0
-	for r, err := range refusal.List(a.ctx, nc.js, refusal.Filter{Source: c.Source, Since: since}) {
-		if err != nil {
-			return err
-		}
-		n++
+	for _, r := range all {
 		if c.JSON {
-			if err := printLine(a.out, r); err != nil {
+			if err := printMessageLine(a.out, r); err != nil {
 				return err
 			}
 			continue
 		}
-		t.row(r.Sequence, stamp(r.At), r.Source, orDash(r.From), r.Status, checkOf(r), orDash(shorten(r.ClaimedID, 40)), shorten(r.Reason, 120))
+		t.row(r.GetSequence(), stamp(r.GetAt()), r.GetSource(), orDash(r.GetFrom()), r.GetStatus(), checkOf(r), orDash(shorten(r.GetClaimedId(), 40)), shorten(r.GetReason(), 120))
 	}
-	if c.JSON {
+	if c.JSON || len(all) == 0 {
 		return nil
 	}
-	if n > 0 {
-		if err := t.flush(); err != nil {
-			return err
-		}
-	}
-	return c.printCounts(a, nc, since, n)
+	return t.flush()
 }
 
 // printCounts says how many there were beside those that were kept.
-func (c refusedCmd) printCounts(a *app, nc *connection, since time.Time, kept int) error {
-	h, err := intake.Read(a.ctx, nc.js, since, time.Now())
+func (c refusedCmd) printCounts(a *app, api *api, age time.Duration, kept int) error {
+	resp, err := api.sources.ListSources(a.ctx, connect.NewRequest(&adminv1.ListSourcesRequest{Window: durationpb.New(min(age, 7*24*time.Hour))}))
 	if err != nil {
 		return err
 	}
@@ -86,63 +114,64 @@ func (c refusedCmd) printCounts(a *app, nc *connection, since time.Time, kept in
 		fmt.Fprintf(a.err, "%d kept; --source NAME says how many of it were refused\n", kept)
 		return nil
 	}
-	counts := h.Counts(c.Source, since, time.Now()).Refused()
-	var parts []string
-	for _, outcome := range slices.Sorted(maps.Keys(counts)) {
-		parts = append(parts, fmt.Sprintf("%d %s", counts[outcome], outcome))
+	parts := []string{"none"}
+	for _, s := range resp.Msg.GetSources() {
+		if s.GetName() == c.Source && len(s.GetRefused()) > 0 {
+			parts = nil
+			for _, outcome := range slices.Sorted(maps.Keys(s.GetRefused())) {
+				parts = append(parts, fmt.Sprintf("%d %s", s.GetRefused()[outcome], outcome))
+			}
+		}
 	}
-	if len(parts) == 0 {
-		parts = []string{"none"}
-	}
-	fmt.Fprintf(a.err, "%d kept; counted up to a minute ago: %s\n", kept, strings.Join(parts, ", "))
+	fmt.Fprintf(a.err, "%d kept; counted up to a minute ago: %s\n", kept, printable(strings.Join(parts, ", ")))
 	return nil
 }
 
-func checkOf(r refusal.Record) string {
-	if r.Step == "" {
-		return r.Check
+func checkOf(r *adminv1.Refusal) string {
+	if r.GetStep() == "" {
+		return r.GetCheck()
 	}
-	return r.Check + ", " + r.Step
+	return r.GetCheck() + ", " + r.GetStep()
 }
 
 // printRefused prints all that is known of a refused request.
-func printRefused(w io.Writer, r refusal.Record, asJSON bool) error {
+func printRefused(w io.Writer, r *adminv1.Refusal, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, r)
+		return printMessage(w, r)
 	}
 	t := newTable(w)
-	for _, s := range r.Steps {
-		t.row(s.Result, s.Name, s.Detail)
+	for _, s := range r.GetChecks() {
+		t.row(s.GetResult(), s.GetName(), s.GetDetail())
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nrefused with %d: %s\n\n", r.Status, printable(r.Reason))
+	fmt.Fprintf(w, "\nrefused with %d: %s\n\n", r.GetStatus(), printable(r.GetReason()))
 	t = newTable(w)
-	t.row("request", r.Method+" "+r.Path+", from "+orDash(r.From)+" at "+stamp(r.At))
-	t.row("answered as", r.RequestID)
-	t.row("claims to be", orDash(r.ClaimedID))
-	t.row("tried with", orDash(strings.Join(r.Keys, ", ")))
-	if r.Tolerance != "" {
-		t.row("tolerance", r.Tolerance)
+	t.row("request", r.GetMethod()+" "+r.GetPath()+", from "+orDash(r.GetFrom())+" at "+stamp(r.GetAt()))
+	t.row("answered as", r.GetRequestId())
+	t.row("claims to be", orDash(r.GetClaimedId()))
+	t.row("tried with", orDash(strings.Join(r.GetKeys(), ", ")))
+	if r.GetTolerance() != "" {
+		t.row("tolerance", r.GetTolerance())
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		t.row("header", name+": "+r.Header[name])
+	for _, name := range slices.Sorted(maps.Keys(r.GetHeaders())) {
+		t.row("header", name+": "+r.GetHeaders()[name])
 	}
-	if len(r.Others) > 0 {
-		t.row("other headers", strings.Join(r.Others, ", "))
+	if len(r.GetOtherHeaders()) > 0 {
+		t.row("other headers", strings.Join(r.GetOtherHeaders(), ", "))
 	}
-	t.row("body", fmt.Sprintf("%d bytes, SHA-256 %s", r.Body.Size, orDash(r.Body.SHA256)))
-	if len(r.Body.Shape) > 0 {
-		t.row("its shape", string(r.Body.Shape))
+	t.row("body", fmt.Sprintf("%d bytes, SHA-256 %s", r.GetBodyBytes(), orDash(r.GetBodySha256())))
+	if r.GetBodyShape() != "" {
+		t.row("its shape", r.GetBodyShape())
 	}
-	if r.Body.Text != "" {
-		t.row("its text", r.Body.Text)
+	if r.GetBodyText() != "" {
+		t.row("its text", r.GetBodyText())
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if hint := refusedHints[r.Step]; hint != "" {
+	if hint := refusedHints[r.GetStep()]; hint != "" {
 		fmt.Fprintf(w, "\n%s\n", hint)
 	}
 	return nil

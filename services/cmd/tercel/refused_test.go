@@ -1,16 +1,16 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/tercelhq/tercel/pkg/refusal"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
-	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // Whoever debugs a signature finds the request that was refused, by what the
@@ -28,19 +28,19 @@ func TestARefusedRequestIsExplained(t *testing.T) {
 	if resp.StatusCode != http.StatusUnauthorized {
 		t.Fatalf("answered %s", resp.Status)
 	}
-	at := []string{"--data", p.data}
-	var r refusal.Record
+	at := []string{"--api", p.ConsoleURL}
+	r := &adminv1.Refusal{}
 	until(t, "it is listed", func() bool {
 		o := tercel(t, "", append([]string{"event", "refused", "--source", "orders", "--json"}, at...)...)
-		return json.Unmarshal([]byte(o.out), &r) == nil
+		return protojson.Unmarshal([]byte(o.out), r) == nil && r.GetSequence() > 0
 	})
-	if r.ClaimedID != "d-1" || r.Step != "signature match" || r.RequestID != resp.Header.Get("X-Request-Id") {
+	if r.GetClaimedId() != "d-1" || r.GetStep() != "signature match" || r.GetRequestId() != resp.Header.Get("X-Request-Id") {
 		t.Errorf("listed as %+v", r)
 	}
 	if out := ok(t, append([]string{"event", "refused"}, at...)...); !strings.Contains(out, "signature match") || !strings.Contains(out, "d-1") {
 		t.Errorf("the list has no such request:\n%s", out)
 	}
-	n := fmt.Sprint(r.Sequence)
+	n := fmt.Sprint(r.GetSequence())
 	for _, args := range [][]string{{"event", "refused", n}, {"verify", "--source", "orders", "--refused", n}} {
 		o := tercel(t, "", append(args, at...)...)
 		if want := map[string]int{"event": boot.OK, "verify": boot.Failed}[args[0]]; o.code != want {
@@ -55,9 +55,9 @@ func TestARefusedRequestIsExplained(t *testing.T) {
 			t.Errorf("%v has the body:\n%s", args, o.out)
 		}
 	}
-	for _, id := range []string{"d-1", r.RequestID} {
-		if w := decode[timeline.Timeline](t, append([]string{"event", "trace", id}, at...)...); w.State != timeline.Refused || len(w.Entries) != 1 {
-			t.Errorf("the timeline of %s is %+v, want the refusal", id, w)
+	for _, id := range []string{"d-1", r.GetRequestId()} {
+		if w := p.trace(id); w.GetStatus() != refused || len(w.GetSteps()) != 1 {
+			t.Errorf("the timeline of %s is %v, want the refusal", id, w)
 		}
 	}
 	if o := tercel(t, "", append([]string{"verify", "--source", "shop", "--refused", n}, at...)...); o.code != boot.Failed || !strings.Contains(o.err, "source orders") {

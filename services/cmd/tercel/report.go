@@ -9,11 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/tercelhq/tercel/pkg/report"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 type reconcileReportCmd struct {
-	pipelineFlags
+	apiFlags
 	Source   string        `help:"Only this source." placeholder:"NAME"`
 	Resource string        `help:"Only this resource." placeholder:"NAME"`
 	Account  string        `help:"Only this account." placeholder:"NAME"`
@@ -36,34 +40,27 @@ Example:
 
 // Run runs the command.
 func (c reconcileReportCmd) Run(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
+	since := timestamppb.New(time.Now().Add(-c.Since))
 	if c.Inside {
-		found, err := report.Findings(a.ctx, nc.js, time.Now().Add(-c.Since), c.Limit)
-		if err != nil {
-			return err
-		}
-		return writeFindings(a.out, c.Format, found)
+		return c.inside(a, api, since)
 	}
-	all, err := report.List(a.ctx, nc.js, report.Query{
-		Source: c.Source, Resource: c.Resource, Since: time.Now().Add(-c.Since), Limit: c.Limit,
+	reports, err := api.reports(a.ctx, c.Limit, &adminv1.ListReconciliationReportsRequest{
+		Source: c.Source, Account: c.Account, Resource: c.Resource, Since: since, GapsOnly: c.Gaps,
 	})
 	if err != nil {
 		return err
 	}
-	reports := []report.Report{}
-	for _, r := range all {
-		found := len(r.Records) > 0 || r.Error != "" || r.Deletes != nil && r.Deletes.Stopped != ""
-		if (c.Account == "" || r.Account == c.Account) && (!c.Gaps || found) {
-			reports = append(reports, r)
-		}
-	}
 	switch c.Format {
 	case "json":
-		return printJSON(a.out, reports)
+		texts, err := messages(reports)
+		if err != nil {
+			return err
+		}
+		return printJSON(a.out, texts)
 	case "csv":
 		return writeCSV(a.out, reports)
 	default:
@@ -71,22 +68,38 @@ func (c reconcileReportCmd) Run(a *app) error {
 	}
 }
 
+func (c reconcileReportCmd) inside(a *app, api *api, since *timestamppb.Timestamp) error {
+	found, _, err := list(listFlags{Limit: c.Limit}, func(size uint32, token string) ([]*adminv1.Finding, string, error) {
+		resp, err := api.pipeline.ListFindings(a.ctx, connect.NewRequest(&adminv1.ListFindingsRequest{Since: since, PageSize: size, PageToken: token}))
+		if err != nil {
+			return nil, "", err
+		}
+		return resp.Msg.GetFindings(), resp.Msg.GetNextPageToken(), nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(found)
+	return writeFindings(a.out, c.Format, found)
+}
+
 var csvColumns = []string{
 	"run", "source", "account", "resource", "window_from", "window_to", "record", "version", "verdict", "destination", "cause",
 	"changed_at", "first_seen", "repaired", "type", "redelivered", "arrived_at",
 }
 
-func writeCSV(w io.Writer, reports []report.Report) error {
+func writeCSV(w io.Writer, reports []*adminv1.ReconciliationReport) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(csvColumns); err != nil {
 		return err
 	}
 	for _, r := range reports {
-		for _, rec := range r.Records {
+		of := r.GetResource()
+		for _, rec := range r.GetRecords() {
 			row := []string{
-				r.Run, r.Source, r.Account, r.Resource, iso(r.From), iso(r.To), rec.ID, rec.Version, rec.Verdict, rec.Destination,
-				string(rec.Cause), iso(rec.ChangedAt), iso(rec.FirstSeen), fmt.Sprint(rec.Repaired),
-				rec.Type, fmt.Sprint(rec.Redelivered), iso(rec.ArrivedAt),
+				r.GetRun(), of.GetSource(), of.GetAccount(), of.GetResource(), iso(r.GetWindowFrom()), iso(r.GetWindowTo()), rec.GetId(), rec.GetVersion(),
+				rec.GetVerdict(), rec.GetDestination(), rec.GetCause(), iso(rec.GetChangedAt()), iso(rec.GetFirstSeen()), fmt.Sprint(rec.GetRepaired()),
+				rec.GetType(), fmt.Sprint(rec.GetRedelivered()), iso(rec.GetArrivedAt()),
 			}
 			for i := range row {
 				row[i] = cell(row[i])
@@ -100,23 +113,24 @@ func writeCSV(w io.Writer, reports []report.Report) error {
 	return out.Error()
 }
 
-// cell keeps a spreadsheet from taking a provider's text for a formula.
+// cell keeps a spreadsheet from taking a provider's text for a formula, and a
+// terminal from taking it for commands.
 func cell(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
+		text = "'" + text
 	}
-	return text
+	return printable(text)
 }
 
 // iso is a time for machines, or "".
-func iso(t time.Time) string {
-	if t.IsZero() {
+func iso(t *timestamppb.Timestamp) string {
+	if t == nil {
 		return ""
 	}
-	return t.UTC().Format(time.RFC3339Nano)
+	return t.AsTime().Format(time.RFC3339Nano)
 }
 
-func writeMarkdown(w io.Writer, reports []report.Report) error {
+func writeMarkdown(w io.Writer, reports []*adminv1.ReconciliationReport) error {
 	out := &markdown{w: w}
 	out.line("# Reconciliation")
 	for _, r := range reports {
@@ -153,77 +167,81 @@ var markup = strings.NewReplacer("|", `\|`, "`", "\\`", "<", "&lt;", "*", `\*`, 
 
 func plain(text string) string { return markup.Replace(printable(text)) }
 
-func (m *markdown) report(r report.Report) {
-	m.line("\n## %s %s %s, run %s\n", plain(r.Source), plain(r.Resource), plain(r.Account), plain(r.Run))
-	m.line("%s.\n", plain(r.Statement()))
-	if r.Error != "" {
-		m.line("Failed: %s\n", plain(r.Error))
+func (m *markdown) report(r *adminv1.ReconciliationReport) {
+	of, n := r.GetResource(), r.GetCounts()
+	m.line("\n## %s %s %s, run %s\n", plain(of.GetSource()), plain(of.GetResource()), plain(of.GetAccount()), plain(r.GetRun()))
+	m.line("%s.\n", plain(r.GetStatement()))
+	if r.GetError() != "" {
+		m.line("Failed: %s\n", plain(r.GetError()))
 	}
-	if r.Redelivered > 0 {
-		m.line("Sent again by the source when it was asked to: %d\n", r.Redelivered)
+	if n["redelivered"] > 0 {
+		m.line("Sent again by the source when it was asked to: %d\n", n["redelivered"])
 	}
 	m.line("| pages | listed | matched | missed | stale | ahead | orphaned | duplicates | unreadable | sent again |")
 	m.line("|---|---|---|---|---|---|---|---|---|---|")
-	m.row(r.Pages, r.Listed, r.Matched, r.Missed, r.Stale, r.Ahead, r.Orphaned, r.Duplicates, r.Unreadable, r.Repaired)
-	if d := r.Deletes; d != nil {
+	m.row(r.GetPages(), n["listed"], n["matched"], n["missed"], n["stale"], n["ahead"], n["orphaned"], n["duplicates"], n["unreadable"], n["repaired"])
+	if d := r.GetDeletes(); d != nil {
 		m.line("\n| held | not listed | there all the same | orphaned | not to be asked for | tombstones sent |")
 		m.line("|---|---|---|---|---|---|")
-		m.row(d.Held, d.Unlisted, d.Present, r.Orphaned, d.Unchecked, d.Tombstones)
+		m.row(d.GetHeld(), d.GetUnlisted(), d.GetPresent(), n["orphaned"], d.GetUnchecked(), d.GetTombstones())
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Destinations)) {
-		m.line("\n%s", plain(destinationLine(name, r.Destinations[name])))
+	for _, name := range slices.Sorted(maps.Keys(r.GetDestinations())) {
+		m.line("\n%s", plain(destinationLine(name, r.GetDestinations()[name])))
 	}
-	if len(r.Records) == 0 {
+	if len(r.GetRecords()) == 0 {
 		return
 	}
-	for _, line := range evidenceLines(r.Evidence) {
+	for _, line := range evidenceLines(r) {
 		m.line("\n%s", plain(line))
 	}
 	m.line("\n| record | version or type | verdict | where | cause | changed | first seen | sent again |\n|---|---|---|---|---|---|---|---|")
-	for _, rec := range r.Records {
+	for _, rec := range r.GetRecords() {
 		where := "pipeline"
-		if rec.Destination != "" {
-			where = rec.Destination
+		if rec.GetDestination() != "" {
+			where = rec.GetDestination()
 		}
-		m.row(rec.ID, orDash(rec.Version+rec.Type), rec.Verdict, where, orDash(causeText(rec)), orDash(iso(rec.ChangedAt)), orDash(iso(rec.FirstSeen)), rec.Repaired || rec.Redelivered)
+		m.row(rec.GetId(), orDash(rec.GetVersion()+rec.GetType()), rec.GetVerdict(), where, orDash(causeText(rec)), orDash(iso(rec.GetChangedAt())),
+			orDash(iso(rec.GetFirstSeen())), rec.GetRepaired() || rec.GetRedelivered())
 	}
 }
 
 // causeText says why a record was missed, and when its trigger came if it did.
-func causeText(rec report.Record) string {
-	if rec.ArrivedAt.IsZero() {
-		return rec.Cause.Text()
+func causeText(rec *adminv1.RecordVerdict) string {
+	text := report.Cause(rec.GetCause()).Text()
+	if rec.GetArrivedAt() == nil {
+		return text
 	}
-	return rec.Cause.Text() + ", " + iso(rec.ArrivedAt)
+	return text + ", " + iso(rec.GetArrivedAt())
 }
 
-func destinationLine(name string, d report.Destination) string {
+func destinationLine(name string, d *adminv1.DestinationComparison) string {
+	n := d.GetCounts()
 	line := fmt.Sprintf("Destination %s: %d matched, %d missed, %d stale, %d ahead, %d orphaned, %d sent again; digest %s",
-		name, d.Matched, d.Missed, d.Stale, d.Ahead, d.Orphaned, d.Repaired, d.Held.Digest)
-	if d.Behind {
+		name, n["matched"], n["missed"], n["stale"], n["ahead"], n["orphaned"], n["repaired"], d.GetHeld().GetDigest())
+	if d.GetBehind() {
 		line += "; it had not taken all events yet"
 	}
 	return line
 }
 
 // evidenceLines say why records were missed.
-func evidenceLines(e report.Evidence) []string {
+func evidenceLines(r *adminv1.ReconciliationReport) []string {
 	var lines, causes []string
-	for _, cause := range slices.Sorted(maps.Keys(e.Causes)) {
-		causes = append(causes, fmt.Sprintf("%d %s", e.Causes[cause], cause.Text()))
+	for _, cause := range slices.Sorted(maps.Keys(r.GetCauses())) {
+		causes = append(causes, fmt.Sprintf("%d %s", r.GetCauses()[cause], report.Cause(cause).Text()))
 	}
 	if len(causes) > 0 {
 		lines = append(lines, "Causes: "+strings.Join(causes, ", "))
 	}
 	var refused []string
-	for _, outcome := range slices.Sorted(maps.Keys(e.Refused)) {
-		refused = append(refused, fmt.Sprintf("%d %s", e.Refused[outcome], outcome))
+	for _, outcome := range slices.Sorted(maps.Keys(r.GetRefused())) {
+		refused = append(refused, fmt.Sprintf("%d %s", r.GetRefused()[outcome], outcome))
 	}
 	if len(refused) > 0 {
 		lines = append(lines, "Refused requests of the source meanwhile: "+strings.Join(refused, ", "))
 	}
-	if e.Error != "" {
-		lines = append(lines, "Evidence that could not be read: "+e.Error)
+	if r.GetEvidenceError() != "" {
+		lines = append(lines, "Evidence that could not be read: "+r.GetEvidenceError())
 	}
 	return lines
 }

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tercelhq/tercel/pkg/topology"
-	"github.com/tercelhq/tercel/services/internal/timeline"
+	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
 
 // spanStore is an OTLP/HTTP receiver.
@@ -58,18 +58,19 @@ func TestOneTraceFromWebhookToDestination(t *testing.T) {
 	s.put("1", 1)
 	p := startLive(t, s, liveOptions{telemetry: `, otlp: "` + srv.URL + `"`})
 	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
-	var w timeline.Timeline
+	var w *adminv1.TraceEventResponse
 	until(t, "the event is delivered", func() bool {
-		w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
-		return w.State == "done"
+		w = p.trace(id)
+		return w.GetStatus() == delivered
 	})
-	if len(w.Entries) < 2 || w.Entries[0].TraceID == "" || w.Entries[0].TraceID != w.Entries[1].TraceID {
-		t.Fatalf("the stored messages carry different traces: %+v", w.Entries)
+	steps := w.GetSteps()
+	if len(steps) < 2 || steps[0].GetTraceId() == "" || steps[0].GetTraceId() != steps[1].GetTraceId() {
+		t.Fatalf("the stored messages carry different traces: %v", steps)
 	}
 	until(t, "the spans have arrived", func() bool {
 		store.mu.Lock()
 		defer store.mu.Unlock()
-		names := store.names[w.Entries[0].TraceID]
+		names := store.names[steps[0].GetTraceId()]
 		return names["receive orders"] && names["enrich orders"] && names["deliver local"]
 	})
 }
@@ -80,13 +81,13 @@ func TestPromise8TraceShowsWhatWasDropped(t *testing.T) {
 	s := startShop(t)
 	p := startLive(t, s, liveOptions{source: "    drop: .trigger.test == true\n"})
 	id := p.send("d-1", `{"type":"order.paid","id":"1","test":true}`)
-	var w timeline.Timeline
+	var w *adminv1.TraceEventResponse
 	until(t, "the event is dropped", func() bool {
-		w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
-		return w.State == "dropped"
+		w = p.trace(id)
+		return w.GetStatus() == dropped
 	})
-	last := w.Entries[len(w.Entries)-1]
-	if last.Stage != "enrich" || last.Text != "dropped: the pipeline file says so at sources.orders.drop" || last.Stream != topology.StreamRaw {
+	last := w.GetSteps()[len(w.GetSteps())-1]
+	if last.GetStage() != "enrich" || last.GetText() != "dropped: the pipeline file says so at sources.orders.drop" || last.GetPosition().GetStream() != topology.StreamRaw {
 		t.Errorf("last step %+v, want one that says where it was dropped", last)
 	}
 }
@@ -100,8 +101,10 @@ func TestPromise8TraceShowsWhoChoosesEvents(t *testing.T) {
 	id := p.send("d-1", `{"type":"ping"}`)
 	want := `delivered, unless its when leaves it out: .event.type == "order.paid"`
 	until(t, "the event is done with", func() bool {
-		w := decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
-		return w.State == "done" && slices.ContainsFunc(w.Entries, func(s timeline.Entry) bool { return s.Stage == "deliver" && s.Name == "picky" && s.Text == want })
+		w := p.trace(id)
+		return w.GetStatus() == delivered && slices.ContainsFunc(w.GetSteps(), func(s *adminv1.TimelineStep) bool {
+			return s.GetStage() == "deliver" && s.GetName() == "picky" && s.GetText() == want
+		})
 	})
 }
 
@@ -124,15 +127,15 @@ func TestPromise8TraceShowsTheTriesOfADelivery(t *testing.T) {
 		},
 	})
 	id := p.send("d-1", `{"type":"order.paid","id":"1"}`)
-	var w timeline.Timeline
+	var w *adminv1.TraceEventResponse
 	until(t, "both tries are told", func() bool {
-		w = decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
-		last := w.Entries[len(w.Entries)-1]
-		return last.Kind == timeline.KindDelivered && last.Attempt == 2
+		w = p.trace(id)
+		steps := w.GetSteps()
+		return len(steps) > 0 && steps[len(steps)-1].GetKind() == "delivered" && steps[len(steps)-1].GetAttempt() == 2
 	})
-	if w.State != timeline.Done || !slices.ContainsFunc(w.Entries, func(e timeline.Entry) bool {
-		return e.Kind == timeline.KindAttempted && e.Stage == "deliver" && e.Name == "crm" && strings.Contains(e.Text, "425")
+	if w.GetStatus() != delivered || !slices.ContainsFunc(w.GetSteps(), func(s *adminv1.TimelineStep) bool {
+		return s.GetKind() == "attempted" && s.GetStage() == "deliver" && s.GetName() == "crm" && strings.Contains(s.GetText(), "425")
 	}) {
-		t.Errorf("it is %s, told as %+v; want the try that failed", w.State, w.Entries)
+		t.Errorf("it is %s, told as %v; want the try that failed", w.GetStatus(), w.GetSteps())
 	}
 }

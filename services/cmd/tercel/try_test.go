@@ -13,7 +13,6 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/internal/boot"
-	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
 // tryFile is a pipeline file whose API is the shop; %s is its address.
@@ -104,13 +103,13 @@ func TestTryAgreesWithThePipeline(t *testing.T) {
 	body := `{"type":"order.paid","id":"1"}`
 	id := p.send("d-1", body)
 	until(t, "the event is delivered", func() bool {
-		return decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data).State == "done"
+		return p.status(id) == delivered
 	})
-	w := decode[timeline.Timeline](t, "event", "trace", id, "--data", p.data)
+	w := p.trace(id)
 	config := strings.ReplaceAll(p.config, "\\", "/")
 	got := tryJSON(t, boot.OK, captured(t, config, body, time.Now()), "-c", config, "--source", "orders", "--fetch", "-")
-	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.Entries[3].Text != "order 1, version "+got.Version {
-		t.Errorf("tried %+v, the pipeline had %s and %+v", got.triedEvent, id, w.Entries)
+	if got.ID != id || got.Type != "order.paid" || got.RecordID != "1" || w.GetSteps()[3].GetText() != "order 1, version "+got.Version {
+		t.Errorf("tried %+v, the pipeline had %s and %+v", got.triedEvent, id, w.GetSteps())
 	}
 	test := `{"type":"order.paid","id":"1","test":true}`
 	if got := tryJSON(t, boot.OK, captured(t, config, test, time.Now()), "-c", config, "--source", "orders", "--fetch", "-"); !got.Dropped {

@@ -11,13 +11,13 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/pipeline"
-	"github.com/tercelhq/tercel/pkg/refusal"
 	"github.com/tercelhq/tercel/services/ingress"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type verifyCmd struct {
 	pipelineFlags
+	apiFlags
 	Config  string `short:"c" help:"The pipeline file." default:"tercel.yaml" env:"TERCEL_CONFIG"`
 	Source  string `required:"" help:"The source that the request is for." placeholder:"NAME"`
 	At      string `help:"Judge the request as if it came at this time (RFC 3339). Defaults to now." placeholder:"TIME"`
@@ -92,14 +92,13 @@ func (c verifyCmd) Run(a *app) error {
 
 // refused says what the ingress has noted of a request when it refused it.
 func (c verifyCmd) refused(a *app) error {
-	nc, err := c.connect()
+	api, err := c.dial(a)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	r, err := refusal.Get(a.ctx, nc.js, c.Refused)
-	if err == nil && r.Source != c.Source {
-		err = fmt.Errorf("refused request %d is one of source %s", c.Refused, r.Source)
+	r, err := api.refusal(a.ctx, c.Refused)
+	if err == nil && r.GetSource() != c.Source {
+		err = fmt.Errorf("refused request %d is one of source %s", c.Refused, r.GetSource())
 	}
 	if err == nil {
 		err = printRefused(a.out, r, c.JSON)

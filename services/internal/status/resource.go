@@ -12,29 +12,29 @@ import (
 
 // Resource is how far one resource of one account has been reconciled.
 type Resource struct {
-	Source   string    `json:"source"`
-	Account  string    `json:"account"`
-	Resource string    `json:"resource"`
-	Through  time.Time `json:"complete_through,omitzero"`
-	// Lag is the time since then, in seconds, or absent if no window was finished.
-	Lag     *float64  `json:"lag_seconds,omitempty"`
-	LastRun time.Time `json:"last_run,omitzero"`
-	LastOK  time.Time `json:"last_ok,omitzero"`
+	Source   string
+	Account  string
+	Resource string
+	Through  time.Time
+	// Lag is the time since then, in seconds, or nil if no window was finished.
+	Lag     *float64
+	LastRun time.Time
+	LastOK  time.Time
 	// NextRun is when the next is due. It is in the past for one that nobody makes.
-	NextRun    time.Time `json:"next_run,omitzero"`
-	Unfinished bool      `json:"unfinished_window"`
+	NextRun    time.Time
+	Unfinished bool
 	// Runner has the resource in hand.
-	Runner   string `json:"runner,omitzero"`
-	Failures int    `json:"failures,omitzero"`
+	Runner   string
+	Failures int
 	// Last is what the last run that ended has found.
-	Last cursor.Last `json:"last,omitzero"`
+	Last cursor.Last
 	// Completeness says in words whether every record of the last window was
 	// compared.
-	Completeness string `json:"completeness"`
+	Completeness string
 	// Window is the unfinished one, or nil.
-	Window *cursor.Window `json:"-"`
+	Window *cursor.Window
 	// Paused are the pauses that keep it from being reconciled.
-	Paused []cursor.Pause `json:"paused,omitempty"`
+	Paused []cursor.Pause
 }
 
 // Resources reads the cursors of one source or, with "", of all.

@@ -13,68 +13,54 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
-	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Status is the pipeline at one moment.
 type Status struct {
-	Streams     []Stream   `json:"streams"`
-	Stages      []Stage    `json:"stages"`
-	Reconciled  []Resource `json:"reconciled"`
-	DeadLetters uint64     `json:"dead_letters"`
-	Accounts    []Accounts `json:"accounts"`
-	// Sources is how sources send, and which of them are an alarm.
-	Sources []cursor.Health `json:"sources"`
-	// Findings are what the audit found to be wrong inside within [FindingsFor],
-	// oldest first, the newest [MaxFindings].
-	Findings []report.Finding `json:"findings"`
+	Streams     []Stream
+	Stages      []Stage
+	DeadLetters uint64
+	Accounts    []Accounts
 }
-
-// FindingsFor is how far back findings are shown.
-const FindingsFor = 7 * 24 * time.Hour
-
-// MaxFindings bounds them.
-const MaxFindings = 20
 
 // Accounts are those that a bucket has for a source. Those in a file or folder
 // are only known where that is, to "tercel check".
 type Accounts struct {
-	Source   string `json:"source"`
-	Bucket   string `json:"bucket"`
-	Accounts int    `json:"accounts"`
+	Source   string
+	Bucket   string
+	Accounts int
 }
 
 // Stream is what one stream holds.
 type Stream struct {
-	Name     string    `json:"name"`
-	Messages uint64    `json:"messages"`
-	Bytes    uint64    `json:"bytes"`
-	LastSeq  uint64    `json:"last_sequence"`
-	First    time.Time `json:"first,omitzero"`
-	Last     time.Time `json:"last,omitzero"`
-	Replicas int       `json:"replicas"`
+	Name     string
+	Messages uint64
+	Bytes    uint64
+	LastSeq  uint64
+	First    time.Time
+	Last     time.Time
+	Replicas int
 }
 
 // Stage is one durable consumer.
 type Stage struct {
-	Stage  string `json:"stage"`
-	Name   string `json:"name"`
-	Stream string `json:"stream"`
+	Stage  string
+	Name   string
+	Stream string
 	// Pending messages wait, InHand are being worked on or between two attempts.
-	Pending     uint64 `json:"pending"`
-	InHand      int    `json:"in_hand"`
-	Redelivered int    `json:"redelivered"`
+	Pending     uint64
+	InHand      int
+	Redelivered int
 	// Behind counts sequences from the last message that it should take back to the
 	// first that is not acknowledged: it shows a consumer that stands still although
 	// nothing is pending.
-	Behind uint64 `json:"behind"`
+	Behind uint64
 	// Acknowledged counts the deliveries up to which all are acknowledged.
-	Acknowledged uint64    `json:"acknowledged"`
-	Workers      int       `json:"waiting_pulls"`
-	LastAck      time.Time `json:"last_ack,omitzero"`
-	PausedUntil  time.Time `json:"paused_until,omitzero"`
+	Acknowledged uint64
+	Workers      int
+	LastAck      time.Time
+	PausedUntil  time.Time
 }
 
 // streams are those that are looked at.
@@ -93,16 +79,7 @@ func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
 		}
 	}
 	var err error
-	if s.Reconciled, err = Resources(ctx, js, ""); err != nil {
-		return Status{}, err
-	}
-	if s.Accounts, err = accounts(ctx, js); err != nil {
-		return Status{}, err
-	}
-	if s.Sources, err = sources(ctx, js); err != nil {
-		return Status{}, err
-	}
-	s.Findings, err = report.Findings(ctx, js, time.Now().Add(-FindingsFor), MaxFindings)
+	s.Accounts, err = accounts(ctx, js)
 	return s, err
 }
 
@@ -186,17 +163,4 @@ func accounts(ctx context.Context, js jetstream.JetStream) ([]Accounts, error) {
 		}
 	}
 	return all, nil
-}
-
-// sources tells how those send that a reconciler looks after.
-func sources(ctx context.Context, js jetstream.JetStream) ([]cursor.Health, error) {
-	store, err := cursor.Open(ctx, js)
-	if err != nil {
-		return nil, err
-	}
-	all, err := store.Healths(ctx)
-	if all == nil {
-		all = []cursor.Health{}
-	}
-	return all, err
 }

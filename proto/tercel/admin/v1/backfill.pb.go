@@ -320,7 +320,12 @@ type BackfillAccount struct {
 	// When it came to its end; absent while it hasn't.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Why it ended early or waits, or empty.
-	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// About how much is done, 0 to 1; 0 while nothing tells.
+	Share float64 `protobuf:"fixed64,7,opt,name=share,proto3" json:"share,omitempty"`
+	// It ended with every record compared and, unless it was a dry run, every gap
+	// sent again.
+	Complete      bool `protobuf:"varint,8,opt,name=complete,proto3" json:"complete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +400,20 @@ func (x *BackfillAccount) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *BackfillAccount) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *BackfillAccount) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
 }
 
 // ListBackfillsRequest narrows the answer.
@@ -1083,14 +1102,16 @@ const file_tercel_admin_v1_backfill_proto_rawDesc = "" +
 	"\areasons\x18\x15 \x03(\tR\areasons\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa1\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd3\x02\n" +
 	"\x0fBackfillAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x14\n" +
 	"\x05pages\x18\x03 \x01(\x04R\x05pages\x12D\n" +
 	"\x06counts\x18\x04 \x03(\v2,.tercel.admin.v1.BackfillAccount.CountsEntryR\x06counts\x125\n" +
 	"\bended_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\x1a9\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x14\n" +
+	"\x05share\x18\a \x01(\x01R\x05share\x12\x1a\n" +
+	"\bcomplete\x18\b \x01(\bR\bcomplete\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"7\n" +

@@ -73,8 +73,10 @@ func (s backfills) GetBackfill(ctx context.Context, req *connect.Request[adminv1
 	resp.Runner = utf8s(holder)
 	for _, st := range stretches {
 		total := st.Total()
+		total.Counts.Repaired += st.RepairedBefore
 		resp.Accounts = append(resp.Accounts, &adminv1.BackfillAccount{
 			Account: utf8s(st.Account), Run: utf8s(st.Run), Pages: count(total.Pages), Counts: verdicts(total.Counts), EndedAt: stamp(st.EndedAt), Error: utf8s(st.Error),
+			Share: total.Share, Complete: st.Complete,
 		})
 	}
 	return connect.NewResponse(resp), nil

@@ -22,7 +22,7 @@ func (s reconciliations) scope(r *adminv1.Resource) (cursor.Scope, error) {
 	}
 	source, ok := s.cfg.Sources[scope.Source]
 	if !ok {
-		return scope, notFound("source %q: the pipeline file has none of that name", scope.Source)
+		return scope, notFound("source %q: the pipeline file has none of that name; there are: %s", scope.Source, names(s.cfg.Sources))
 	}
 	if scope.Resource == "" || scope.Resource == provider.EventsResource && source.Events != nil {
 		return scope, nil
