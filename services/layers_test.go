@@ -124,7 +124,7 @@ var layers = []layer{
 
 	{"services/e2e", []string{
 		"proto", "pkg", "services/internal", "services/ingress", "services/enricher", "services/sink", "services/reconciler",
-		"services/cmd/tercel",
+		"services/console", "services/cmd/tercel",
 	}},
 }
 
