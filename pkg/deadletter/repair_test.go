@@ -1,8 +1,10 @@
 package deadletter_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +101,46 @@ func TestReplayFromAnEarlierStage(t *testing.T) {
 	}
 }
 
+// A letter can begin anew at the checks of its request, which whoever makes them
+// also sends: for the destination that lacks it, if one does. It is noted only if
+// they pass.
+func TestReplayFromTheChecks(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	delivered, first := undelivered(t, js, "evt_1", "crm")
+	trigger := store(t, js, trigger("orders", "evt_3"), []byte("{}"))
+	enriched := publish(t, js, letter(t, js, trigger))
+	refused := errors.New("not accepted")
+	for name, tt := range map[string]struct {
+		letter, trigger uint64
+		to              string
+	}{"of a destination": {delivered, first, "crm"}, "of the enricher": {enriched, trigger, ""}} {
+		var asked []any
+		opts := deadletter.ReplayOptions{Stage: topology.StageVerify}
+		opts.Verify = func(_ context.Context, trigger uint64, destinations string) (deadletter.Replayed, error) {
+			asked = append(asked, trigger, destinations)
+			return deadletter.Replayed{}, refused
+		}
+		if _, err := deadletter.Replay(t.Context(), js, tt.letter, opts); !errors.Is(err, refused) {
+			t.Errorf("%s: %v, want %v", name, err, refused)
+		}
+		if l, err := deadletter.Get(t.Context(), js, tt.letter); err != nil || l.State != deadletter.StateOpen {
+			t.Errorf("%s: refused, the letter is %s, %v", name, l.State, err)
+		}
+		sent := deadletter.Replayed{At: time.Now().UTC(), MsgID: "m", Stream: topology.StreamRaw, Sequence: 9}
+		opts.Verify = func(context.Context, uint64, string) (deadletter.Replayed, error) { return sent, nil }
+		if got, err := deadletter.Replay(t.Context(), js, tt.letter, opts); err != nil || got != sent {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if l, err := deadletter.Get(t.Context(), js, tt.letter); err != nil || l.State != deadletter.StateReplayed || l.Replayed.MsgID != "m" {
+			t.Errorf("%s: sent, the letter is %s as %+v, %v", name, l.State, l.Replayed, err)
+		}
+		if want := []any{tt.trigger, tt.to}; !slices.Equal(asked, want) {
+			t.Errorf("%s: asked for %v, want %v", name, asked, want)
+		}
+	}
+}
+
 func TestReplayWhereItCantBegin(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
@@ -120,11 +162,12 @@ func TestReplayWhereItCantBegin(t *testing.T) {
 		stage string
 		want  string
 	}{
-		"its trigger is gone":                {delivered, topology.StageEnrich, "no longer stored"},
-		"an edit that would be lost":         {edited, topology.StageEnrich, "take the edit back"},
-		"deliver what was never enriched":    {enriched, topology.StageDeliver, "nothing to deliver"},
-		"a stage that there isn't":           {enriched, "paint", "want enrich or deliver"},
-		"the signature can't be checked now": {delivered, "verify", "want enrich or deliver"},
+		"its trigger is gone":             {delivered, topology.StageEnrich, "no longer stored"},
+		"an edit that would be lost":      {edited, topology.StageEnrich, "take the edit back"},
+		"deliver what was never enriched": {enriched, topology.StageDeliver, "nothing to deliver"},
+		"a stage that there isn't":        {enriched, "paint", "want verify, enrich or deliver"},
+		"nobody checks signatures":        {delivered, topology.StageVerify, "nobody is there"},
+		"an edit that nobody signed":      {edited, topology.StageVerify, "nobody signed its edit"},
 	} {
 		_, err := deadletter.Replay(t.Context(), js, tt.seq, deadletter.ReplayOptions{Stage: tt.stage})
 		if !errors.Is(err, deadletter.ErrStage) || !strings.Contains(err.Error(), tt.want) {

@@ -19,9 +19,14 @@ import (
 type ReplayOptions struct {
 	// Force replays a letter that was replayed before.
 	Force bool
-	// Stage is where the message begins, [topology.StageEnrich] or
-	// [topology.StageDeliver]. Defaults to the stage that gave it up.
+	// Stage is where the message begins, [topology.StageVerify],
+	// [topology.StageEnrich] or [topology.StageDeliver]. Defaults to the stage that
+	// gave it up.
 	Stage string
+	// Verify has the request of a stored trigger checked again, and the trigger sent
+	// to those destinations, or all for "", if it is accepted. Required with
+	// [topology.StageVerify].
+	Verify func(ctx context.Context, trigger uint64, destinations string) (Replayed, error)
 	// Destinations are the only ones that get what is sent again. Defaults to the
 	// one that could not be served, or for a message that no destination has had
 	// yet, to all that subscribe to it.
@@ -55,21 +60,13 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	if err != nil {
 		return fail(err)
 	}
-	o, err := l.original(ctx, js, opts.Stage)
+	send := l.send
+	if opts.Stage == topology.StageVerify {
+		send = l.verify
+	}
+	done, err := send(ctx, js, opts)
 	if err != nil {
 		return fail(err)
-	}
-	m := o.again(ctx)
-	if only := l.destinations(opts); only != "" {
-		m.Header.Set(event.HeaderDestinations, only)
-	}
-	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(o.stream))
-	if err != nil {
-		return fail(err)
-	}
-	done := Replayed{
-		At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader),
-		Stream: ack.Stream, Sequence: ack.Sequence, Subject: m.Subject,
 	}
 	if err := change(ctx, kv, seq, func(r *record) error {
 		r.State, r.Replayed = StateReplayed, done
@@ -78,6 +75,43 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 		return done, fmt.Errorf("dead letter %d was replayed as %s, but that could not be noted: %w", seq, done.MsgID, err)
 	}
 	return done, nil
+}
+
+// send sends the message with which the letter's way begins again.
+func (l Letter) send(ctx context.Context, js jetstream.JetStream, opts ReplayOptions) (Replayed, error) {
+	o, err := l.original(ctx, js, opts.Stage)
+	if err != nil {
+		return Replayed{}, err
+	}
+	m := o.again(ctx)
+	if only := l.destinations(opts); only != "" {
+		m.Header.Set(event.HeaderDestinations, only)
+	}
+	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(o.stream))
+	if err != nil {
+		return Replayed{}, err
+	}
+	return Replayed{
+		At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader),
+		Stream: ack.Stream, Sequence: ack.Sequence, Subject: m.Subject,
+	}, nil
+}
+
+// verify has the letter's trigger checked again and sent.
+func (l Letter) verify(ctx context.Context, _ jetstream.JetStream, opts ReplayOptions) (Replayed, error) {
+	trigger := l.Event.TriggerSequence
+	if l.Stream == topology.StreamRaw {
+		trigger = l.OriginalSequence
+	}
+	switch {
+	case l.Edited:
+		return Replayed{}, fmt.Errorf("%w: nobody signed its edit; take the edit back first", ErrStage)
+	case trigger == 0:
+		return Replayed{}, fmt.Errorf("%w: it doesn't say which trigger it answers", ErrStage)
+	case opts.Verify == nil:
+		return Replayed{}, fmt.Errorf("%w: nobody is there to check it again", ErrStage)
+	}
+	return opts.Verify(ctx, trigger, l.destinations(opts))
 }
 
 // sent is a stored message that is to be sent once more.
@@ -106,7 +140,7 @@ func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage stri
 	case stage == topology.StageDeliver:
 		return sent{}, fmt.Errorf("%w: the enricher gave it up, so there is nothing to deliver yet", ErrStage)
 	case stage != topology.StageEnrich:
-		return sent{}, fmt.Errorf("%w: stage %q, want %s or %s", ErrStage, stage, topology.StageEnrich, topology.StageDeliver)
+		return sent{}, fmt.Errorf("%w: stage %q, want %s, %s or %s", ErrStage, stage, topology.StageVerify, topology.StageEnrich, topology.StageDeliver)
 	case l.Edited:
 		return sent{}, fmt.Errorf("%w: its edit is of the enriched event, which would be made anew; take the edit back first", ErrStage)
 	case l.Event.TriggerSequence == 0:

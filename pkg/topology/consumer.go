@@ -15,6 +15,9 @@ import (
 const (
 	StageEnrich  = "enrich"
 	StageDeliver = "deliver"
+	// StageVerify is the checks of the ingress, which no consumer serves. A replay
+	// can begin there.
+	StageVerify  = "verify"
 	StageCollect = "collect"
 )
 

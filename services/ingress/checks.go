@@ -86,6 +86,7 @@ type check struct {
 
 // Names of the checks that Explain treats apart.
 const (
+	checkNameOrigin      = "origin"
 	checkNameBody        = "body"
 	checkNameDecodeFirst = "decompression"
 	checkNameDecode      = "decompression of what is verified"
@@ -105,7 +106,7 @@ var (
 	doorChecks = []check{
 		{"path", (*inspection).checkPath, func(in *inspection) string { return "source " + in.route.name + ", account " + in.account }},
 		{"method", (*inspection).checkMethod, func(in *inspection) string { return in.request.Method }},
-		{"origin", (*inspection).checkOrigin, (*inspection).originDetail},
+		{checkNameOrigin, (*inspection).checkOrigin, (*inspection).originDetail},
 	}
 	roomyChecks = []check{
 		{"content encoding", (*inspection).checkEncoding, (*inspection).encodingDetail},

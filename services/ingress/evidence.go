@@ -43,14 +43,23 @@ func newEvidence(src *provider.Source) evidence {
 // its value may be shown.
 func looksAt(src *provider.Source) map[string]bool {
 	may := src.Verifier().Reads()
-	for _, e := range slices.Concat(src.Event.ID, src.Event.Type, src.Event.Account, src.Event.Time) {
-		for name := range e.Headers() {
-			if _, known := may[http.CanonicalHeaderKey(name)]; !known {
-				may[http.CanonicalHeaderKey(name)] = true
-			}
+	for name := range expressed(src) {
+		if _, known := may[name]; !known {
+			may[name] = true
 		}
 	}
 	return may
+}
+
+// expressed are the headers that an event's attributes are found in.
+func expressed(src *provider.Source) map[string]bool {
+	names := map[string]bool{}
+	for _, e := range slices.Concat(src.Event.ID, src.Event.Type, src.Event.Account, src.Event.Time) {
+		for name := range e.Headers() {
+			names[http.CanonicalHeaderKey(name)] = true
+		}
+	}
+	return names
 }
 
 // keep returns what is kept of a request.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/intake"
+	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/internal/watch"
 )
 
@@ -25,6 +26,11 @@ func (s *Service) keepUp(ctx context.Context) (stop func()) {
 	}
 	all.Go(func() { s.tls.Keep(ctx, s.deps.Log) })
 	all.Go(func() { watch.Every(ctx, watch.Interval, func() { s.logRefusals(ctx, false) }) })
+	all.Go(func() {
+		if err := control.ServeVerify(ctx, s.deps.Conn, s.verifyAgain); err != nil {
+			s.deps.Log.LogAttrs(ctx, slog.LevelError, "no stored request can be checked again", slog.Any("err", err))
+		}
+	})
 	all.Go(func() { watch.Every(ctx, intake.Every, func() { s.noteIntake(ctx) }) })
 	first.Wait() // each is bounded
 	return func() {

@@ -23,21 +23,22 @@ type route struct {
 	needsJSON bool
 	paths     []field.Path // into the body, to an event's attributes
 	idSigned  bool
-	bodyIsKey bool           // the body alone tells repeats
-	listed    bool           // events are sent in from the source's list under ids of their own
-	horizon   time.Duration  // how late a repeat is told, beyond the dedup window; 0 is not at all
-	window    time.Duration  // the stream's dedup window
-	limiter   *rate.Limiter  // nil where the source has no limit
-	accounts  *account.Table // nil where the source has none
-	bodyNames bool           // a path without an account will do, since the body names it
-	limits    *limits        // nil where accounts have no rate
-	refused   refused        // what was said of refusals
-	strayed   seldom         // how often events that don't match their schema are worth a line
-	origin    *origin        // nil where it may send from anywhere
-	taken     load           // of the service's room, which guards it
-	span      string         // what a request's span is called
-	evidence  evidence       // what of requests is kept beside their bodies
-	verdict   event.Checked  // what is the same in all verdicts
+	bodyIsKey bool            // the body alone tells repeats
+	listed    bool            // events are sent in from the source's list under ids of their own
+	horizon   time.Duration   // how late a repeat is told, beyond the dedup window; 0 is not at all
+	window    time.Duration   // the stream's dedup window
+	limiter   *rate.Limiter   // nil where the source has no limit
+	accounts  *account.Table  // nil where the source has none
+	bodyNames bool            // a path without an account will do, since the body names it
+	limits    *limits         // nil where accounts have no rate
+	refused   refused         // what was said of refusals
+	strayed   seldom          // how often events that don't match their schema are worth a line
+	origin    *origin         // nil where it may send from anywhere
+	taken     load            // of the service's room, which guards it
+	span      string          // what a request's span is called
+	evidence  evidence        // what of requests is kept beside their bodies
+	expressed map[string]bool // headers that an event's attributes are found in
+	verdict   event.Checked   // what is the same in all verdicts
 
 	ring    *keyring.Ring // nil where the sender's keys are the secrets
 	visitor *http.Client  // nil where no handshake wants it
@@ -69,7 +70,7 @@ func newRoute(name string, source provider.Source, accounts *account.Table) (*ro
 	r.origin = newOrigin(name, source.Origin)
 	r.setHandshakes()
 	r.limiter, r.limits = limiter(source.Limit), newLimits(source.AccountLimit)
-	r.evidence, r.verdict = newEvidence(r.source), newVerdict(r)
+	r.evidence, r.expressed, r.verdict = newEvidence(r.source), expressed(r.source), newVerdict(r)
 	r.accounts, r.bodyNames = accounts, keyed && len(source.Event.Account) > 0
 	return r, nil
 }

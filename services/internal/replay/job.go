@@ -16,9 +16,10 @@ import (
 
 // Job is a plan that is carried out.
 type Job struct {
-	// Sequences are the planned letters', and Options how each is replayed.
+	// Sequences are those of what was planned, and Send sends one of them again, as
+	// [Letters] and [Triggers] do. Required.
 	Sequences []uint64
-	Options   deadletter.ReplayOptions
+	Send      func(ctx context.Context, sequence uint64) (Sent, error)
 	// Rate is the most messages sent in a second. Required.
 	Rate int
 	// MaxFailures is how many messages may fail, to be sent or once more in the
@@ -30,20 +31,24 @@ type Job struct {
 
 // Progress is how far a job is.
 type Progress struct {
-	// Planned letters are Replayed, Skipped because they are not there any more
-	// or somebody replayed them meanwhile, Failed to be sent, or still to come.
+	// Planned ones are Replayed, Skipped because they are not there any more or
+	// somebody replayed them meanwhile, Failed to be sent, or still to come.
 	Planned, Replayed, Skipped, Failed int
-	// Delivered messages have reached every destination that they are for, or
-	// nobody wants them. DeadAgain became dead letters again. What became of the
-	// other ones is not known yet.
-	Delivered, DeadAgain int
+	// NotRepeated ones were sent although a check of theirs could not be made again.
+	NotRepeated int
+	// Delivered messages have reached every destination that they are for.
+	// Filtered ones were left out by the pipeline file, or no destination takes
+	// them. DeadAgain became dead letters. What became of the other ones is not
+	// known yet.
+	Delivered, Filtered, DeadAgain int
 	// Done says that nothing more will be sent or waited for, and Stopped why
 	// before its time, or is "".
 	Done    bool
 	Stopped string
 }
 
-// Failure is one letter that could not be replayed.
+// Failure is one message that could not be replayed. Its error wraps a
+// [*control.Refusal] where the checks of its request did not accept it.
 type Failure struct {
 	Sequence uint64
 	Err      error
@@ -51,6 +56,9 @@ type Failure struct {
 
 // lookEvery is the time between two looks at what became of messages.
 const lookEvery = 300 * time.Millisecond
+
+// sendTimeout bounds sending one message, its checks included.
+const sendTimeout = 40 * time.Second
 
 // maxSending bounds the messages that are on their way to the server at once.
 const maxSending = 16
@@ -68,7 +76,7 @@ type run struct {
 
 // Run replays what was planned and tells how far it is, at once and then from
 // time to time, and tells each failure. When ctx ends it sends nothing more; what
-// was sent stays sent. Letters are sent roughly in their order. The functions are
+// was sent stays sent. Messages are sent roughly in their order. The functions are
 // called by one goroutine at a time. The last progress is returned too; an error
 // says that outcomes can't be watched.
 func Run(ctx context.Context, js jetstream.JetStream, j Job, tell func(Progress), fail func(Failure)) (Progress, error) {
@@ -119,12 +127,12 @@ func (r *run) attend(ctx context.Context, stop func(), sent <-chan struct{}, tel
 			return nil
 		case <-tick.C:
 		}
-		delivered, dead, err := r.watch.look(ctx)
+		seen, err := r.watch.look(ctx)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("replay: %w", err)
 		}
 		r.mu.Lock()
-		r.p.Delivered, r.p.DeadAgain = delivered, dead
+		r.p.Delivered, r.p.Filtered, r.p.DeadAgain = seen.delivered, seen.filtered, seen.dead
 		p := r.p
 		if bad := p.Failed + p.DeadAgain; bad >= r.MaxFailures && p.Stopped == "" && p.Replayed+p.Skipped+p.Failed < p.Planned {
 			r.p.Stopped = fmt.Sprintf("%d messages have failed", bad)
@@ -133,13 +141,13 @@ func (r *run) attend(ctx context.Context, stop func(), sent <-chan struct{}, tel
 		p = r.p
 		r.mu.Unlock()
 		tell(p)
-		if sent == nil && p.Delivered+p.DeadAgain >= p.Replayed {
+		if sent == nil && p.Delivered+p.Filtered+p.DeadAgain >= p.Replayed {
 			return nil
 		}
 	}
 }
 
-// send replays letter after letter until ctx ends.
+// send sends one message after the other until ctx ends.
 func (r *run) send(ctx context.Context) {
 	limit := rate.NewLimiter(rate.Limit(r.Rate), 1)
 	var sending errgroup.Group
@@ -155,15 +163,20 @@ func (r *run) send(ctx context.Context) {
 
 func (r *run) one(ctx context.Context, seq uint64) {
 	// One that has begun is ended: it must not be sent without a note of it.
-	done, err := deadletter.Replay(context.WithoutCancel(ctx), r.js, seq, r.Options)
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	defer cancel()
+	done, err := r.Send(bounded, seq)
 	if err == nil {
-		r.watch.add(done)
+		r.watch.add(done.Replayed)
 	}
 	r.mu.Lock()
 	switch {
 	case err == nil:
 		r.p.Replayed++
-	case errors.Is(err, deadletter.ErrNotFound), errors.Is(err, deadletter.ErrReplayed):
+		if done.NotRepeated {
+			r.p.NotRepeated++
+		}
+	case errors.Is(err, ErrGone), errors.Is(err, deadletter.ErrNotFound), errors.Is(err, deadletter.ErrReplayed):
 		r.p.Skipped++
 	default:
 		r.p.Failed++

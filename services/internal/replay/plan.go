@@ -1,5 +1,5 @@
-// Package replay sends many dead letters again: by a plan that says beforehand
-// what it would do, at a bounded rate, with an eye on what becomes of each
+// Package replay sends many dead letters or stored triggers again: by a plan that
+// says beforehand what it would do, at a bounded rate, with an eye on what becomes of each
 // message, and no further once they fail again.
 package replay
 

@@ -24,14 +24,16 @@ type watch struct {
 	enriched, letters uint64
 	// events and again are what was found there so far, by the marks of message
 	// ids: messages can get there before add has told of them.
-	events map[string][]placed
-	again  map[string]bool
-	// delivered and dead count the messages whose outcome is known.
-	delivered, dead int
+	events   map[string][]placed
+	again    map[string]bool
+	outcomes // of the messages of which it is known
 
 	mu   sync.Mutex                     // guards open
 	open map[string]deadletter.Replayed // those whose outcome isn't, by mark
 }
+
+// outcomes are what became of messages.
+type outcomes struct{ delivered, filtered, dead int }
 
 // placed is an enriched event in its stream.
 type placed struct {
@@ -59,27 +61,26 @@ func (w *watch) add(r deadletter.Replayed) {
 	w.open[event.AgainMark(r.MsgID, event.Replay)] = r
 }
 
-// look returns how many messages were delivered, and how many became dead letters
-// again, by now.
-func (w *watch) look(ctx context.Context) (delivered, dead int, err error) {
+// look returns what became of messages by now.
+func (w *watch) look(ctx context.Context) (outcomes, error) {
 	w.mu.Lock()
 	open := maps.Clone(w.open)
 	w.mu.Unlock()
 	if len(open) == 0 {
-		return w.delivered, w.dead, nil
+		return w.outcomes, nil
 	}
 	// Consumers first: what is done by their word was stored before, the event
 	// and the dead letter alike, so the streams are then found to have it.
 	enrich, err := consumers(ctx, w.js, topology.StreamRaw)
 	if err != nil {
-		return 0, 0, err
+		return outcomes{}, err
 	}
 	deliver, err := consumers(ctx, w.js, topology.StreamEnriched)
 	if err != nil {
-		return 0, 0, err
+		return outcomes{}, err
 	}
 	if err := w.find(ctx); err != nil {
-		return 0, 0, err
+		return outcomes{}, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -87,14 +88,20 @@ func (w *watch) look(ctx context.Context) (delivered, dead int, err error) {
 		switch {
 		case w.again[mark]:
 			w.dead++
-		case w.done(mark, r, enrich, deliver):
-			w.delivered++
 		default:
-			continue
+			done, takers := w.done(mark, r, enrich, deliver)
+			switch {
+			case !done:
+				continue
+			case takers == 0:
+				w.filtered++
+			default:
+				w.delivered++
+			}
 		}
 		delete(w.open, mark)
 	}
-	return w.delivered, w.dead, nil
+	return w.outcomes, nil
 }
 
 // find finds the events and dead letters that follow from replays and are new.
@@ -124,31 +131,33 @@ func (w *watch) find(ctx context.Context) error {
 }
 
 // done reports whether every stage and destination that a message is for is done
-// with it.
-func (w *watch) done(mark string, r deadletter.Replayed, enrich, deliver map[string]*jetstream.ConsumerInfo) bool {
+// with it, and how many destinations those are.
+func (w *watch) done(mark string, r deadletter.Replayed, enrich, deliver map[string]*jetstream.ConsumerInfo) (done bool, takers int) {
 	if r.Stream == topology.StreamRaw {
 		worked := false
 		for _, info := range enrich {
 			if topology.Takes(info.Config, r.Subject) {
 				worked = true
 				if info.AckFloor.Stream < r.Sequence {
-					return false
+					return false, 0
 				}
 			}
 		}
 		if !worked {
-			return false
+			return false, 0
 		}
 	} else if r.Sequence > w.enriched {
-		return false
+		return false, 0
 	}
 	for _, p := range w.events[mark] {
 		for _, info := range deliver {
 			stage, name, _ := topology.Stage(info.Name)
-			if stage == topology.StageDeliver && p.event.For(name) && topology.Takes(info.Config, p.subject) && info.AckFloor.Stream < p.sequence {
-				return false
+			if stage == topology.StageDeliver && p.event.For(name) && topology.Takes(info.Config, p.subject) {
+				if takers++; info.AckFloor.Stream < p.sequence {
+					return false, 0
+				}
 			}
 		}
 	}
-	return true
+	return true, takers
 }

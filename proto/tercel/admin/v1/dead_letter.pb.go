@@ -139,59 +139,6 @@ func (DeadLetterGroupState) EnumDescriptor() ([]byte, []int) {
 	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{1}
 }
 
-// ReplayStage is where a replayed message begins.
-type ReplayStage int32
-
-const (
-	// At the stage that gave it up.
-	ReplayStage_REPLAY_STAGE_UNSPECIFIED ReplayStage = 0
-	// At the enricher: the record is fetched anew.
-	ReplayStage_REPLAY_STAGE_ENRICH ReplayStage = 1
-	// At the destinations.
-	ReplayStage_REPLAY_STAGE_DELIVER ReplayStage = 2
-)
-
-// Enum value maps for ReplayStage.
-var (
-	ReplayStage_name = map[int32]string{
-		0: "REPLAY_STAGE_UNSPECIFIED",
-		1: "REPLAY_STAGE_ENRICH",
-		2: "REPLAY_STAGE_DELIVER",
-	}
-	ReplayStage_value = map[string]int32{
-		"REPLAY_STAGE_UNSPECIFIED": 0,
-		"REPLAY_STAGE_ENRICH":      1,
-		"REPLAY_STAGE_DELIVER":     2,
-	}
-)
-
-func (x ReplayStage) Enum() *ReplayStage {
-	p := new(ReplayStage)
-	*p = x
-	return p
-}
-
-func (x ReplayStage) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (ReplayStage) Descriptor() protoreflect.EnumDescriptor {
-	return file_tercel_admin_v1_dead_letter_proto_enumTypes[2].Descriptor()
-}
-
-func (ReplayStage) Type() protoreflect.EnumType {
-	return &file_tercel_admin_v1_dead_letter_proto_enumTypes[2]
-}
-
-func (x ReplayStage) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use ReplayStage.Descriptor instead.
-func (ReplayStage) EnumDescriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_dead_letter_proto_rawDescGZIP(), []int{2}
-}
-
 // DeadLetterFilter chooses letters. A field that is left out chooses all; several
 // are all to be met.
 type DeadLetterFilter struct {
@@ -1443,8 +1390,11 @@ type ReplayDeadLettersResponse struct {
 	Progress *ReplayProgress `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
 	// How many of the replayed messages have been delivered since, and how many
 	// were given up again, as far as that is known yet.
-	Delivered     uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	DeadAgain     uint64 `protobuf:"varint,3,opt,name=dead_again,json=deadAgain,proto3" json:"dead_again,omitempty"`
+	Delivered uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	DeadAgain uint64 `protobuf:"varint,3,opt,name=dead_again,json=deadAgain,proto3" json:"dead_again,omitempty"`
+	// How many of the replayed messages the pipeline file has left out since, or no
+	// destination takes.
+	Filtered      uint64 `protobuf:"varint,4,opt,name=filtered,proto3" json:"filtered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1496,6 +1446,13 @@ func (x *ReplayDeadLettersResponse) GetDelivered() uint64 {
 func (x *ReplayDeadLettersResponse) GetDeadAgain() uint64 {
 	if x != nil {
 		return x.DeadAgain
+	}
+	return 0
+}
+
+func (x *ReplayDeadLettersResponse) GetFiltered() uint64 {
+	if x != nil {
+		return x.Filtered
 	}
 	return 0
 }
@@ -1947,12 +1904,13 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"\fmax_failures\x18\b \x01(\rR\vmaxFailures\x12/\n" +
 	"\x05watch\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05watch\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"\x95\x01\n" +
+	" \x01(\tR\x06reason\"\xb1\x01\n" +
 	"\x19ReplayDeadLettersResponse\x12;\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.tercel.admin.v1.ReplayProgressR\bprogress\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x1d\n" +
 	"\n" +
-	"dead_again\x18\x03 \x01(\x04R\tdeadAgain\"\x80\x01\n" +
+	"dead_again\x18\x03 \x01(\x04R\tdeadAgain\x12\x1a\n" +
+	"\bfiltered\x18\x04 \x01(\x04R\bfiltered\"\x80\x01\n" +
 	"\x15EditDeadLetterRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\x05patch\x18\x02 \x01(\tB\x04\x90\xe7\x18\x01R\x05patch\x12\x17\n" +
@@ -1984,11 +1942,7 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"#DEAD_LETTER_GROUP_STATE_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cDEAD_LETTER_GROUP_STATE_OPEN\x10\x01\x12#\n" +
 	"\x1fDEAD_LETTER_GROUP_STATE_WATCHED\x10\x02\x12\"\n" +
-	"\x1eDEAD_LETTER_GROUP_STATE_CLOSED\x10\x03*^\n" +
-	"\vReplayStage\x12\x1c\n" +
-	"\x18REPLAY_STAGE_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13REPLAY_STAGE_ENRICH\x10\x01\x12\x18\n" +
-	"\x14REPLAY_STAGE_DELIVER\x10\x022\xad\x06\n" +
+	"\x1eDEAD_LETTER_GROUP_STATE_CLOSED\x10\x032\xad\x06\n" +
 	"\x11DeadLetterService\x12j\n" +
 	"\x0fListDeadLetters\x12'.tercel.admin.v1.ListDeadLettersRequest\x1a(.tercel.admin.v1.ListDeadLettersResponse\"\x04\x88\xe7\x18\x01\x12y\n" +
 	"\x14ListDeadLetterGroups\x12,.tercel.admin.v1.ListDeadLetterGroupsRequest\x1a-.tercel.admin.v1.ListDeadLetterGroupsResponse\"\x04\x88\xe7\x18\x01\x12d\n" +
@@ -2010,86 +1964,86 @@ func file_tercel_admin_v1_dead_letter_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_dead_letter_proto_rawDescData
 }
 
-var file_tercel_admin_v1_dead_letter_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tercel_admin_v1_dead_letter_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tercel_admin_v1_dead_letter_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tercel_admin_v1_dead_letter_proto_goTypes = []any{
 	(DeadLetterState)(0),                 // 0: tercel.admin.v1.DeadLetterState
 	(DeadLetterGroupState)(0),            // 1: tercel.admin.v1.DeadLetterGroupState
-	(ReplayStage)(0),                     // 2: tercel.admin.v1.ReplayStage
-	(*DeadLetterFilter)(nil),             // 3: tercel.admin.v1.DeadLetterFilter
-	(*DeadLetter)(nil),                   // 4: tercel.admin.v1.DeadLetter
-	(*DeadLetterReplay)(nil),             // 5: tercel.admin.v1.DeadLetterReplay
-	(*ListDeadLettersRequest)(nil),       // 6: tercel.admin.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),      // 7: tercel.admin.v1.ListDeadLettersResponse
-	(*DeadLetterGroup)(nil),              // 8: tercel.admin.v1.DeadLetterGroup
-	(*ListDeadLetterGroupsRequest)(nil),  // 9: tercel.admin.v1.ListDeadLetterGroupsRequest
-	(*ListDeadLetterGroupsResponse)(nil), // 10: tercel.admin.v1.ListDeadLetterGroupsResponse
-	(*GetDeadLetterRequest)(nil),         // 11: tercel.admin.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),        // 12: tercel.admin.v1.GetDeadLetterResponse
-	(*PlanDeadLetterReplayRequest)(nil),  // 13: tercel.admin.v1.PlanDeadLetterReplayRequest
-	(*PlanDeadLetterReplayResponse)(nil), // 14: tercel.admin.v1.PlanDeadLetterReplayResponse
-	(*ReplayDeadLettersRequest)(nil),     // 15: tercel.admin.v1.ReplayDeadLettersRequest
-	(*ReplayDeadLettersResponse)(nil),    // 16: tercel.admin.v1.ReplayDeadLettersResponse
-	(*EditDeadLetterRequest)(nil),        // 17: tercel.admin.v1.EditDeadLetterRequest
-	(*EditDeadLetterResponse)(nil),       // 18: tercel.admin.v1.EditDeadLetterResponse
-	(*PayloadChange)(nil),                // 19: tercel.admin.v1.PayloadChange
-	(*DiscardDeadLettersRequest)(nil),    // 20: tercel.admin.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil),   // 21: tercel.admin.v1.DiscardDeadLettersResponse
-	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
-	(*v1.Attributes)(nil),                // 23: tercel.event.v1.Attributes
-	(*Position)(nil),                     // 24: tercel.admin.v1.Position
+	(*DeadLetterFilter)(nil),             // 2: tercel.admin.v1.DeadLetterFilter
+	(*DeadLetter)(nil),                   // 3: tercel.admin.v1.DeadLetter
+	(*DeadLetterReplay)(nil),             // 4: tercel.admin.v1.DeadLetterReplay
+	(*ListDeadLettersRequest)(nil),       // 5: tercel.admin.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),      // 6: tercel.admin.v1.ListDeadLettersResponse
+	(*DeadLetterGroup)(nil),              // 7: tercel.admin.v1.DeadLetterGroup
+	(*ListDeadLetterGroupsRequest)(nil),  // 8: tercel.admin.v1.ListDeadLetterGroupsRequest
+	(*ListDeadLetterGroupsResponse)(nil), // 9: tercel.admin.v1.ListDeadLetterGroupsResponse
+	(*GetDeadLetterRequest)(nil),         // 10: tercel.admin.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),        // 11: tercel.admin.v1.GetDeadLetterResponse
+	(*PlanDeadLetterReplayRequest)(nil),  // 12: tercel.admin.v1.PlanDeadLetterReplayRequest
+	(*PlanDeadLetterReplayResponse)(nil), // 13: tercel.admin.v1.PlanDeadLetterReplayResponse
+	(*ReplayDeadLettersRequest)(nil),     // 14: tercel.admin.v1.ReplayDeadLettersRequest
+	(*ReplayDeadLettersResponse)(nil),    // 15: tercel.admin.v1.ReplayDeadLettersResponse
+	(*EditDeadLetterRequest)(nil),        // 16: tercel.admin.v1.EditDeadLetterRequest
+	(*EditDeadLetterResponse)(nil),       // 17: tercel.admin.v1.EditDeadLetterResponse
+	(*PayloadChange)(nil),                // 18: tercel.admin.v1.PayloadChange
+	(*DiscardDeadLettersRequest)(nil),    // 19: tercel.admin.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil),   // 20: tercel.admin.v1.DiscardDeadLettersResponse
+	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
+	(*v1.Attributes)(nil),                // 22: tercel.event.v1.Attributes
+	(*Position)(nil),                     // 23: tercel.admin.v1.Position
+	(ReplayStage)(0),                     // 24: tercel.admin.v1.ReplayStage
 	(*ReplayPlan)(nil),                   // 25: tercel.admin.v1.ReplayPlan
 	(*durationpb.Duration)(nil),          // 26: google.protobuf.Duration
 	(*ReplayProgress)(nil),               // 27: tercel.admin.v1.ReplayProgress
 }
 var file_tercel_admin_v1_dead_letter_proto_depIdxs = []int32{
 	0,  // 0: tercel.admin.v1.DeadLetterFilter.state:type_name -> tercel.admin.v1.DeadLetterState
-	22, // 1: tercel.admin.v1.DeadLetterFilter.since:type_name -> google.protobuf.Timestamp
-	22, // 2: tercel.admin.v1.DeadLetterFilter.until:type_name -> google.protobuf.Timestamp
-	23, // 3: tercel.admin.v1.DeadLetter.attributes:type_name -> tercel.event.v1.Attributes
-	24, // 4: tercel.admin.v1.DeadLetter.original:type_name -> tercel.admin.v1.Position
-	22, // 5: tercel.admin.v1.DeadLetter.first_at:type_name -> google.protobuf.Timestamp
-	22, // 6: tercel.admin.v1.DeadLetter.last_at:type_name -> google.protobuf.Timestamp
-	22, // 7: tercel.admin.v1.DeadLetter.dead_at:type_name -> google.protobuf.Timestamp
+	21, // 1: tercel.admin.v1.DeadLetterFilter.since:type_name -> google.protobuf.Timestamp
+	21, // 2: tercel.admin.v1.DeadLetterFilter.until:type_name -> google.protobuf.Timestamp
+	22, // 3: tercel.admin.v1.DeadLetter.attributes:type_name -> tercel.event.v1.Attributes
+	23, // 4: tercel.admin.v1.DeadLetter.original:type_name -> tercel.admin.v1.Position
+	21, // 5: tercel.admin.v1.DeadLetter.first_at:type_name -> google.protobuf.Timestamp
+	21, // 6: tercel.admin.v1.DeadLetter.last_at:type_name -> google.protobuf.Timestamp
+	21, // 7: tercel.admin.v1.DeadLetter.dead_at:type_name -> google.protobuf.Timestamp
 	0,  // 8: tercel.admin.v1.DeadLetter.state:type_name -> tercel.admin.v1.DeadLetterState
-	5,  // 9: tercel.admin.v1.DeadLetter.replayed:type_name -> tercel.admin.v1.DeadLetterReplay
-	22, // 10: tercel.admin.v1.DeadLetter.discarded_at:type_name -> google.protobuf.Timestamp
-	22, // 11: tercel.admin.v1.DeadLetterReplay.at:type_name -> google.protobuf.Timestamp
-	24, // 12: tercel.admin.v1.DeadLetterReplay.position:type_name -> tercel.admin.v1.Position
-	3,  // 13: tercel.admin.v1.ListDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	4,  // 14: tercel.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> tercel.admin.v1.DeadLetter
-	22, // 15: tercel.admin.v1.DeadLetterGroup.first_at:type_name -> google.protobuf.Timestamp
-	22, // 16: tercel.admin.v1.DeadLetterGroup.last_at:type_name -> google.protobuf.Timestamp
-	4,  // 17: tercel.admin.v1.DeadLetterGroup.sample:type_name -> tercel.admin.v1.DeadLetter
+	4,  // 9: tercel.admin.v1.DeadLetter.replayed:type_name -> tercel.admin.v1.DeadLetterReplay
+	21, // 10: tercel.admin.v1.DeadLetter.discarded_at:type_name -> google.protobuf.Timestamp
+	21, // 11: tercel.admin.v1.DeadLetterReplay.at:type_name -> google.protobuf.Timestamp
+	23, // 12: tercel.admin.v1.DeadLetterReplay.position:type_name -> tercel.admin.v1.Position
+	2,  // 13: tercel.admin.v1.ListDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	3,  // 14: tercel.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> tercel.admin.v1.DeadLetter
+	21, // 15: tercel.admin.v1.DeadLetterGroup.first_at:type_name -> google.protobuf.Timestamp
+	21, // 16: tercel.admin.v1.DeadLetterGroup.last_at:type_name -> google.protobuf.Timestamp
+	3,  // 17: tercel.admin.v1.DeadLetterGroup.sample:type_name -> tercel.admin.v1.DeadLetter
 	1,  // 18: tercel.admin.v1.DeadLetterGroup.state:type_name -> tercel.admin.v1.DeadLetterGroupState
-	22, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
-	3,  // 20: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	8,  // 21: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
-	4,  // 22: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	3,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	2,  // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	21, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
+	2,  // 20: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	7,  // 21: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
+	3,  // 22: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	2,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	24, // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
 	25, // 25: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	3,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	2,  // 27: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	2,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	24, // 27: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
 	26, // 28: tercel.admin.v1.ReplayDeadLettersRequest.watch:type_name -> google.protobuf.Duration
 	27, // 29: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	4,  // 30: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	19, // 31: tercel.admin.v1.EditDeadLetterResponse.changes:type_name -> tercel.admin.v1.PayloadChange
-	3,  // 32: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	6,  // 33: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
-	9,  // 34: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
-	11, // 35: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
-	13, // 36: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
-	15, // 37: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
-	17, // 38: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
-	20, // 39: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
-	7,  // 40: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
-	10, // 41: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
-	12, // 42: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
-	14, // 43: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
-	16, // 44: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
-	18, // 45: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
-	21, // 46: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
+	3,  // 30: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	18, // 31: tercel.admin.v1.EditDeadLetterResponse.changes:type_name -> tercel.admin.v1.PayloadChange
+	2,  // 32: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	5,  // 33: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
+	8,  // 34: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
+	10, // 35: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
+	12, // 36: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
+	14, // 37: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
+	16, // 38: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
+	19, // 39: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
+	6,  // 40: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
+	9,  // 41: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
+	11, // 42: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
+	13, // 43: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
+	15, // 44: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
+	17, // 45: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
+	20, // 46: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
 	40, // [40:47] is the sub-list for method output_type
 	33, // [33:40] is the sub-list for method input_type
 	33, // [33:33] is the sub-list for extension type_name
@@ -2109,7 +2063,7 @@ func file_tercel_admin_v1_dead_letter_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_dead_letter_proto_rawDesc), len(file_tercel_admin_v1_dead_letter_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      2,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,

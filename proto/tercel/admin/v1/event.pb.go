@@ -147,6 +147,68 @@ func (IdKind) EnumDescriptor() ([]byte, []int) {
 	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
+// ReplayStage is where a replayed message begins.
+type ReplayStage int32
+
+const (
+	// At the stage that gave it up; of stored triggers, at the enricher.
+	ReplayStage_REPLAY_STAGE_UNSPECIFIED ReplayStage = 0
+	// At the enricher: the record is fetched anew.
+	ReplayStage_REPLAY_STAGE_ENRICH ReplayStage = 1
+	// At the destinations. Stored triggers can't begin there.
+	ReplayStage_REPLAY_STAGE_DELIVER ReplayStage = 2
+	// At the checks of the request: an ingress holds what is stored of it against
+	// the configuration and the secrets of now, as if it had come when it came. The
+	// event is made anew, which may give it another id, type or account; one that
+	// isn't accepted is not sent, and its failure has the verdict of each check.
+	// What can't be checked again, such as a credential, which isn't stored, is left
+	// as it was judged; the timeline says so.
+	ReplayStage_REPLAY_STAGE_VERIFY ReplayStage = 3
+)
+
+// Enum value maps for ReplayStage.
+var (
+	ReplayStage_name = map[int32]string{
+		0: "REPLAY_STAGE_UNSPECIFIED",
+		1: "REPLAY_STAGE_ENRICH",
+		2: "REPLAY_STAGE_DELIVER",
+		3: "REPLAY_STAGE_VERIFY",
+	}
+	ReplayStage_value = map[string]int32{
+		"REPLAY_STAGE_UNSPECIFIED": 0,
+		"REPLAY_STAGE_ENRICH":      1,
+		"REPLAY_STAGE_DELIVER":     2,
+		"REPLAY_STAGE_VERIFY":      3,
+	}
+)
+
+func (x ReplayStage) Enum() *ReplayStage {
+	p := new(ReplayStage)
+	*p = x
+	return p
+}
+
+func (x ReplayStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReplayStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_tercel_admin_v1_event_proto_enumTypes[2].Descriptor()
+}
+
+func (ReplayStage) Type() protoreflect.EnumType {
+	return &file_tercel_admin_v1_event_proto_enumTypes[2]
+}
+
+func (x ReplayStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReplayStage.Descriptor instead.
+func (ReplayStage) EnumDescriptor() ([]byte, []int) {
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
 // TailStream is what a live tail reads.
 type TailStream int32
 
@@ -184,11 +246,11 @@ func (x TailStream) String() string {
 }
 
 func (TailStream) Descriptor() protoreflect.EnumDescriptor {
-	return file_tercel_admin_v1_event_proto_enumTypes[2].Descriptor()
+	return file_tercel_admin_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (TailStream) Type() protoreflect.EnumType {
-	return &file_tercel_admin_v1_event_proto_enumTypes[2]
+	return &file_tercel_admin_v1_event_proto_enumTypes[3]
 }
 
 func (x TailStream) Number() protoreflect.EnumNumber {
@@ -197,7 +259,7 @@ func (x TailStream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TailStream.Descriptor instead.
 func (TailStream) EnumDescriptor() ([]byte, []int) {
-	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_tercel_admin_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 // EventFilter chooses events. A field that is left out chooses all; several are
@@ -1687,8 +1749,11 @@ type ReplayProgress struct {
 	Done bool `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
 	// Why it ended before all was sent, or empty.
 	StoppedBecause string `protobuf:"bytes,7,opt,name=stopped_because,json=stoppedBecause,proto3" json:"stopped_because,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How many of those that were sent had a check that could not be made again,
+	// such as that of a credential, which isn't stored. Their timelines say which.
+	NotRepeated   uint64 `protobuf:"varint,8,opt,name=not_repeated,json=notRepeated,proto3" json:"not_repeated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplayProgress) Reset() {
@@ -1770,6 +1835,13 @@ func (x *ReplayProgress) GetStoppedBecause() string {
 	return ""
 }
 
+func (x *ReplayProgress) GetNotRepeated() uint64 {
+	if x != nil {
+		return x.NotRepeated
+	}
+	return 0
+}
+
 // ReplayFailure is one message that could not be replayed.
 type ReplayFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1778,7 +1850,9 @@ type ReplayFailure struct {
 	// The event's id, as far as it is known.
 	EventId string `protobuf:"bytes,2,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// Why, for people.
-	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// What each check found, where the request was checked again and not accepted.
+	Checks        []*CheckVerdict `protobuf:"bytes,4,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1834,12 +1908,21 @@ func (x *ReplayFailure) GetError() string {
 	return ""
 }
 
+func (x *ReplayFailure) GetChecks() []*CheckVerdict {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 // PlanEventReplayRequest chooses triggers.
 type PlanEventReplayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which triggers. At least one of source, id, record_id and since is required,
 	// so that not everything is chosen by accident; status is not used here.
-	Filter        *EventFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter *EventFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Where they begin.
+	Stage         ReplayStage `protobuf:"varint,2,opt,name=stage,proto3,enum=tercel.admin.v1.ReplayStage" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1879,6 +1962,13 @@ func (x *PlanEventReplayRequest) GetFilter() *EventFilter {
 		return x.Filter
 	}
 	return nil
+}
+
+func (x *PlanEventReplayRequest) GetStage() ReplayStage {
+	if x != nil {
+		return x.Stage
+	}
+	return ReplayStage_REPLAY_STAGE_UNSPECIFIED
 }
 
 // PlanEventReplayResponse is the plan.
@@ -1930,16 +2020,24 @@ func (x *PlanEventReplayResponse) GetPlan() *ReplayPlan {
 // ReplayEventsRequest carries out a plan.
 type ReplayEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The same filter as the plan's.
+	// The same filter and stage as the plan's.
 	Filter *EventFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Stage  ReplayStage  `protobuf:"varint,6,opt,name=stage,proto3,enum=tercel.admin.v1.ReplayStage" json:"stage,omitempty"`
 	// The plan_token of the plan. Required.
 	PlanToken string `protobuf:"bytes,2,opt,name=plan_token,json=planToken,proto3" json:"plan_token,omitempty"`
 	// The most messages sent in a second, 1 to 10,000. 0 stands for 100.
 	Rate uint32 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`
-	// The replay ends after so many failures. 0 stands for 10.
+	// The replay ends when so many of its messages have become dead letters or could
+	// not be sent. 0 stands for 10.
 	MaxFailures uint32 `protobuf:"varint,4,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
 	// Why, for the audit record. Required, at most 1,000 bytes.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Sends only the oldest so many, such as 1 as a dry run before the rest. 0
+	// stands for all.
+	Limit uint32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How long after the last message it is watched what becomes of them, at most 10
+	// minutes. Without it, for 30 seconds.
+	Watch         *durationpb.Duration `protobuf:"bytes,8,opt,name=watch,proto3" json:"watch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1981,6 +2079,13 @@ func (x *ReplayEventsRequest) GetFilter() *EventFilter {
 	return nil
 }
 
+func (x *ReplayEventsRequest) GetStage() ReplayStage {
+	if x != nil {
+		return x.Stage
+	}
+	return ReplayStage_REPLAY_STAGE_UNSPECIFIED
+}
+
 func (x *ReplayEventsRequest) GetPlanToken() string {
 	if x != nil {
 		return x.PlanToken
@@ -2009,11 +2114,32 @@ func (x *ReplayEventsRequest) GetReason() string {
 	return ""
 }
 
+func (x *ReplayEventsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ReplayEventsRequest) GetWatch() *durationpb.Duration {
+	if x != nil {
+		return x.Watch
+	}
+	return nil
+}
+
 // ReplayEventsResponse is one message of progress.
 type ReplayEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How far the replay is.
-	Progress      *ReplayProgress `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Progress *ReplayProgress `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	// How many of the replayed messages have been delivered since, and how many
+	// became dead letters, as far as that is known yet.
+	Delivered uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	DeadAgain uint64 `protobuf:"varint,3,opt,name=dead_again,json=deadAgain,proto3" json:"dead_again,omitempty"`
+	// How many of the replayed messages the pipeline file has left out since, or no
+	// destination takes.
+	Filtered      uint64 `protobuf:"varint,4,opt,name=filtered,proto3" json:"filtered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2053,6 +2179,27 @@ func (x *ReplayEventsResponse) GetProgress() *ReplayProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *ReplayEventsResponse) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ReplayEventsResponse) GetDeadAgain() uint64 {
+	if x != nil {
+		return x.DeadAgain
+	}
+	return 0
+}
+
+func (x *ReplayEventsResponse) GetFiltered() uint64 {
+	if x != nil {
+		return x.Filtered
+	}
+	return 0
 }
 
 // TailEventsRequest says what to send.
@@ -2303,7 +2450,7 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x10DestinationCount\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1c\n" +
-	"\tversioned\x18\x03 \x01(\bR\tversioned\"\xf1\x01\n" +
+	"\tversioned\x18\x03 \x01(\bR\tversioned\"\x94\x02\n" +
 	"\x0eReplayProgress\x12\x18\n" +
 	"\aplanned\x18\x01 \x01(\x04R\aplanned\x12\x1a\n" +
 	"\breplayed\x18\x02 \x01(\x04R\breplayed\x12\x18\n" +
@@ -2311,24 +2458,34 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x06failed\x18\x04 \x01(\x04R\x06failed\x12:\n" +
 	"\bfailures\x18\x05 \x03(\v2\x1e.tercel.admin.v1.ReplayFailureR\bfailures\x12\x12\n" +
 	"\x04done\x18\x06 \x01(\bR\x04done\x12'\n" +
-	"\x0fstopped_because\x18\a \x01(\tR\x0estoppedBecause\"w\n" +
+	"\x0fstopped_because\x18\a \x01(\tR\x0estoppedBecause\x12!\n" +
+	"\fnot_repeated\x18\b \x01(\x04R\vnotRepeated\"\xae\x01\n" +
 	"\rReplayFailure\x125\n" +
 	"\bposition\x18\x01 \x01(\v2\x19.tercel.admin.v1.PositionR\bposition\x12\x19\n" +
 	"\bevent_id\x18\x02 \x01(\tR\aeventId\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"N\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
+	"\x06checks\x18\x04 \x03(\v2\x1d.tercel.admin.v1.CheckVerdictR\x06checks\"\x82\x01\n" +
 	"\x16PlanEventReplayRequest\x124\n" +
-	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\"J\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x122\n" +
+	"\x05stage\x18\x02 \x01(\x0e2\x1c.tercel.admin.v1.ReplayStageR\x05stage\"J\n" +
 	"\x17PlanEventReplayResponse\x12/\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1b.tercel.admin.v1.ReplayPlanR\x04plan\"\xb9\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1b.tercel.admin.v1.ReplayPlanR\x04plan\"\xb4\x02\n" +
 	"\x13ReplayEventsRequest\x124\n" +
-	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x12\x1d\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x122\n" +
+	"\x05stage\x18\x06 \x01(\x0e2\x1c.tercel.admin.v1.ReplayStageR\x05stage\x12\x1d\n" +
 	"\n" +
 	"plan_token\x18\x02 \x01(\tR\tplanToken\x12\x12\n" +
 	"\x04rate\x18\x03 \x01(\rR\x04rate\x12!\n" +
 	"\fmax_failures\x18\x04 \x01(\rR\vmaxFailures\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"S\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05limit\x18\a \x01(\rR\x05limit\x12/\n" +
+	"\x05watch\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05watch\"\xac\x01\n" +
 	"\x14ReplayEventsResponse\x12;\n" +
-	"\bprogress\x18\x01 \x01(\v2\x1f.tercel.admin.v1.ReplayProgressR\bprogress\"\xd7\x01\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.tercel.admin.v1.ReplayProgressR\bprogress\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x1d\n" +
+	"\n" +
+	"dead_again\x18\x03 \x01(\x04R\tdeadAgain\x12\x1a\n" +
+	"\bfiltered\x18\x04 \x01(\x04R\bfiltered\"\xd7\x01\n" +
 	"\x11TailEventsRequest\x123\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x1b.tercel.admin.v1.TailStreamR\x06stream\x124\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1c.tercel.admin.v1.EventFilterR\x06filter\x12+\n" +
@@ -2347,7 +2504,12 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x13ID_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rID_KIND_EVENT\x10\x01\x12\x14\n" +
 	"\x10ID_KIND_DELIVERY\x10\x02\x12\x12\n" +
-	"\x0eID_KIND_RECORD\x10\x03*X\n" +
+	"\x0eID_KIND_RECORD\x10\x03*w\n" +
+	"\vReplayStage\x12\x1c\n" +
+	"\x18REPLAY_STAGE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13REPLAY_STAGE_ENRICH\x10\x01\x12\x18\n" +
+	"\x14REPLAY_STAGE_DELIVER\x10\x02\x12\x17\n" +
+	"\x13REPLAY_STAGE_VERIFY\x10\x03*X\n" +
 	"\n" +
 	"TailStream\x12\x1b\n" +
 	"\x17TAIL_STREAM_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -2376,102 +2538,107 @@ func file_tercel_admin_v1_event_proto_rawDescGZIP() []byte {
 	return file_tercel_admin_v1_event_proto_rawDescData
 }
 
-var file_tercel_admin_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tercel_admin_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_tercel_admin_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tercel_admin_v1_event_proto_goTypes = []any{
 	(EventStatus)(0),                // 0: tercel.admin.v1.EventStatus
 	(IdKind)(0),                     // 1: tercel.admin.v1.IdKind
-	(TailStream)(0),                 // 2: tercel.admin.v1.TailStream
-	(*EventFilter)(nil),             // 3: tercel.admin.v1.EventFilter
-	(*Event)(nil),                   // 4: tercel.admin.v1.Event
-	(*Position)(nil),                // 5: tercel.admin.v1.Position
-	(*StoredMessage)(nil),           // 6: tercel.admin.v1.StoredMessage
-	(*GetEventRequest)(nil),         // 7: tercel.admin.v1.GetEventRequest
-	(*GetEventResponse)(nil),        // 8: tercel.admin.v1.GetEventResponse
-	(*TraceEventRequest)(nil),       // 9: tercel.admin.v1.TraceEventRequest
-	(*TraceEventResponse)(nil),      // 10: tercel.admin.v1.TraceEventResponse
-	(*TracedEvent)(nil),             // 11: tercel.admin.v1.TracedEvent
-	(*TracedRecord)(nil),            // 12: tercel.admin.v1.TracedRecord
-	(*IndexCoverage)(nil),           // 13: tercel.admin.v1.IndexCoverage
-	(*TimelineStep)(nil),            // 14: tercel.admin.v1.TimelineStep
-	(*CheckVerdict)(nil),            // 15: tercel.admin.v1.CheckVerdict
-	(*ListEventsRequest)(nil),       // 16: tercel.admin.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 17: tercel.admin.v1.ListEventsResponse
-	(*ReplayPlan)(nil),              // 18: tercel.admin.v1.ReplayPlan
-	(*DestinationCount)(nil),        // 19: tercel.admin.v1.DestinationCount
-	(*ReplayProgress)(nil),          // 20: tercel.admin.v1.ReplayProgress
-	(*ReplayFailure)(nil),           // 21: tercel.admin.v1.ReplayFailure
-	(*PlanEventReplayRequest)(nil),  // 22: tercel.admin.v1.PlanEventReplayRequest
-	(*PlanEventReplayResponse)(nil), // 23: tercel.admin.v1.PlanEventReplayResponse
-	(*ReplayEventsRequest)(nil),     // 24: tercel.admin.v1.ReplayEventsRequest
-	(*ReplayEventsResponse)(nil),    // 25: tercel.admin.v1.ReplayEventsResponse
-	(*TailEventsRequest)(nil),       // 26: tercel.admin.v1.TailEventsRequest
-	(*TailEventsResponse)(nil),      // 27: tercel.admin.v1.TailEventsResponse
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(v1.Origin)(0),                  // 29: tercel.event.v1.Origin
-	(*v1.Attributes)(nil),           // 30: tercel.event.v1.Attributes
-	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
+	(ReplayStage)(0),                // 2: tercel.admin.v1.ReplayStage
+	(TailStream)(0),                 // 3: tercel.admin.v1.TailStream
+	(*EventFilter)(nil),             // 4: tercel.admin.v1.EventFilter
+	(*Event)(nil),                   // 5: tercel.admin.v1.Event
+	(*Position)(nil),                // 6: tercel.admin.v1.Position
+	(*StoredMessage)(nil),           // 7: tercel.admin.v1.StoredMessage
+	(*GetEventRequest)(nil),         // 8: tercel.admin.v1.GetEventRequest
+	(*GetEventResponse)(nil),        // 9: tercel.admin.v1.GetEventResponse
+	(*TraceEventRequest)(nil),       // 10: tercel.admin.v1.TraceEventRequest
+	(*TraceEventResponse)(nil),      // 11: tercel.admin.v1.TraceEventResponse
+	(*TracedEvent)(nil),             // 12: tercel.admin.v1.TracedEvent
+	(*TracedRecord)(nil),            // 13: tercel.admin.v1.TracedRecord
+	(*IndexCoverage)(nil),           // 14: tercel.admin.v1.IndexCoverage
+	(*TimelineStep)(nil),            // 15: tercel.admin.v1.TimelineStep
+	(*CheckVerdict)(nil),            // 16: tercel.admin.v1.CheckVerdict
+	(*ListEventsRequest)(nil),       // 17: tercel.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 18: tercel.admin.v1.ListEventsResponse
+	(*ReplayPlan)(nil),              // 19: tercel.admin.v1.ReplayPlan
+	(*DestinationCount)(nil),        // 20: tercel.admin.v1.DestinationCount
+	(*ReplayProgress)(nil),          // 21: tercel.admin.v1.ReplayProgress
+	(*ReplayFailure)(nil),           // 22: tercel.admin.v1.ReplayFailure
+	(*PlanEventReplayRequest)(nil),  // 23: tercel.admin.v1.PlanEventReplayRequest
+	(*PlanEventReplayResponse)(nil), // 24: tercel.admin.v1.PlanEventReplayResponse
+	(*ReplayEventsRequest)(nil),     // 25: tercel.admin.v1.ReplayEventsRequest
+	(*ReplayEventsResponse)(nil),    // 26: tercel.admin.v1.ReplayEventsResponse
+	(*TailEventsRequest)(nil),       // 27: tercel.admin.v1.TailEventsRequest
+	(*TailEventsResponse)(nil),      // 28: tercel.admin.v1.TailEventsResponse
+	(*timestamppb.Timestamp)(nil),   // 29: google.protobuf.Timestamp
+	(v1.Origin)(0),                  // 30: tercel.event.v1.Origin
+	(*v1.Attributes)(nil),           // 31: tercel.event.v1.Attributes
+	(*durationpb.Duration)(nil),     // 32: google.protobuf.Duration
 }
 var file_tercel_admin_v1_event_proto_depIdxs = []int32{
 	0,  // 0: tercel.admin.v1.EventFilter.status:type_name -> tercel.admin.v1.EventStatus
-	28, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
-	28, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
-	29, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
-	30, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
+	29, // 1: tercel.admin.v1.EventFilter.since:type_name -> google.protobuf.Timestamp
+	29, // 2: tercel.admin.v1.EventFilter.until:type_name -> google.protobuf.Timestamp
+	30, // 3: tercel.admin.v1.EventFilter.origin:type_name -> tercel.event.v1.Origin
+	31, // 4: tercel.admin.v1.Event.attributes:type_name -> tercel.event.v1.Attributes
 	0,  // 5: tercel.admin.v1.Event.status:type_name -> tercel.admin.v1.EventStatus
-	5,  // 6: tercel.admin.v1.Event.position:type_name -> tercel.admin.v1.Position
-	28, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
-	5,  // 8: tercel.admin.v1.StoredMessage.position:type_name -> tercel.admin.v1.Position
-	28, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
-	30, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
-	4,  // 11: tercel.admin.v1.GetEventResponse.event:type_name -> tercel.admin.v1.Event
-	6,  // 12: tercel.admin.v1.GetEventResponse.triggers:type_name -> tercel.admin.v1.StoredMessage
-	6,  // 13: tercel.admin.v1.GetEventResponse.enriched:type_name -> tercel.admin.v1.StoredMessage
+	6,  // 6: tercel.admin.v1.Event.position:type_name -> tercel.admin.v1.Position
+	29, // 7: tercel.admin.v1.Event.stored_at:type_name -> google.protobuf.Timestamp
+	6,  // 8: tercel.admin.v1.StoredMessage.position:type_name -> tercel.admin.v1.Position
+	29, // 9: tercel.admin.v1.StoredMessage.stored_at:type_name -> google.protobuf.Timestamp
+	31, // 10: tercel.admin.v1.StoredMessage.attributes:type_name -> tercel.event.v1.Attributes
+	5,  // 11: tercel.admin.v1.GetEventResponse.event:type_name -> tercel.admin.v1.Event
+	7,  // 12: tercel.admin.v1.GetEventResponse.triggers:type_name -> tercel.admin.v1.StoredMessage
+	7,  // 13: tercel.admin.v1.GetEventResponse.enriched:type_name -> tercel.admin.v1.StoredMessage
 	1,  // 14: tercel.admin.v1.TraceEventRequest.kind:type_name -> tercel.admin.v1.IdKind
 	0,  // 15: tercel.admin.v1.TraceEventResponse.status:type_name -> tercel.admin.v1.EventStatus
-	11, // 16: tercel.admin.v1.TraceEventResponse.events:type_name -> tercel.admin.v1.TracedEvent
-	14, // 17: tercel.admin.v1.TraceEventResponse.steps:type_name -> tercel.admin.v1.TimelineStep
-	13, // 18: tercel.admin.v1.TraceEventResponse.coverage:type_name -> tercel.admin.v1.IndexCoverage
+	12, // 16: tercel.admin.v1.TraceEventResponse.events:type_name -> tercel.admin.v1.TracedEvent
+	15, // 17: tercel.admin.v1.TraceEventResponse.steps:type_name -> tercel.admin.v1.TimelineStep
+	14, // 18: tercel.admin.v1.TraceEventResponse.coverage:type_name -> tercel.admin.v1.IndexCoverage
 	0,  // 19: tercel.admin.v1.TracedEvent.status:type_name -> tercel.admin.v1.EventStatus
-	12, // 20: tercel.admin.v1.TracedEvent.records:type_name -> tercel.admin.v1.TracedRecord
-	28, // 21: tercel.admin.v1.IndexCoverage.at:type_name -> google.protobuf.Timestamp
-	28, // 22: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
-	5,  // 23: tercel.admin.v1.TimelineStep.position:type_name -> tercel.admin.v1.Position
-	31, // 24: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
-	15, // 25: tercel.admin.v1.TimelineStep.checks:type_name -> tercel.admin.v1.CheckVerdict
-	3,  // 26: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	4,  // 27: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
-	28, // 28: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
-	28, // 29: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
-	28, // 30: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
-	19, // 31: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
-	21, // 32: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
-	5,  // 33: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
-	3,  // 34: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	18, // 35: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	3,  // 36: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	20, // 37: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	2,  // 38: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
-	3,  // 39: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
-	31, // 40: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
-	6,  // 41: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
-	7,  // 42: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
-	9,  // 43: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
-	16, // 44: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
-	22, // 45: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
-	24, // 46: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
-	26, // 47: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
-	8,  // 48: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
-	10, // 49: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
-	17, // 50: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
-	23, // 51: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
-	25, // 52: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
-	27, // 53: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
-	48, // [48:54] is the sub-list for method output_type
-	42, // [42:48] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	13, // 20: tercel.admin.v1.TracedEvent.records:type_name -> tercel.admin.v1.TracedRecord
+	29, // 21: tercel.admin.v1.IndexCoverage.at:type_name -> google.protobuf.Timestamp
+	29, // 22: tercel.admin.v1.TimelineStep.at:type_name -> google.protobuf.Timestamp
+	6,  // 23: tercel.admin.v1.TimelineStep.position:type_name -> tercel.admin.v1.Position
+	32, // 24: tercel.admin.v1.TimelineStep.took:type_name -> google.protobuf.Duration
+	16, // 25: tercel.admin.v1.TimelineStep.checks:type_name -> tercel.admin.v1.CheckVerdict
+	4,  // 26: tercel.admin.v1.ListEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	5,  // 27: tercel.admin.v1.ListEventsResponse.events:type_name -> tercel.admin.v1.Event
+	29, // 28: tercel.admin.v1.ListEventsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
+	29, // 29: tercel.admin.v1.ReplayPlan.oldest:type_name -> google.protobuf.Timestamp
+	29, // 30: tercel.admin.v1.ReplayPlan.newest:type_name -> google.protobuf.Timestamp
+	20, // 31: tercel.admin.v1.ReplayPlan.destinations:type_name -> tercel.admin.v1.DestinationCount
+	22, // 32: tercel.admin.v1.ReplayProgress.failures:type_name -> tercel.admin.v1.ReplayFailure
+	6,  // 33: tercel.admin.v1.ReplayFailure.position:type_name -> tercel.admin.v1.Position
+	16, // 34: tercel.admin.v1.ReplayFailure.checks:type_name -> tercel.admin.v1.CheckVerdict
+	4,  // 35: tercel.admin.v1.PlanEventReplayRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	2,  // 36: tercel.admin.v1.PlanEventReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	19, // 37: tercel.admin.v1.PlanEventReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	4,  // 38: tercel.admin.v1.ReplayEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	2,  // 39: tercel.admin.v1.ReplayEventsRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	32, // 40: tercel.admin.v1.ReplayEventsRequest.watch:type_name -> google.protobuf.Duration
+	21, // 41: tercel.admin.v1.ReplayEventsResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	3,  // 42: tercel.admin.v1.TailEventsRequest.stream:type_name -> tercel.admin.v1.TailStream
+	4,  // 43: tercel.admin.v1.TailEventsRequest.filter:type_name -> tercel.admin.v1.EventFilter
+	32, // 44: tercel.admin.v1.TailEventsRequest.age:type_name -> google.protobuf.Duration
+	7,  // 45: tercel.admin.v1.TailEventsResponse.message:type_name -> tercel.admin.v1.StoredMessage
+	8,  // 46: tercel.admin.v1.EventService.GetEvent:input_type -> tercel.admin.v1.GetEventRequest
+	10, // 47: tercel.admin.v1.EventService.TraceEvent:input_type -> tercel.admin.v1.TraceEventRequest
+	17, // 48: tercel.admin.v1.EventService.ListEvents:input_type -> tercel.admin.v1.ListEventsRequest
+	23, // 49: tercel.admin.v1.EventService.PlanEventReplay:input_type -> tercel.admin.v1.PlanEventReplayRequest
+	25, // 50: tercel.admin.v1.EventService.ReplayEvents:input_type -> tercel.admin.v1.ReplayEventsRequest
+	27, // 51: tercel.admin.v1.EventService.TailEvents:input_type -> tercel.admin.v1.TailEventsRequest
+	9,  // 52: tercel.admin.v1.EventService.GetEvent:output_type -> tercel.admin.v1.GetEventResponse
+	11, // 53: tercel.admin.v1.EventService.TraceEvent:output_type -> tercel.admin.v1.TraceEventResponse
+	18, // 54: tercel.admin.v1.EventService.ListEvents:output_type -> tercel.admin.v1.ListEventsResponse
+	24, // 55: tercel.admin.v1.EventService.PlanEventReplay:output_type -> tercel.admin.v1.PlanEventReplayResponse
+	26, // 56: tercel.admin.v1.EventService.ReplayEvents:output_type -> tercel.admin.v1.ReplayEventsResponse
+	28, // 57: tercel.admin.v1.EventService.TailEvents:output_type -> tercel.admin.v1.TailEventsResponse
+	52, // [52:58] is the sub-list for method output_type
+	46, // [46:52] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_event_proto_init() }
@@ -2485,7 +2652,7 @@ func file_tercel_admin_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tercel_admin_v1_event_proto_rawDesc), len(file_tercel_admin_v1_event_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,

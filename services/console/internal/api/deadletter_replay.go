@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -13,16 +11,10 @@ import (
 	"github.com/tercelhq/tercel/services/internal/replay"
 )
 
-// Bounds of what a replay does once its last message was sent.
-const (
-	defaultWatch = 30 * time.Second
-	maxWatch     = 10 * time.Minute
-)
-
 // replayStages are where a letter's message can begin.
 var replayStages = map[adminv1.ReplayStage]string{
 	adminv1.ReplayStage_REPLAY_STAGE_UNSPECIFIED: "", adminv1.ReplayStage_REPLAY_STAGE_ENRICH: topology.StageEnrich,
-	adminv1.ReplayStage_REPLAY_STAGE_DELIVER: topology.StageDeliver,
+	adminv1.ReplayStage_REPLAY_STAGE_DELIVER: topology.StageDeliver, adminv1.ReplayStage_REPLAY_STAGE_VERIFY: topology.StageVerify,
 }
 
 // choice checks which letters are to be replayed, and how.
@@ -50,6 +42,9 @@ func (s deadLetters) choice(req *adminv1.PlanDeadLetterReplayRequest) (replay.Ch
 func (s deadLetters) PlanDeadLetterReplay(ctx context.Context, req *connect.Request[adminv1.PlanDeadLetterReplayRequest]) (*connect.Response[adminv1.PlanDeadLetterReplayResponse], error) {
 	c, err := s.choice(req.Msg)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.canBegin(ctx, c.Stage); err != nil {
 		return nil, err
 	}
 	stream, err := s.js.Stream(ctx, topology.StreamDLQ)
@@ -91,11 +86,12 @@ func (s deadLetters) ReplayDeadLetters(ctx context.Context, req *connect.Request
 	if err != nil {
 		return err
 	}
-	watch := defaultWatch
-	if d := req.Msg.GetWatch(); d != nil {
-		if watch = d.AsDuration(); !d.IsValid() || watch < 0 || watch > maxWatch {
-			return invalid("watch", "0s to 10 minutes")
-		}
+	watch, err := watchFor(req.Msg.GetWatch())
+	if err != nil {
+		return err
+	}
+	if err := s.canBegin(ctx, c.Stage); err != nil {
+		return err
 	}
 	c.Filter.Before = token.through + 1
 	p, err := replay.Make(ctx, s.js, c)
@@ -107,48 +103,12 @@ func (s deadLetters) ReplayDeadLetters(ctx context.Context, req *connect.Request
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &letterTeller{send: out.Send, away: cancel}
-	_, err = replay.Run(ctx, s.js, replay.Job{
-		Sequences: p.Sequences, Options: c.ReplayOptions, Rate: pace.rate, MaxFailures: pace.maxFailures, Watch: watch,
-	}, t.tell, t.fail)
-	if cause := context.Cause(ctx); cause != nil { // the caller has gone; what was sent stays sent
-		return cause
-	}
-	return err
-}
-
-// letterTeller tells a caller how far a replay is.
-type letterTeller struct {
-	send func(*adminv1.ReplayDeadLettersResponse) error
-	away context.CancelCauseFunc
-
-	mu       sync.Mutex // guards what follows
-	failures []*adminv1.ReplayFailure
-	told     int
-}
-
-func (t *letterTeller) fail(f replay.Failure) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.told < maxToldFailures {
-		t.told++
-		t.failures = append(t.failures, &adminv1.ReplayFailure{Position: position(topology.StreamDLQ, f.Sequence), Error: utf8s(f.Err.Error())})
-	}
-}
-
-func (t *letterTeller) tell(p replay.Progress) {
-	t.mu.Lock()
-	failures := t.failures
-	t.failures = nil
-	t.mu.Unlock()
-	err := t.send(&adminv1.ReplayDeadLettersResponse{
-		Progress: &adminv1.ReplayProgress{
-			Planned: count(p.Planned), Replayed: count(p.Replayed), Skipped: count(p.Skipped), Failed: count(p.Failed), Failures: failures,
-			Done: p.Done, StoppedBecause: p.Stopped,
-		},
-		Delivered: count(p.Delivered), DeadAgain: count(p.DeadAgain),
+	t := &teller{stream: topology.StreamDLQ, away: cancel, send: func(p replay.Progress, failures []*adminv1.ReplayFailure) error {
+		return out.Send(&adminv1.ReplayDeadLettersResponse{
+			Progress: replayProgress(p, failures), Delivered: count(p.Delivered), DeadAgain: count(p.DeadAgain), Filtered: count(p.Filtered),
+		})
+	}}
+	return t.run(ctx, s.js, replay.Job{
+		Sequences: p.Sequences, Send: replay.Letters(s.js, c.ReplayOptions), Rate: pace.rate, MaxFailures: pace.maxFailures, Watch: watch,
 	})
-	if err != nil {
-		t.away(err)
-	}
 }

@@ -58,6 +58,7 @@ var known = []struct {
 	{control.ErrRange, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
 	{control.ErrPaused, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAUSED},
 	{control.ErrNobody, connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS},
+	{control.ErrNoIngress, connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS},
 	{control.ErrUnknown, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{control.ErrRunning, connect.CodeAborted, adminv1.Reason_REASON_RUNNING},
 	{context.Canceled, connect.CodeCanceled, adminv1.Reason_REASON_UNSPECIFIED},

@@ -2,21 +2,16 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
-	"strconv"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/internal/replay"
 )
 
 // chosen is a trigger that a replay would send again.
@@ -28,26 +23,45 @@ type chosen struct {
 
 // PlanEventReplay says what a replay would do.
 func (s events) PlanEventReplay(ctx context.Context, req *connect.Request[adminv1.PlanEventReplayRequest]) (*connect.Response[adminv1.PlanEventReplayResponse], error) {
-	f, err := newReplayFilter(req.Msg.GetFilter())
+	c, err := s.chosenFor(ctx, req.Msg)
 	if err != nil {
 		return nil, err
 	}
-	through, err := s.through(ctx, f)
+	through, err := s.through(ctx, c.filter)
 	if err != nil {
 		return nil, err
 	}
 	p := s.newPlanner()
-	for c, err := range s.choose(ctx, f, through) {
+	for one, err := range s.choose(ctx, c.filter, through) {
 		if err != nil {
 			return nil, err
 		}
-		if !p.add(c.at, c.event, c.event.Origin == event.Replay) {
+		if !p.add(one.at, one.event, one.event.Origin == event.Replay) {
 			break
 		}
 	}
 	return connect.NewResponse(&adminv1.PlanEventReplayResponse{
-		Plan: p.plan(s.sealPlan(f.EventFilter, plan{through, p.count})),
+		Plan: p.plan(s.sealPlan(c.asked, plan{through, p.count})),
 	}), nil
+}
+
+// triggerChoice is which triggers are replayed, and where they begin.
+type triggerChoice struct {
+	asked  *adminv1.PlanEventReplayRequest
+	filter eventFilter
+	stage  string
+}
+
+func (s events) chosenFor(ctx context.Context, asked *adminv1.PlanEventReplayRequest) (c triggerChoice, err error) {
+	if c.filter, err = newReplayFilter(asked.GetFilter()); err != nil {
+		return c, err
+	}
+	stage, ok := replayStages[asked.GetStage()]
+	if !ok || stage == topology.StageDeliver {
+		return c, invalid("stage", "verify or enrich, since a trigger has nothing to deliver yet")
+	}
+	c.asked, c.stage = &adminv1.PlanEventReplayRequest{Filter: c.filter.EventFilter, Stage: asked.GetStage()}, stage
+	return c, s.canBegin(ctx, stage)
 }
 
 // newReplayFilter checks a filter of triggers to send again.
@@ -108,11 +122,11 @@ func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.
 
 // ReplayEvents carries out a plan.
 func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.ReplayEventsRequest], out *connect.ServerStream[adminv1.ReplayEventsResponse]) error {
-	f, err := newReplayFilter(req.Msg.GetFilter())
+	c, err := s.chosenFor(ctx, &adminv1.PlanEventReplayRequest{Filter: req.Msg.GetFilter(), Stage: req.Msg.GetStage()})
 	if err != nil {
 		return err
 	}
-	p, err := s.openPlan(f.EventFilter, req.Msg.GetPlanToken())
+	p, err := s.openPlan(c.asked, req.Msg.GetPlanToken())
 	if err != nil {
 		return err
 	}
@@ -123,65 +137,31 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 	if err != nil {
 		return err
 	}
-	run := newReplayRun(pace, p.count, func(progress *adminv1.ReplayProgress) error {
-		return out.Send(&adminv1.ReplayEventsResponse{Progress: progress})
-	})
-	stream, err := s.js.Stream(ctx, topology.StreamRaw)
+	watch, err := watchFor(req.Msg.GetWatch())
 	if err != nil {
 		return err
 	}
-	return run.run(ctx, func(yield func(job, error) bool) {
-		// All are chosen before the first is sent: at a low rate the server would not
-		// keep what hands them out for so long.
-		var jobs []job
-		for c, err := range s.choose(ctx, f, p.through) {
-			if err != nil {
-				yield(job{}, err)
-				return
-			}
-			jobs = append(jobs, job{
-				position: position(topology.StreamRaw, c.sequence), eventID: c.event.ID,
-				send: func(ctx context.Context) error { return s.sendAgain(ctx, stream, c.sequence) },
-			})
+	// All are chosen before the first is sent: at a low rate the server would not
+	// keep what hands them out for so long.
+	ids := map[uint64]string{}
+	var sequences []uint64
+	for one, err := range s.choose(ctx, c.filter, p.through) {
+		if err != nil {
+			return err
 		}
-		for _, j := range jobs {
-			if !yield(j, nil) {
-				return
-			}
+		if limit := int(req.Msg.GetLimit()); limit > 0 && len(sequences) == limit {
+			break
 		}
+		sequences, ids[one.sequence] = append(sequences, one.sequence), one.event.ID
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := &teller{stream: topology.StreamRaw, ids: ids, away: cancel, send: func(p replay.Progress, failures []*adminv1.ReplayFailure) error {
+		return out.Send(&adminv1.ReplayEventsResponse{
+			Progress: replayProgress(p, failures), Delivered: count(p.Delivered), DeadAgain: count(p.DeadAgain), Filtered: count(p.Filtered),
+		})
+	}}
+	return t.run(ctx, s.js, replay.Job{
+		Sequences: sequences, Send: replay.Triggers(s.js, c.stage), Rate: pace.rate, MaxFailures: pace.maxFailures, Watch: watch,
 	})
-}
-
-// sendAgain publishes a stored trigger under a fresh message id; inside the dedup
-// window the server would swallow the old one. It has the event id that it had,
-// and names the first trigger's sequence, so that the event which answers it
-// answers the first.
-func (s events) sendAgain(ctx context.Context, stream jetstream.Stream, sequence uint64) error {
-	original, err := stream.GetMsg(ctx, sequence)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return errGone
-	}
-	if err != nil {
-		return fmt.Errorf("message %s %d: %w", topology.StreamRaw, sequence, err)
-	}
-	if !strings.HasPrefix(original.Subject, event.PrefixRaw+".") {
-		return errGone // of the requests and notes in the stream none is a trigger
-	}
-	m := nats.NewMsg(original.Subject)
-	m.Data = original.Data
-	for name, values := range original.Header {
-		if !strings.HasPrefix(strings.ToLower(name), "nats-") { // the server would obey them
-			m.Header[name] = values
-		}
-	}
-	m.Header.Set(event.HeaderOrigin, string(event.Replay))
-	if m.Header.Get(event.HeaderTriggerSequence) == "" {
-		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(sequence, 10))
-	}
-	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(original.Header.Get(jetstream.MsgIDHeader), event.Replay))
-	event.InjectTrace(ctx, m.Header)
-	if _, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectStream(topology.StreamRaw)); err != nil {
-		return fmt.Errorf("send trigger %d again: %w", sequence, err)
-	}
-	return nil
 }

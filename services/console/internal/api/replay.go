@@ -3,17 +3,20 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
-	"iter"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/internal/control"
+	"github.com/tercelhq/tercel/services/internal/replay"
 )
 
 // Bounds of replays, of events and of dead letters alike.
@@ -23,14 +26,10 @@ const (
 	maxRate            = 10_000
 	defaultMaxFailures = 10
 	maxToldFailures    = 20
-	// tellEvery is the time between two messages of progress.
-	tellEvery = time.Second
-	// sendTimeout bounds sending one message.
-	sendTimeout = 10 * time.Second
+	// What was sent is watched for so long after the last message.
+	defaultWatch = 30 * time.Second
+	maxWatch     = 10 * time.Minute
 )
-
-// errGone says that a message has left its stream.
-var errGone = errors.New("no longer stored")
 
 // pace is how fast a replay is, and when it ends before its time.
 type pace struct{ rate, maxFailures int }
@@ -104,83 +103,75 @@ func versioned(d pipeline.Destination) bool {
 	return d.SQLite != nil || d.Postgres != nil && d.Postgres.Mode == pipeline.Upsert
 }
 
-// job is one message to send.
-type job struct {
-	position *adminv1.Position
-	eventID  string
-	send     func(context.Context) error
-}
-
-// replayRun sends messages at a rate and tells how far it is.
-type replayRun struct {
-	limit       *rate.Limiter
-	maxFailures uint64
-	progress    *adminv1.ReplayProgress
-	tell        func(*adminv1.ReplayProgress) error
-	told        time.Time
-	failures    int // told so far
-}
-
-func newReplayRun(p pace, planned uint64, tell func(*adminv1.ReplayProgress) error) *replayRun {
-	return &replayRun{
-		limit: rate.NewLimiter(rate.Limit(p.rate), 1), maxFailures: count(p.maxFailures), tell: tell,
-		progress: &adminv1.ReplayProgress{Planned: planned},
-	}
-}
-
-// run sends all jobs, until too many have failed or the caller goes away. An
-// error of the jobs' own ends it too.
-func (r *replayRun) run(ctx context.Context, jobs iter.Seq2[job, error]) error {
-	if err := r.report(true); err != nil {
-		return err
-	}
-	for j, err := range jobs {
-		if err != nil {
-			return err
-		}
-		if err := r.limit.Wait(ctx); err != nil { // a second at most
-			return err
-		}
-		r.do(ctx, j)
-		if r.progress.GetFailed() >= r.maxFailures {
-			r.progress.StoppedBecause = fmt.Sprintf("%d could not be sent", r.progress.GetFailed())
-			break
-		}
-		if err := r.report(false); err != nil {
-			return err
-		}
-	}
-	r.progress.Done = true
-	return r.report(true)
-}
-
-// do sends one message. A caller that goes away doesn't cut it in half.
-func (r *replayRun) do(ctx context.Context, j job) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
-	defer cancel()
-	err := j.send(bounded)
-	switch {
-	case err == nil:
-		r.progress.Replayed++
-	case errors.Is(err, errGone):
-		r.progress.Skipped++
-	default:
-		if r.progress.Failed++; r.failures < maxToldFailures {
-			r.failures++
-			r.progress.Failures = append(r.progress.Failures, &adminv1.ReplayFailure{Position: j.position, EventId: utf8s(j.eventID), Error: utf8s(err.Error())})
-		}
-	}
-}
-
-// report tells how far the replay is, if it is time to.
-func (r *replayRun) report(now bool) error {
-	if !now && time.Since(r.told) < tellEvery {
+// canBegin says whether a replay can begin at a stage: where requests are checked
+// again, an ingress has to be there.
+func (a *API) canBegin(ctx context.Context, stage string) error {
+	if stage != topology.StageVerify {
 		return nil
 	}
-	r.told = time.Now()
-	err := r.tell(r.progress)
-	if !r.progress.GetDone() {
-		r.progress.Failures = nil
+	return control.AwaitIngress(ctx, a.deps.Conn)
+}
+
+// watchFor is how long a replay is watched.
+func watchFor(d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return defaultWatch, nil
+	}
+	if w := d.AsDuration(); d.IsValid() && w >= 0 && w <= maxWatch {
+		return w, nil
+	}
+	return 0, invalid("watch", "0s to 10 minutes")
+}
+
+// teller tells a caller how far a replay is.
+type teller struct {
+	stream string            // that what is replayed stands in
+	ids    map[uint64]string // of events by their sequences, as far as they are known
+	send   func(replay.Progress, []*adminv1.ReplayFailure) error
+	away   context.CancelCauseFunc
+
+	mu       sync.Mutex // guards what follows
+	failures []*adminv1.ReplayFailure
+	told     int
+}
+
+// run carries a job out. The context's cause is what away was called with.
+func (t *teller) run(ctx context.Context, js jetstream.JetStream, j replay.Job) error {
+	_, err := replay.Run(ctx, js, j, t.tell, t.fail)
+	if cause := context.Cause(ctx); cause != nil { // the caller has gone; what was sent stays sent
+		return cause
 	}
 	return err
+}
+
+func (t *teller) fail(f replay.Failure) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told == maxToldFailures {
+		return
+	}
+	t.told++
+	failure := &adminv1.ReplayFailure{Position: position(t.stream, f.Sequence), EventId: utf8s(t.ids[f.Sequence]), Error: utf8s(f.Err.Error())}
+	var refused *control.Refusal
+	if errors.As(f.Err, &refused) {
+		failure.Checks = checkVerdicts(refused.Checks)
+	}
+	t.failures = append(t.failures, failure)
+}
+
+func (t *teller) tell(p replay.Progress) {
+	t.mu.Lock()
+	failures := t.failures
+	t.failures = nil
+	t.mu.Unlock()
+	if err := t.send(p, failures); err != nil {
+		t.away(err)
+	}
+}
+
+func replayProgress(p replay.Progress, failures []*adminv1.ReplayFailure) *adminv1.ReplayProgress {
+	return &adminv1.ReplayProgress{
+		Planned: count(p.Planned), Replayed: count(p.Replayed), Skipped: count(p.Skipped), Failed: count(p.Failed), Failures: failures,
+		Done: p.Done, StoppedBecause: p.Stopped, NotRepeated: count(p.NotRepeated),
+	}
 }

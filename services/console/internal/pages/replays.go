@@ -29,7 +29,7 @@ type planPage struct {
 
 var replayStages = map[string]adminv1.ReplayStage{
 	"": adminv1.ReplayStage_REPLAY_STAGE_UNSPECIFIED, "enrich": adminv1.ReplayStage_REPLAY_STAGE_ENRICH,
-	"deliver": adminv1.ReplayStage_REPLAY_STAGE_DELIVER,
+	"deliver": adminv1.ReplayStage_REPLAY_STAGE_DELIVER, "verify": adminv1.ReplayStage_REPLAY_STAGE_VERIFY,
 }
 
 // choice is which letters a form is about, where they begin and for whom.
@@ -41,7 +41,7 @@ func choice(r *request) (page planPage, filter *adminv1.DeadLetterFilter, stage 
 	}
 	stage, ok := replayStages[page.Stage]
 	if err == nil && !ok {
-		err = badForm("begin: want enrich or deliver")
+		err = badForm("begin: want verify, enrich or deliver")
 	}
 	return page, filter, stage, err
 }

@@ -1,0 +1,117 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/control"
+)
+
+// ErrGone means that a trigger has left its stream.
+var ErrGone = errors.New("no longer stored")
+
+// Sent is a message that was sent again.
+type Sent struct {
+	deadletter.Replayed
+	// NotRepeated says that a check of its request could not be made again.
+	NotRepeated bool
+}
+
+// Letters returns what replays dead letters. With [topology.StageVerify] an ingress
+// has to be there.
+func Letters(js jetstream.JetStream, opts deadletter.ReplayOptions) func(context.Context, uint64) (Sent, error) {
+	return func(ctx context.Context, sequence uint64) (s Sent, err error) {
+		with := opts
+		with.Verify = func(ctx context.Context, trigger uint64, destinations string) (deadletter.Replayed, error) {
+			v, err := verified(ctx, js.Conn(), trigger, destinations)
+			if errors.Is(err, control.ErrGone) || errors.Is(err, control.ErrUnverifiable) {
+				err = fmt.Errorf("%w: %w", deadletter.ErrStage, err)
+			}
+			s.NotRepeated = v.NotRepeated
+			return v.Replayed, err
+		}
+		s.Replayed, err = deadletter.Replay(ctx, js, sequence, with)
+		return s, err
+	}
+}
+
+// verified has a trigger's request checked again, and the trigger sent if it is
+// accepted. Otherwise the error is a [*control.Refusal].
+func verified(ctx context.Context, nc *nats.Conn, trigger uint64, destinations string) (Sent, error) {
+	v, err := control.Verify(ctx, nc, control.VerifyRequest{Sequence: trigger, Send: true, Destinations: destinations})
+	switch {
+	case err != nil:
+		return Sent{}, err
+	case !v.Accepted:
+		return Sent{}, &control.Refusal{Checks: v.Checks}
+	}
+	return Sent{NotRepeated: v.NotRepeated(), Replayed: deadletter.Replayed{
+		At: time.Now().UTC(), MsgID: v.MsgID, Stream: v.Stream, Sequence: v.Sequence, Subject: v.Subject,
+	}}, nil
+}
+
+// Triggers returns what sends stored triggers again, from [topology.StageVerify] or
+// [topology.StageEnrich].
+func Triggers(js jetstream.JetStream, stage string) func(context.Context, uint64) (Sent, error) {
+	return func(ctx context.Context, sequence uint64) (Sent, error) {
+		if stage == topology.StageVerify {
+			s, err := verified(ctx, js.Conn(), sequence, "")
+			if errors.Is(err, control.ErrGone) {
+				err = fmt.Errorf("%w: %w", ErrGone, err)
+			}
+			return s, err
+		}
+		return trigger(ctx, js, sequence)
+	}
+}
+
+// trigger publishes a stored trigger under a fresh message id; inside the dedup
+// window the server would swallow the old one. It has the event id that it had,
+// and names the first trigger's sequence, so that the event which answers it
+// answers the first.
+func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64) (Sent, error) {
+	stream, err := js.Stream(ctx, topology.StreamRaw)
+	if err != nil {
+		return Sent{}, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
+	}
+	original, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Sent{}, ErrGone
+	}
+	if err != nil {
+		return Sent{}, fmt.Errorf("message %s %d: %w", topology.StreamRaw, sequence, err)
+	}
+	if !strings.HasPrefix(original.Subject, event.PrefixRaw+".") {
+		return Sent{}, ErrGone // of the requests and notes in the stream none is a trigger
+	}
+	m := nats.NewMsg(original.Subject)
+	m.Data = original.Data
+	for name, values := range original.Header {
+		if !strings.HasPrefix(strings.ToLower(name), "nats-") { // the server would obey them
+			m.Header[name] = values
+		}
+	}
+	m.Header.Set(event.HeaderOrigin, string(event.Replay))
+	if m.Header.Get(event.HeaderTriggerSequence) == "" {
+		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(sequence, 10))
+	}
+	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(original.Header.Get(jetstream.MsgIDHeader), event.Replay))
+	event.InjectTrace(ctx, m.Header)
+	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(topology.StreamRaw))
+	if err != nil {
+		return Sent{}, fmt.Errorf("send trigger %d again: %w", sequence, err)
+	}
+	return Sent{Replayed: deadletter.Replayed{
+		At: time.Now().UTC(), MsgID: m.Header.Get(jetstream.MsgIDHeader), Stream: ack.Stream, Sequence: ack.Sequence, Subject: m.Subject,
+	}}, nil
+}
