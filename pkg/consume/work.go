@@ -194,6 +194,7 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	var ackErr error
 	outcome := Acked
 	delay, asked := fault.Delay(err)
+	ctx = trace.ContextWithSpan(ctx, h.span) // of a batch each has its own, which is logged
 	switch {
 	case err == nil:
 		ackErr = h.msg.Ack()

@@ -171,7 +171,7 @@ func (o sent) again(ctx context.Context) *nats.Msg {
 		m.Header.Set(event.HeaderEdited, "true")
 	}
 	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(o.msgID, event.Replay))
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "replay", m.Header)
 	return m
 }
 

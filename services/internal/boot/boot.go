@@ -127,15 +127,6 @@ func run(ctx context.Context, name string, f flags, errs io.Writer, build func(E
 	}.Run(ctx)
 }
 
-// NewLogger returns the JSON logger of every program.
-func NewLogger(w io.Writer, level pipeline.LogLevel) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
-}
-
 // Group is services that run side by side in one process.
 type Group struct {
 	Log      *slog.Logger

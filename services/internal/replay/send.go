@@ -106,7 +106,7 @@ func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64) (Sent
 		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(sequence, 10))
 	}
 	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(original.Header.Get(jetstream.MsgIDHeader), event.Replay))
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "replay", m.Header)
 	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(topology.StreamRaw))
 	if err != nil {
 		return Sent{}, fmt.Errorf("send trigger %d again: %w", sequence, err)

@@ -189,7 +189,7 @@ func (c *comparison) tombstone(ctx context.Context, g grave) *nats.Msg {
 	m := nats.NewMsg(e.RawSubject())
 	m.Header = e.Header()
 	m.Header.Set(jetstream.MsgIDHeader, e.MsgID()+":"+c.id)
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "repair", m.Header)
 	m.Data = []byte("null")
 	return m
 }

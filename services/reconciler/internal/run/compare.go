@@ -439,7 +439,7 @@ func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Ti
 	m := nats.NewMsg(e.RawSubject())
 	m.Header = e.Header()
 	m.Header.Set(jetstream.MsgIDHeader, e.MsgID()+":"+c.id)
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "repair", m.Header)
 	m.Data = rec.body
 	return m
 }

@@ -135,7 +135,7 @@ func (c *comparison) listedTrigger(ctx context.Context, rec record) (*nats.Msg, 
 	m := nats.NewMsg(ev.RawSubject())
 	m.Header, m.Data = ev.Header(), body
 	m.Header.Set(jetstream.MsgIDHeader, c.listedID(ev))
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "repair", m.Header)
 	return m, nil
 }
 
@@ -203,7 +203,7 @@ func (c *comparison) recordTrigger(ctx context.Context, rec record) (*nats.Msg, 
 	m := nats.NewMsg(ev.RawSubject())
 	m.Header, m.Data = ev.Header(), shown
 	m.Header.Set(jetstream.MsgIDHeader, ev.MsgID()+":"+c.id+":"+event.Escape(rec.id))
-	event.InjectTrace(ctx, m.Header)
+	event.BeginTrace(ctx, "repair", m.Header)
 	return m, nil
 }
 
