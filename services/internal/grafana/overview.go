@@ -161,7 +161,7 @@ func overviewProcesses() []Panel {
 		},
 		{
 			Kind: Series, Title: "Garbage collection pauses, longest", Unit: "s", About: "The longest of late.",
-			Queries: q(`go_gc_duration_seconds{job="tercel", quantile="1"}`, "{{instance}}"),
+			Queries: q(`go_gc_duration_seconds{job="tercel", quantile=~"1(\\.0)?"}`, "{{instance}}"),
 		},
 		{
 			Kind: Series, Title: "Open files", Unit: "short", About: "Connections are among them.",
