@@ -79,6 +79,7 @@ var usersMay = map[string]may{
 	},
 	"reconciler": {
 		publish: []string{
+			"$JS.API.INFO",
 			"tercel.raw.orders._.order.paid", "tercel.seen", "tercel.dlq.enrich.orders._.order.paid", "tercel.dlq.deliver.orders._.order.paid",
 			"tercel.reports.orders.order", "$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW",
 			"$JS.API.CONSUMER.CREATE.TERCEL_RAW.enrich_orders.tercel.raw.orders.>", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_RAW.enrich_orders",

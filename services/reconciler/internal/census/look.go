@@ -77,6 +77,10 @@ func read(ctx context.Context, js jetstream.JetStream, names []string, replicas 
 	return l, nil
 }
 
+// worked are the streams whose consumers are told. Those of the others are ours,
+// and only there while somebody reads.
+var worked = []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamAdvisories}
+
 // stream looks at one stream that is to have so many replicas.
 func (l *look) stream(ctx context.Context, js jetstream.JetStream, name string, replicas int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -100,7 +104,7 @@ func (l *look) stream(ctx context.Context, js jetstream.JetStream, name string, 
 		st.oldest = info.State.FirstTime
 	}
 	l.streams = append(l.streams, st)
-	if info.State.Consumers == 0 {
+	if info.State.Consumers == 0 || !slices.Contains(worked, name) {
 		return nil
 	}
 	list := s.ListConsumers(ctx)
