@@ -26,6 +26,10 @@ const (
 	// askedAtOnce is how many unlisted records are asked for before what was found
 	// is saved.
 	askedAtOnce = 64
+	// askShare is how many such parts a scheduled scan asks for before other
+	// resources of its source have their turn. They are more than pages, since
+	// each turn begins with finding out again what is held.
+	askShare = 16
 	// maxUnclear is how many answers in a row may be no answers.
 	maxUnclear = 8
 )
@@ -48,11 +52,11 @@ func (c *comparison) ask(ctx context.Context, id string) answer {
 	if err != nil {
 		return answer{err: fault.Permanent(err)}
 	}
-	r := sourceapi.Request{Path: ask.Path, Account: c.cfg.Key.Account}
+	r := sourceapi.Request{Path: ask.Path}
 	if ask.Body != nil {
 		r.Method, r.Body, r.GraphQL = http.MethodPost, ask.Body, true
 	}
-	shown, err := c.deps.API.Do(ctx, r)
+	shown, err := c.call(ctx, r)
 	a := answer{at: shown.RequestedAt}
 	if errors.Is(err, sourceapi.ErrNotFound) {
 		a.gone = true
@@ -65,12 +69,17 @@ func (c *comparison) ask(ctx context.Context, id string) answer {
 	return a
 }
 
-// askAll asks for what was not listed, part by part, and does what the answers
-// call for. What a scan before this one has done is passed over.
-func (c *comparison) askAll(ctx context.Context, all []*unlisted) error {
+// askAll asks for what was not listed, part by part, does what the answers call
+// for, and reports whether that was all. What a turn before this one has done is
+// passed over.
+func (c *comparison) askAll(ctx context.Context, all []*unlisted) (over bool, err error) {
 	all = slices.DeleteFunc(all, func(u *unlisted) bool { return c.w.Scan.Checked > 0 && u.hash <= c.w.Scan.Checked })
-	unclear := 0
+	unclear, parts := 0, 0
 	for part := range slices.Chunk(all, askedAtOnce) {
+		if parts == askShare && c.opts.Trigger == report.Schedule {
+			return false, nil
+		}
+		parts++
 		answers := make([]answer, len(part))
 		var wg sync.WaitGroup
 		for i, u := range part {
@@ -86,15 +95,15 @@ func (c *comparison) askAll(ctx context.Context, all []*unlisted) error {
 				unclear = 0
 			default:
 				if unclear++; unclear >= maxUnclear || ctx.Err() != nil || fault.IsPostponed(a.err) {
-					return fmt.Errorf("get %s %s: %w", c.cfg.Key.Resource, part[i].id, a.err)
+					return false, fmt.Errorf("get %s %s: %w", c.cfg.Key.Resource, part[i].id, a.err)
 				}
 			}
 		}
 		if err := c.take(ctx, part, answers); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // take deals with the answers of one part, and notes that it has.

@@ -213,6 +213,8 @@ type fixture struct {
 	mu   sync.Mutex
 	now  time.Time
 	look func() // done at the next look at the clock
+
+	giveWay, goFirst int // requests of runners, see watched
 }
 
 func setup(t *testing.T) *fixture {
@@ -324,12 +326,29 @@ func (f *fixture) runnerOf(key cursor.Key, reconcile string) *run.Runner {
 	r, err := run.New(run.Config{
 		Key: key, Resource: file.Sources["orders"].Resources["order"], Base: f.base, Drop: file.Sources["orders"].Drop, LeaseTTL: cmp.Or(f.ttl, time.Minute), CatchUp: f.catchUp,
 	}, run.Deps{
-		JetStream: f.js, API: api, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
+		JetStream: f.js, API: watched{api, f}, Publisher: f.pub, Repairs: rate.NewLimiter(rate.Inf, 1), Metrics: f.met, Now: f.clock, Destinations: destinations,
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return r
+}
+
+// watched counts the requests of runners by whether they give way to others.
+type watched struct {
+	run.Lister
+	f *fixture
+}
+
+func (w watched) Do(ctx context.Context, q sourceapi.Request) (sourceapi.Answer, error) {
+	w.f.mu.Lock()
+	if q.Background {
+		w.f.giveWay++
+	} else {
+		w.f.goFirst++
+	}
+	w.f.mu.Unlock()
+	return w.Lister.Do(ctx, q)
 }
 
 func (f *fixture) begin(r *run.Runner) *run.Run {

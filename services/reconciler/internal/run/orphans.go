@@ -60,7 +60,7 @@ func (c *comparison) orphans(ctx context.Context) error {
 		if err := c.nameAll(ctx, all); err != nil {
 			return err
 		}
-		if err := c.askAll(ctx, all); err != nil {
+		if over, err := c.askAll(ctx, all); err != nil || !over {
 			return err
 		}
 	}

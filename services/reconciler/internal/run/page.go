@@ -25,14 +25,18 @@ func (r *Runner) fetch(ctx context.Context, w cursor.Window, position string) (p
 	if err != nil {
 		return page{}, fault.Permanent(err)
 	}
-	answer, err := r.deps.API.Do(ctx, sourceapi.Request{
-		Method: ask.Method, Path: ask.Path, Query: ask.Query, Body: ask.Body, GraphQL: ask.GraphQL, Account: r.cfg.Key.Account,
-		Background: r.cfg.Background,
-	})
+	answer, err := r.call(ctx, sourceapi.Request{Method: ask.Method, Path: ask.Path, Query: ask.Query, Body: ask.Body, GraphQL: ask.GraphQL})
 	if err != nil {
 		return page{}, err
 	}
 	p := page{ask: ask, requestedAt: answer.ObservedAt, date: answer.Header.Get("Date")}
 	p.Page, err = r.list.Page(ask, r.cfg.Base, answer.Header, answer.Body)
 	return p, err
+}
+
+// call makes a request of the account's, which gives way to others if the runner
+// does.
+func (r *Runner) call(ctx context.Context, q sourceapi.Request) (sourceapi.Answer, error) {
+	q.Account, q.Background = r.cfg.Key.Account, r.cfg.Background
+	return r.deps.API.Do(ctx, q)
 }

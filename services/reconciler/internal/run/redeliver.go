@@ -86,7 +86,7 @@ func (c *comparison) askAgain(ctx context.Context, rec record) (bool, error) {
 	if err != nil {
 		return false, fault.Permanent(fmt.Errorf("redeliver event %s: %w", rec.id, err))
 	}
-	_, err = c.deps.API.Do(ctx, sourceapi.Request{Method: http.MethodPost, Path: path, Empty: true, Account: c.cfg.Key.Account})
+	_, err = c.call(ctx, sourceapi.Request{Method: http.MethodPost, Path: path, Empty: true})
 	if errors.Is(err, sourceapi.ErrNotFound) || fault.IsPermanent(err) {
 		return false, nil
 	}

@@ -115,7 +115,7 @@ func (c *comparison) listedTrigger(ctx context.Context, rec record) (*nats.Msg, 
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.deps.API.Do(ctx, sourceapi.Request{Method: http.MethodGet, Path: path, Account: c.cfg.Key.Account})
+		answer, err := c.call(ctx, sourceapi.Request{Method: http.MethodGet, Path: path})
 		if err != nil {
 			return nil, err
 		}
@@ -178,11 +178,11 @@ func (c *comparison) recordTrigger(ctx context.Context, rec record) (*nats.Msg, 
 	if err != nil {
 		return nil, fault.Permanent(err)
 	}
-	request := sourceapi.Request{Method: http.MethodGet, Path: ask.Path, Account: c.cfg.Key.Account}
+	request := sourceapi.Request{Method: http.MethodGet, Path: ask.Path}
 	if ask.Body != nil {
 		request.Method, request.Body, request.GraphQL = http.MethodPost, ask.Body, true
 	}
-	answer, err := c.deps.API.Do(ctx, request)
+	answer, err := c.call(ctx, request)
 	if err != nil {
 		return nil, err
 	}

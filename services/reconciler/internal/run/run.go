@@ -48,7 +48,8 @@ type Config struct {
 	Redact redact.Rules
 	// Base is the URL of the source's API.
 	Base string
-	// Background says that its requests give way to those of other runners.
+	// Background says that its requests give way to those of other runners. Those
+	// of a runner that looks for orphans always do.
 	Background bool
 	// LeaseTTL is how long a runner that has gone keeps others out.
 	LeaseTTL time.Duration
@@ -114,6 +115,7 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	}
 	var err error
 	if r.scans() {
+		r.cfg.Background = true // nothing waits for what has gone long ago
 		if r.deletes, err = scanConfig(cfg.Resource); err != nil {
 			return nil, fmt.Errorf("reconcile %s: %w", cfg.Key, err)
 		}

@@ -177,6 +177,43 @@ func TestScheduledScanGivesWay(t *testing.T) {
 	}
 }
 
+// A scheduled scan gives way to other resources while it asks for single records
+// too, and goes on behind those; and each of its requests gives way to those of
+// others.
+func TestScanGivesWayWhileItAsks(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const unlisted = 1100 // more than a turn asks for
+	f.hold(unlisted + 2)
+	f.shop.hide(all(unlisted)...)
+	r := f.scanner(ascending + ", deletes: {max_share: 1}")
+	first, err := r.Begin(t.Context(), scheduled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Do(); err != nil {
+		t.Fatal(err)
+	}
+	asked := len(strings.Fields(f.shop.gets()))
+	if asked != 1024+1 || len(f.reports()) != 0 { // and for one that was listed
+		t.Fatalf("asked for %d records in one turn with %d reports, want 1025 and none", asked, len(f.reports()))
+	}
+	if due, err := r.Due(t.Context()); err != nil || due.After(f.clock()) {
+		t.Errorf("Due() = %s, %v, want at once", due, err)
+	}
+	rep := f.scan(r, scheduled)
+	if n := len(strings.Fields(f.shop.gets())); n != unlisted-1024+1 || rep.Deletes.Present != unlisted || !rep.Complete || rep.Run != first.ID() {
+		t.Errorf("asked for %d more records, report %+v, want the other 76 and one", n, rep.Deletes)
+	}
+	if f.giveWay == 0 || f.goFirst != 0 {
+		t.Errorf("%d of the scan's requests gave way and %d did not, want all of them to", f.giveWay, f.goFirst)
+	}
+	f.do(f.runner(ascending))
+	if f.goFirst == 0 {
+		t.Error("the requests of a reconciliation gave way")
+	}
+}
+
 // A scan that stops while it asks goes on behind what it has dealt with, and
 // counts each record once.
 func TestScanGoesOnAsking(t *testing.T) {
