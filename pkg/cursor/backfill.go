@@ -18,6 +18,9 @@ import (
 // ErrNoBackfill is returned for a backfill that doesn't exist (any more).
 var ErrNoBackfill = errors.New("no such backfill")
 
+// pauseTries bounds how often a pause gives way to another change.
+const pauseTries = 5
+
 // BackfillState is what is wanted of a backfill.
 type BackfillState string
 
@@ -225,6 +228,28 @@ func (s *Backfills) Save(ctx context.Context, b Backfill) (Backfill, error) {
 		return Backfill{}, fmt.Errorf("save backfill %s: %w", b.ID, err)
 	}
 	return b, nil
+}
+
+// Pause says that a backfill shall stop at its last saved pages. Whoever works on
+// it, now or later, heeds that; nobody has to run. It returns [ErrNoBackfill], or
+// an error for one that has ended or was cancelled.
+func (s *Backfills) Pause(ctx context.Context, id string, now time.Time) (Backfill, error) {
+	for range pauseTries {
+		b, err := s.Load(ctx, id)
+		switch {
+		case err != nil || b.State == Paused:
+			return b, err
+		case b.State == Cancelled:
+			return b, fmt.Errorf("backfill %s was cancelled: start another one", id)
+		case !b.Active():
+			return b, fmt.Errorf("backfill %s has ended: there is nothing to pause", id)
+		}
+		b.State, b.ChangedAt = Paused, now
+		if b, err = s.Save(ctx, b); !errors.Is(err, ErrConflict) {
+			return b, err
+		}
+	}
+	return Backfill{}, fmt.Errorf("backfill %s is being changed by others, try again", id)
 }
 
 // Stretches returns how far a backfill has come in the accounts in which it has

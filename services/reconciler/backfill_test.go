@@ -253,7 +253,7 @@ func TestBackfillsThatCannotBeStartedSayWhy(t *testing.T) {
 		"a rate below 0":       {func(r *control.BackfillRequest) { r.Account, r.Rate = "south", -1 }, control.ErrRange, "rate of 1 to"},
 		"unknown backfill":     {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Pause, ID: "x"} }, control.ErrUnknown, "no such backfill: x"},
 		"bad id":               {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Pause, ID: ">"} }, control.ErrUnknown, "no such backfill"},
-		"unknown action":       {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: "stop", ID: b.ID} }, control.ErrRange, "pause, resume or cancel"},
+		"unknown action":       {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: "stop", ID: b.ID} }, control.ErrRange, "start, resume or cancel"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

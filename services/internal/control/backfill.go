@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 )
@@ -57,7 +58,12 @@ type backfillAnswer struct {
 // Backfill asks a reconciler to start or change a backfill and returns it as it
 // is then, or [ErrNobody], [ErrUnknown], [ErrRunning], [ErrRange], or what the
 // reconciler said.
+//
+// To pause one, nobody is asked: that is noted where every reconciler sees it.
 func Backfill(ctx context.Context, nc *nats.Conn, req BackfillRequest) (cursor.Backfill, error) {
+	if req.Action == Pause {
+		return pauseBackfill(ctx, nc, req.ID)
+	}
 	data, err := json.Marshal(req)
 	if err != nil {
 		return cursor.Backfill{}, fmt.Errorf("backfill: %w", err)
@@ -79,6 +85,24 @@ func Backfill(ctx context.Context, nc *nats.Conn, req BackfillRequest) (cursor.B
 		return cursor.Backfill{}, &remote{a.Error, codes[a.Code]}
 	}
 	return a.Backfill, nil
+}
+
+func pauseBackfill(ctx context.Context, nc *nats.Conn, id string) (cursor.Backfill, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return cursor.Backfill{}, fmt.Errorf("pause backfill %s: %w", id, err)
+	}
+	store, err := cursor.OpenBackfills(ctx, js)
+	if err != nil {
+		return cursor.Backfill{}, err
+	}
+	b, err := store.Pause(ctx, id, time.Now())
+	if errors.Is(err, cursor.ErrNoBackfill) {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return b, err
 }
 
 // ServeBackfills answers requests with do, one after the other, until ctx ends.

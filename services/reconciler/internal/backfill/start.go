@@ -161,8 +161,8 @@ func (s *Service) admit(ctx context.Context, store *cursor.Backfills, b cursor.B
 	return nil
 }
 
-// change pauses, resumes or cancels a backfill. What it is already changes
-// nothing.
+// change resumes or cancels a backfill; whoever pauses one does that alone. What it
+// is already changes nothing.
 func (s *Service) change(ctx context.Context, store *cursor.Backfills, req control.BackfillRequest) (cursor.Backfill, error) {
 	for range saveTries {
 		b, err := store.Load(ctx, req.ID)
@@ -185,11 +185,11 @@ func (s *Service) change(ctx context.Context, store *cursor.Backfills, req contr
 
 func (s *Service) changed(ctx context.Context, store *cursor.Backfills, b cursor.Backfill, a control.Action) (cursor.Backfill, error) {
 	want, ok := map[control.Action]cursor.BackfillState{
-		control.Pause: cursor.Paused, control.Resume: cursor.Running, control.Cancel: cursor.Cancelled,
+		control.Resume: cursor.Running, control.Cancel: cursor.Cancelled,
 	}[a]
 	switch {
 	case !ok:
-		return b, fmt.Errorf("backfill: %w: want the action start, pause, resume or cancel", control.ErrRange)
+		return b, fmt.Errorf("backfill: %w: want the action start, resume or cancel", control.ErrRange)
 	case b.State == want:
 		return b, nil
 	case b.State == cursor.Cancelled:
