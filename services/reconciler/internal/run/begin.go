@@ -36,6 +36,8 @@ type Run struct {
 	w       cursor.Window // what has been compared; entry has it as it was last saved
 	listed  *listing      // of a scan
 	lost    int           // triggers that the run found accepted and without an outcome
+	// fewStored is how many triggers may be kept, if not maxStored.
+	fewStored int
 	// caughtUpAt is when the ledger had all events, if the run saw to that.
 	caughtUpAt time.Time
 	gaps

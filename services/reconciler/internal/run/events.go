@@ -26,6 +26,9 @@ func (c *comparison) events(ctx context.Context, f *found, next *cursor.Window) 
 	if err := c.ready(ctx, next); err != nil {
 		return err
 	}
+	if err := c.near(ctx, f.listed); err != nil {
+		return err
+	}
 	unknown, err := c.unknown(ctx, f, next)
 	if err != nil {
 		return err
@@ -76,7 +79,10 @@ func (c *comparison) unknown(ctx context.Context, f *found, next *cursor.Window)
 	if len(all) == 0 {
 		return nil, nil
 	}
-	return all, c.readOn(ctx, c.stored)
+	if err := c.readOn(ctx, c.stored); err != nil {
+		return nil, err
+	}
+	return all, c.search(ctx, all)
 }
 
 // missed returns those of the unknown events that have not come since.
