@@ -58,6 +58,7 @@ var usersMay = map[string]may{
 			"$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW", "$JS.API.CONSUMER.CREATE.TERCEL_SEEN.x",
 			"$JS.API.CONSUMER.CREATE.KV_tercel_accounts.x.$KV.tercel_accounts.orders.>",
 		},
+		subscribe: []string{"tercel.control.ingress.verify"},
 	},
 	"enricher": {
 		publish: []string{
@@ -93,7 +94,7 @@ var usersMay = map[string]may{
 	},
 	"console": {
 		publish: []string{
-			"tercel.raw.orders._.order.paid", "tercel.enriched.orders._.order.paid", "tercel.audit.begun.x", "tercel.control.reconcile.run",
+			"tercel.raw.orders._.order.paid", "tercel.enriched.orders._.order.paid", "tercel.audit.begun.x", "tercel.control.reconcile.run", "tercel.control.ingress.verify",
 			"$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW", "$JS.API.CONSUMER.PAUSE.TERCEL_RAW.enrich_orders",
 			"$JS.API.CONSUMER.PAUSE.TERCEL_ENRICHED.deliver_crm", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_RAW.enrich_orders",
 			"$JS.API.CONSUMER.CREATE.TERCEL_RAW.enrich_orders.tercel.raw.orders.>",

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
@@ -95,27 +94,53 @@ func (s *Service) readWhole(ctx context.Context, r *storedRequest) (kept string,
 }
 
 // slack is how far the clocks of a host and of the server may differ.
-const slack = time.Minute
+const slack = 2 * time.Second
 
 // findWhole finds the request that a trigger names. It is stored just before its
-// triggers, or, where they were tried several times, within the dedup window.
+// triggers, or, where they were tried several times, within the dedup window. Single
+// messages are read for it: an ingress may make no consumer.
 func (s *Service) findWhole(ctx context.Context, r *storedRequest) (uint64, error) {
+	stream, err := s.js.Stream(ctx, topology.StreamRaw)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
+	}
 	for _, back := range []time.Duration{slack, slack + s.cfg.Streams.DedupWindow} {
-		for m, err := range consume.Scan(ctx, s.js, consume.ScanOptions{
-			Stream: topology.StreamRaw, Subjects: []string{r.event.RequestSubject()}, HeadersOnly: true, FromTime: r.event.ReceivedAt.Add(-back),
-		}) {
-			if err != nil {
-				return 0, err
-			}
-			if m.Sequence > r.sequence {
+		at, err := firstSince(ctx, stream, r.event.ReceivedAt.Add(-back), r.sequence)
+		for err == nil {
+			var m *jetstream.RawStreamMsg
+			m, err = stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(r.event.RequestSubject()))
+			if err != nil || m.Sequence > r.sequence {
 				break
 			}
 			if e, err := event.FromHeader(m.Header); err == nil && e.ID == r.event.Request {
 				return m.Sequence, nil
 			}
+			at = m.Sequence + 1
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return 0, fmt.Errorf("find request %s: %w", r.event.Request, err)
 		}
 	}
 	return 0, fmt.Errorf("the request that trigger %d came in is %w", r.sequence, control.ErrGone)
+}
+
+// firstSince is the sequence of the first message that was stored at a time or
+// later, or before, the one before which it is looked for.
+func firstSince(ctx context.Context, stream jetstream.Stream, at time.Time, before uint64) (uint64, error) {
+	low := stream.CachedInfo().State.FirstSeq
+	for high := before; low < high; {
+		middle := low + (high-low)/2
+		m, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(">")) // the next one that is there
+		switch {
+		case err != nil:
+			return 0, err
+		case m.Sequence >= high || !m.Time.Before(at):
+			high = middle
+		default:
+			low = m.Sequence + 1
+		}
+	}
+	return low, nil
 }
 
 // rawMessage reads a message of TERCEL_RAW.

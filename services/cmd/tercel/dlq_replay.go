@@ -19,7 +19,7 @@ type dlqReplayCmd struct {
 	letterFlags
 	N     []uint64      `arg:"" optional:"" help:"Numbers of dead letters."`
 	All   bool          `help:"Every open one."`
-	From  string        `help:"Where they begin: enrich fetches the record anew, deliver sends what there is to the destinations. Defaults to the stage that gave them up." enum:",enrich,deliver" default:"" placeholder:"enrich|deliver"`
+	From  string        `help:"Where they begin: verify checks their requests again, with the configuration and the secrets of now, enrich fetches the record anew, deliver sends what there is to the destinations. Defaults to the stage that gave them up." enum:",verify,enrich,deliver" default:"" placeholder:"verify|enrich|deliver"`
 	To    []string      `help:"Deliver to these destinations only. Defaults to the one that didn't take it." placeholder:"NAME"`
 	Limit uint32        `help:"Send only the oldest so many, such as 1 as a trial before the rest." placeholder:"N"`
 	Force bool          `help:"Also those that were replayed before."`
@@ -58,9 +58,7 @@ func (c dlqReplayCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	stage := map[string]adminv1.ReplayStage{
-		"enrich": adminv1.ReplayStage_REPLAY_STAGE_ENRICH, "deliver": adminv1.ReplayStage_REPLAY_STAGE_DELIVER,
-	}[c.From]
+	stage := replayStages[c.From]
 	planned, err := api.letters.PlanDeadLetterReplay(a.ctx, connect.NewRequest(&adminv1.PlanDeadLetterReplayRequest{
 		Filter: f, Stage: stage, Destinations: c.To, Force: c.Force,
 	}))
@@ -81,7 +79,7 @@ func (c dlqReplayCmd) replay(a *app, api *api, req *adminv1.ReplayDeadLettersReq
 	b := newBar(a.err)
 	last := &adminv1.ReplayDeadLettersResponse{}
 	fate := func() string {
-		return fmt.Sprintf(", %d delivered, %d dead again", last.GetDelivered(), last.GetDeadAgain())
+		return fateText(last)
 	}
 	err := each(a.ctx, api, func(ctx context.Context) (*connect.ServerStreamForClient[adminv1.ReplayDeadLettersResponse], error) {
 		return api.letters.ReplayDeadLetters(ctx, connect.NewRequest(req))
@@ -92,7 +90,7 @@ func (c dlqReplayCmd) replay(a *app, api *api, req *adminv1.ReplayDeadLettersReq
 		}
 		p := m.GetProgress()
 		printFailures(a, b, p.GetFailures())
-		b.show(share(p, m.GetDelivered()+m.GetDeadAgain()+p.GetSkipped()+p.GetFailed()), outcomeText(p, fate()))
+		b.show(share(p, m.GetDelivered()+m.GetFiltered()+m.GetDeadAgain()+p.GetSkipped()+p.GetFailed()), outcomeText(p, fate()))
 		return true, nil
 	})
 	b.end()

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
@@ -16,7 +18,10 @@ type eventReplayCmd struct {
 	paceFlags
 	eventFlags
 	timeFlags
-	Event string `arg:"" optional:"" help:"An event's id, or the provider's id of a delivery."`
+	From  string        `help:"Where they begin: enrich fetches the record anew, verify checks their requests again before, with the configuration and the secrets of now." enum:"verify,enrich" default:"enrich" placeholder:"verify|enrich"`
+	Limit uint32        `help:"Send only the oldest so many, such as 1 as a trial before the rest." placeholder:"N"`
+	Wait  time.Duration `help:"How long to look what becomes of them after the last was sent, at most 10m." default:"30s"`
+	Event string        `arg:"" optional:"" help:"An event's id, or the provider's id of a delivery."`
 }
 
 // Help is shown by --help.
@@ -49,31 +54,33 @@ func (c eventReplayCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	planned, err := api.events.PlanEventReplay(a.ctx, connect.NewRequest(&adminv1.PlanEventReplayRequest{Filter: f}))
+	planned, err := api.events.PlanEventReplay(a.ctx, connect.NewRequest(&adminv1.PlanEventReplayRequest{Filter: f, Stage: replayStages[c.From]}))
 	if err != nil {
 		return err
 	}
 	plan := planned.Msg.GetPlan()
-	if goOn, err := c.agree(a, plan, 0); err != nil || !goOn {
+	if goOn, err := c.agree(a, plan, c.Limit); err != nil || !goOn {
 		return err
 	}
 	return c.replay(a, api, &adminv1.ReplayEventsRequest{
 		Filter: f, PlanToken: plan.GetPlanToken(), Rate: c.Rate, MaxFailures: c.MaxFailures, Reason: c.why(a),
+		Stage: replayStages[c.From], Limit: c.Limit, Watch: durationpb.New(c.Wait),
 	})
 }
 
 func (c eventReplayCmd) replay(a *app, api *api, req *adminv1.ReplayEventsRequest) error {
 	b := newBar(a.err)
-	last := &adminv1.ReplayProgress{}
+	last := &adminv1.ReplayEventsResponse{}
 	err := each(a.ctx, api, func(ctx context.Context) (*connect.ServerStreamForClient[adminv1.ReplayEventsResponse], error) {
 		return api.events.ReplayEvents(ctx, connect.NewRequest(req))
 	}, func(m *adminv1.ReplayEventsResponse) (bool, error) {
-		last = m.GetProgress()
+		last = m
 		if c.JSON {
 			return true, printMessageLine(a.out, m)
 		}
-		printFailures(a, b, last.GetFailures())
-		b.show(share(last, last.GetReplayed()+last.GetSkipped()+last.GetFailed()), outcomeText(last, ""))
+		p := m.GetProgress()
+		printFailures(a, b, p.GetFailures())
+		b.show(share(p, m.GetDelivered()+m.GetFiltered()+m.GetDeadAgain()+p.GetSkipped()+p.GetFailed()), outcomeText(p, fateText(last)))
 		return true, nil
 	})
 	b.end()
@@ -81,7 +88,7 @@ func (c eventReplayCmd) replay(a *app, api *api, req *adminv1.ReplayEventsReques
 		return err
 	}
 	if !c.JSON {
-		fmt.Fprintln(a.out, outcomeText(last, ""))
+		fmt.Fprintln(a.out, outcomeText(last.GetProgress(), fateText(last)))
 	}
-	return ended(last, 0)
+	return ended(last.GetProgress(), last.GetDeadAgain())
 }

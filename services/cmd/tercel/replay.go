@@ -88,6 +88,30 @@ func outcomeText(p *adminv1.ReplayProgress, fate string) string {
 	return text + fate
 }
 
+// replayStages are where a replay can begin.
+var replayStages = map[string]adminv1.ReplayStage{
+	"verify": adminv1.ReplayStage_REPLAY_STAGE_VERIFY, "enrich": adminv1.ReplayStage_REPLAY_STAGE_ENRICH,
+	"deliver": adminv1.ReplayStage_REPLAY_STAGE_DELIVER,
+}
+
+// fateText says what is known of the messages that were sent.
+func fateText(m interface {
+	GetProgress() *adminv1.ReplayProgress
+	GetDelivered() uint64
+	GetDeadAgain() uint64
+	GetFiltered() uint64
+},
+) string {
+	text := fmt.Sprintf(", %d delivered, %d dead again", m.GetDelivered(), m.GetDeadAgain())
+	if n := m.GetFiltered(); n > 0 {
+		text += fmt.Sprintf(", %d left out", n)
+	}
+	if n := m.GetProgress().GetNotRepeated(); n > 0 {
+		text += fmt.Sprintf("; %d had a check that can't be made again", n)
+	}
+	return text
+}
+
 // share is how much of a replay is done, where done of its messages are.
 func share(p *adminv1.ReplayProgress, done uint64) float64 {
 	if p.GetPlanned() == 0 {
@@ -101,6 +125,9 @@ func printFailures(a *app, b *bar, all []*adminv1.ReplayFailure) {
 	for _, f := range all {
 		b.end()
 		fmt.Fprintf(a.err, "%s %s: %s\n", place(f.GetPosition()), printable(f.GetEventId()), printable(f.GetError()))
+		for _, c := range f.GetChecks() {
+			fmt.Fprintf(a.err, "  %s %s: %s\n", printable(c.GetCheck()), printable(c.GetResult()), printable(c.GetDetail()))
+		}
 	}
 }
 
