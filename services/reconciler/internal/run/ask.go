@@ -57,7 +57,7 @@ func (c *comparison) ask(ctx context.Context, id string) answer {
 		r.Method, r.Body, r.GraphQL = http.MethodPost, ask.Body, true
 	}
 	shown, err := c.call(ctx, r)
-	a := answer{at: shown.RequestedAt}
+	a := answer{at: shown.ObservedAt}
 	if errors.Is(err, sourceapi.ErrNotFound) {
 		a.gone = true
 		return a

@@ -287,6 +287,26 @@ func TestRecordThatComesBackIsNoOrphan(t *testing.T) {
 	}
 }
 
+// A record is gone since a time by the source's clock, whatever this process's
+// says: with one that is ahead it would stay deleted when it comes back.
+func TestTombstonesAreOfTheSourcesClock(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.shop.now = func() time.Time { return f.clock().Add(-time.Hour) }
+	f.hold(12)
+	f.shop.remove("o003")
+	f.scan(f.scanner(ascending), burying)
+	sent := f.sent()
+	if len(sent) != 1 {
+		t.Fatalf("sent %s, want o003", f.sentIDs())
+	}
+	e, err := event.FromHeader(sent[0].Header)
+	// The source tells its clock in seconds.
+	if off := e.ObservedAt.Sub(f.shop.now()).Abs(); err != nil || off > time.Minute {
+		t.Errorf("gone at %s, which is %s off the source's clock (%v)", e.ObservedAt, off, err)
+	}
+}
+
 // Lists in slices of time are read from the day that the file names.
 func TestScanInSlices(t *testing.T) {
 	t.Parallel()
