@@ -30,12 +30,18 @@ func (r record) json() string {
 // book is what the provider has of one account: the truth that a destination is
 // held against.
 type book struct {
-	mu   sync.Mutex // guards those below
-	live map[string]record
-	last map[string]record // of all there ever were, as they were last
+	account string
+
+	mu     sync.Mutex // guards those below
+	live   map[string]record
+	gone   map[string]bool   // those that were ever deleted
+	last   map[string]record // of all there ever were, as they were last
+	events []happened        // of all those times
 }
 
-func newBook() *book { return &book{live: map[string]record{}, last: map[string]record{}} }
+func newBook(account string) *book {
+	return &book{account: account, live: map[string]record{}, gone: map[string]bool{}, last: map[string]record{}}
+}
 
 // put makes or changes a record, which also brings a deleted one back, with at as
 // the time of its change. Times of a record go up: no source shows a change with
@@ -58,6 +64,7 @@ func (b *book) remove(id string) bool {
 	defer b.mu.Unlock()
 	_, there := b.live[id]
 	delete(b.live, id)
+	b.gone[id] = b.gone[id] || there
 	return there
 }
 
@@ -66,6 +73,13 @@ func (b *book) get(id string) (record, bool) {
 	defer b.mu.Unlock()
 	r, there := b.live[id]
 	return r, there
+}
+
+// ever reports whether a record was ever deleted.
+func (b *book) ever(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gone[id]
 }
 
 // records are those that there are, by the time of change.
@@ -85,6 +99,11 @@ func (b *book) changed() (last time.Time) {
 	for _, r := range b.records() {
 		if r.Updated.After(last) {
 			last = r.Updated
+		}
+	}
+	for _, h := range b.told() {
+		if h.At.After(last) {
+			last = h.At
 		}
 	}
 	return last

@@ -21,17 +21,18 @@ func TestDestinationEqualsSourceAfterReconciliation(t *testing.T) {
 	t.Parallel()
 	scenes := make(chan scene)
 	var failed atomic.Bool
+	var reached coverage
 	var all sync.WaitGroup
 	for range *worlds {
 		all.Go(func() {
 			for s := range scenes {
-				w := newWorld(t, s.shape)
+				w := newWorld(t, s.setting, &reached)
 				for _, seed := range s.seeds {
 					if failed.Load() {
 						break
 					}
 					if err := w.play(t.Context(), generate(seed)); err != nil && failed.CompareAndSwap(false, true) {
-						tell(t, s.shape, seed, err)
+						tell(t, s.setting, seed, err)
 					}
 				}
 				w.end()
@@ -43,25 +44,29 @@ func TestDestinationEqualsSourceAfterReconciliation(t *testing.T) {
 	}
 	close(scenes)
 	all.Wait()
+	t.Logf("reached:\n%s", &reached)
+	if !t.Failed() && *histories >= enough {
+		reached.atLeast(t, *histories)
+	}
 }
 
 // scene are the histories that one world sees.
 type scene struct {
-	shape shape
+	setting
 	seeds []uint64
 }
 
-// allScenes has each history in the shape that its seed says.
+// allScenes has each history in the setting that its seed says.
 func allScenes() []scene {
 	var all []scene
-	open := map[uint64]int{}
+	open := map[string]int{}
 	for i := range *histories {
 		seed := *first + uint64(i)
-		n := seed % uint64(len(shapes))
-		at, ok := open[n]
+		s := settingOf(seed)
+		at, ok := open[s.String()]
 		if !ok || len(all[at].seeds) == perWorld {
 			at = len(all)
-			open[n], all = at, append(all, scene{shape: shapes[n]})
+			open[s.String()], all = at, append(all, scene{setting: s})
 		}
 		all[at].seeds = append(all[at].seeds, seed)
 	}
@@ -69,18 +74,18 @@ func allScenes() []scene {
 }
 
 // tell reports a history that failed, with the fewest steps that fail as well.
-func tell(t *testing.T, s shape, seed uint64, err error) {
+func tell(t *testing.T, s setting, seed uint64, err error) {
 	t.Helper()
 	steps, why := shrink(t, s, generate(seed), err)
-	t.Errorf("history %d of shape %q fails: %v\n\n%s\n\nRepeat it with\n\tgo test ./services/e2e/model -histories 1 -seed %d",
-		seed, s.name, why, text(steps), seed)
+	t.Errorf("history %d (%s) fails: %v\n\n%s\n\nRepeat it with\n\tgo test ./services/e2e/model -histories 1 -seed %d",
+		seed, s, why, text(steps), seed)
 }
 
 // maxTries bounds how many histories shrinking plays.
 const maxTries = 150
 
 // shrink leaves out steps as long as what is left fails too.
-func shrink(t *testing.T, s shape, steps []step, err error) ([]step, error) {
+func shrink(t *testing.T, s setting, steps []step, err error) ([]step, error) {
 	t.Helper()
 	var w *world
 	fails := func(steps []step) bool {
@@ -88,7 +93,7 @@ func shrink(t *testing.T, s shape, steps []step, err error) ([]step, error) {
 			if w != nil {
 				w.end()
 			}
-			w = newWorld(t, s)
+			w = newWorld(t, s, &coverage{})
 		}
 		failure := w.play(t.Context(), steps)
 		if failure != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	_ "modernc.org/sqlite" // registers the driver
 
@@ -43,7 +44,7 @@ func (p *play) compare(when string) error {
 	var wrong []error
 	for _, r := range p.book.records() {
 		if got, want := there[r.ID], r.json(); got != want {
-			wrong = append(wrong, fmt.Errorf("%s: the destination has %q of %q, the source %s", when, got, r.ID, want))
+			wrong = append(wrong, fmt.Errorf("%s: the destination has %q of %q, the source %s%s", when, got, r.ID, want, p.trail(r.ID)))
 		}
 		delete(there, r.ID)
 	}
@@ -70,25 +71,52 @@ func (p *play) windowBegun(r report.Report) (stored uint64, known bool) {
 	}
 }
 
-// honest finds claims of reports that weren't so: what a run that had caught up
-// calls missed had no event of a trigger that was stored before it began, and
-// what it calls stale none with that version.
-func (p *play) honest() error {
+// enriched are the events of the account that were enriched, by record.
+func (p *play) enriched() (map[string][]seen, error) {
 	events := map[string][]seen{}
 	for m, err := range consume.Scan(p.ctx, p.js, consume.ScanOptions{
 		Stream: topology.StreamEnriched, HeadersOnly: true,
 		Subjects: []string{event.PrefixEnriched + "." + source + "." + event.AccountToken(p.account) + ".>"},
 	}) {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e, err := event.FromHeader(m.Header)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		events[e.RecordID] = append(events[e.RecordID], seen{e, e.TriggerSequence})
 	}
+	return events, nil
+}
+
+// trail tells what became of a record inside, for people.
+func (p *play) trail(id string) string {
+	events, err := p.enriched()
+	if err != nil {
+		return "; its events can't be read: " + err.Error()
+	}
+	text := "; its events:"
+	for _, s := range events[id] {
+		text += fmt.Sprintf("\n\t%s of trigger %d: version %q, deleted %t, observed %s", s.Origin, s.trigger, s.Version, s.Deleted, s.ObservedAt.Format(time.RFC3339Nano))
+	}
+	return text
+}
+
+// honest finds claims of reports that weren't so: what a run that had caught up
+// calls missed had no event of a trigger that was stored before it began, and
+// what it calls stale none with that version.
+func (p *play) honest() error {
+	events, err := p.enriched()
+	if err != nil {
+		return err
+	}
 	var wrong []error
+	for id, all := range events {
+		if i := slices.IndexFunc(all, func(s seen) bool { return s.Deleted }); i >= 0 && !p.book.ever(id) {
+			wrong = append(wrong, fmt.Errorf("a tombstone of %q, which was never deleted%s", id, p.trail(id)))
+		}
+	}
 	for id, r := range p.reports {
 		before, known := p.windowBegun(r)
 		if !known || !r.CaughtUp {
@@ -103,6 +131,44 @@ func (p *play) honest() error {
 			case rec.Verdict == string(ledger.Missed) && slices.ContainsFunc(events[rec.ID], known),
 				rec.Verdict == string(ledger.Stale) && slices.ContainsFunc(events[rec.ID], current) && !slices.ContainsFunc(events[rec.ID], gone):
 				wrong = append(wrong, fmt.Errorf("run %s calls %q %s in version %s, which had been enriched", id, rec.ID, rec.Verdict, rec.Version))
+			}
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// heard finds events of the provider's list that have no trigger, though the list
+// was reconciled, and redeliveries that reports claim and that never came.
+func (p *play) heard() error {
+	if p.events == "" {
+		return nil
+	}
+	triggers := map[string]event.Origin{} // the first one's, by the event's id
+	for m, err := range consume.Scan(p.ctx, p.js, consume.ScanOptions{
+		Stream: topology.StreamRaw, HeadersOnly: true,
+		Subjects: []string{event.PrefixRaw + "." + source + "." + event.AccountToken(p.account) + ".>"},
+	}) {
+		if err != nil {
+			return err
+		}
+		e, err := event.FromHeader(m.Header)
+		if err != nil {
+			return err
+		}
+		if id := event.DeliveryIDOf(m.Header); triggers[id] == "" {
+			triggers[id] = e.Origin
+		}
+	}
+	var wrong []error
+	for _, h := range p.book.told() {
+		if triggers[h.ID] == "" {
+			wrong = append(wrong, fmt.Errorf("event %s is listed and has no trigger", h.ID))
+		}
+	}
+	for id, r := range p.reports {
+		for _, rec := range r.Records {
+			if rec.Redelivered && triggers[rec.ID] != event.Webhook {
+				wrong = append(wrong, fmt.Errorf("run %s calls event %s sent again by the provider, which came as %q", id, rec.ID, triggers[rec.ID]))
 			}
 		}
 	}

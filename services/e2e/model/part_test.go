@@ -75,7 +75,8 @@ const stopWithin = 2 * time.Minute
 // live is one life of the service.
 func (p *part) live() error {
 	f := &fuse{blown: make(chan struct{})}
-	nc, err := nats.Connect(p.url, nats.SetCustomDialer(dialer{f}), nats.NoReconnect(), nats.Timeout(time.Minute),
+	nc, err := nats.Connect(p.url, nats.SetCustomDialer(dialer{f}), nats.Timeout(time.Minute),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(reconnectWait),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return err
@@ -160,6 +161,20 @@ func (p *part) now() *fuse {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fuse
+}
+
+// isDown reports whether it is to stay down.
+func (p *part) isDown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+// door is where webhooks go, or nil while it doesn't run.
+func (p *part) door() http.Handler {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handler
 }
 
 // crash kills the service at a message to come.

@@ -3,22 +3,16 @@ package model_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/cursor"
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/report"
-	"github.com/tercelhq/tercel/pkg/topology"
-	"github.com/tercelhq/tercel/services/internal/control"
 )
 
 const (
@@ -28,23 +22,20 @@ const (
 	maxRuns = 60
 )
 
-// notice is a webhook.
-type notice struct {
-	id, record string
-	remove     bool
-}
-
 // play is a history that is played.
 type play struct {
 	*world
 	ctx     context.Context
 	account string
 	book    *book
-	sent    int      // webhooks made
-	held    []notice // not yet sent
+	sent    int        // webhooks made
+	held    []happened // whose webhooks were not yet sent
+	unheard int        // deletes whose webhooks were lost
 	begun   map[string]uint64
 	reports map[string]report.Report
 	told    chan *nats.Msg
+	outages atomic.Int64
+	away    sync.RWMutex // held for writing during an outage, for reading by who asks the server meanwhile
 }
 
 // play plays a history with an account of its own and returns what is wrong in
@@ -52,8 +43,9 @@ type play struct {
 func (w *world) play(ctx context.Context, steps []step) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
+	name := account(w.used)
 	p := &play{
-		world: w, ctx: ctx, account: account(w.used), book: newBook(), begun: map[string]uint64{}, reports: map[string]report.Report{},
+		world: w, ctx: ctx, account: name, book: newBook(name), begun: map[string]uint64{}, reports: map[string]report.Report{},
 		told: make(chan *nats.Msg, 1000),
 	}
 	w.used++
@@ -61,17 +53,46 @@ func (w *world) play(ctx context.Context, steps []step) error {
 	w.mu.Lock()
 	w.books[p.account] = p.book
 	w.mu.Unlock()
-	sub, err := w.nc.ChanSubscribe("tercel.reports."+source+"."+resource, p.told)
+	sub, err := w.nc.ChanSubscribe("tercel.reports."+source+"."+w.target(), p.told)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	if err := p.first(); err != nil {
+		return err
+	}
 	for _, s := range steps {
 		if err := p.do(s); err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
-	return p.finish()
+	if err := p.finish(); err != nil {
+		return err
+	}
+	return w.began(ctx, p.account, never)
+}
+
+// first is what was before a history: records from long ago, of which no webhook
+// tells, and one that stays, since a scan believes no list with nothing in it.
+func (p *play) first() error {
+	if p.old {
+		for i, id := range []string{"old1", "old2", "old3", "OLD1"} {
+			at := p.clock.now().Add(-youngest - time.Duration(i)*(oldest-youngest)/4).Truncate(p.granule)
+			p.book.put(id, at)
+			if err := p.announce(happened{Order: id, At: at}, lost); err != nil {
+				return err
+			}
+		}
+	}
+	if p.deletes {
+		if err := p.do(step{do: change, id: "stays", webhook: sent}); err != nil {
+			return err
+		}
+	}
+	if !p.scheduled && !p.deletes {
+		return nil
+	}
+	return p.began(p.ctx, p.account, p.clock.now())
 }
 
 // exact is how exactly clocks that differ can be put in order, doubled: a source
@@ -84,39 +105,52 @@ func (p *play) do(s step) error {
 	}
 	switch s.do {
 	case change:
-		p.book.put(s.id, p.clock.now().Truncate(p.shape.granule))
-		return p.announce(notice{record: s.id}, s.webhook)
+		r := p.book.put(s.id, p.clock.now().Truncate(p.granule))
+		return p.announce(happened{Order: s.id, At: r.Updated, again: s.again}, s.webhook)
 	case late:
 		at, err := p.edge()
 		if err != nil {
 			return err
 		}
-		p.book.put(s.id, at)
-		return p.announce(notice{record: s.id}, s.webhook)
+		r := p.book.put(s.id, at)
+		return p.announce(happened{Order: s.id, At: r.Updated, again: s.again}, s.webhook)
 	case remove:
 		if !p.book.remove(s.id) {
 			return nil
 		}
-		return p.announce(notice{record: s.id, remove: true}, s.webhook)
+		if s.webhook == lost {
+			p.unheard++
+		}
+		return p.announce(happened{Kind: "order.removed", Order: s.id, At: p.clock.now().Truncate(p.granule), again: s.again}, s.webhook)
 	case release:
 		if len(p.held) == 0 {
 			return nil
 		}
-		n := p.held[0]
+		h := p.held[0]
 		p.held = p.held[1:]
-		return p.post(n)
+		return p.post(h)
 	case pass:
 		p.clock.pass(s.for_)
 	case drain:
 		return p.drained()
 	case reconcile:
-		return p.reconcile(s)
+		return p.amid(s, func() error { _, err := p.run(); return err })
+	case schedule:
+		return p.amid(s, func() error { return p.due("") })
+	case scan:
+		return p.amid(s, func() error { return p.scan(s.byHand) })
+	case fill:
+		return p.amid(s, func() error { return p.backfill(s.fill, len(s.within) > 0) })
+	case steer:
+		return p.steer(s.action)
 	case crash:
 		p.parts[s.part].crash(s.at, s.after)
 	case down:
 		p.parts[s.part].kill(false)
 	case up:
 		p.parts[s.part].raise()
+	case outage:
+		return p.outage(s.id)
 	case setClock:
 		p.watch.off.Store(int64(s.for_))
 	}
@@ -126,8 +160,8 @@ func (p *play) do(s step) error {
 // edge is the earliest time that a change may have which can be seen only now:
 // what the next window begins with. Before the first run all times are open.
 func (p *play) edge() (time.Time, error) {
-	now := p.clock.now().Truncate(p.shape.granule)
-	e, err := p.cursor()
+	now := p.clock.now().Truncate(p.granule)
+	e, err := p.cursor("")
 	if err != nil {
 		return now, err
 	}
@@ -138,11 +172,15 @@ func (p *play) edge() (time.Time, error) {
 	if through.IsZero() {
 		return now, nil
 	}
-	from := through.Add(-p.shape.overlap)
+	// A scheduled run may begin at any time.
+	if soon := now.Add(exact - settle); p.scheduled && soon.After(through) {
+		through = soon
+	}
+	from := through.Add(-p.overlap)
 	// Who changed at that time shows an earlier one, where times are written less
 	// exactly. A list that ends with what is older takes it for that.
-	if at := from.Truncate(p.shape.granule); at.Before(from) && p.shape.endsEarly {
-		from = at.Add(p.shape.granule)
+	if at := from.Truncate(p.granule); at.Before(from) && p.endsEarly {
+		from = at.Add(p.granule)
 	} else {
 		from = at
 	}
@@ -152,34 +190,30 @@ func (p *play) edge() (time.Time, error) {
 	return from, nil
 }
 
-func (p *play) announce(n notice, f fate) error {
+func (p *play) announce(h happened, f fate) error {
 	p.sent++
-	n.id = fmt.Sprintf("%s-%d", p.account, p.sent)
+	h.seq, h.ID = p.sent, fmt.Sprintf("%s-%d", p.account, p.sent)
+	if h.Kind == "" {
+		h.Kind = "order.changed"
+	}
+	p.book.tell(h)
 	switch f {
 	case sent:
-		return p.post(n)
+		return p.post(h)
 	case twice:
-		if err := p.post(n); err != nil {
+		if err := p.post(h); err != nil {
 			return err
 		}
-		return p.post(n)
+		return p.post(h)
 	case held:
-		p.held = append(p.held, n)
+		p.held = append(p.held, h)
 	}
 	return nil
 }
 
 // post sends a webhook until it is taken. While the ingress is down it is held
 // back.
-func (p *play) post(n notice) error {
-	kind := "order.changed"
-	if n.remove {
-		kind = "order.removed"
-	}
-	body, err := json.Marshal(map[string]string{"id": n.id, "kind": kind, "order": n.record})
-	if err != nil {
-		return err
-	}
+func (p *play) post(h happened) error {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	var again pauses
@@ -189,24 +223,38 @@ func (p *play) post(n notice) error {
 			return err
 		}
 		if handler == nil {
-			p.held = append(p.held, n)
+			p.held = append(p.held, h)
 			return nil
 		}
-		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/"+source+"/"+p.account, bytes.NewReader(body))
-		r.Header = p.sign(body)
-		r.Header.Set("Content-Type", "application/json")
-		answer := httptest.NewRecorder()
-		handler.ServeHTTP(answer, r)
-		if answer.Code/100 == 2 {
+		status := p.offer(ctx, p.account, h)
+		if status/100 == 2 {
 			return nil
 		}
-		if answer.Code != http.StatusServiceUnavailable {
-			return fmt.Errorf("webhook answered %d: %s", answer.Code, answer.Body)
+		if status != http.StatusServiceUnavailable {
+			return fmt.Errorf("webhook answered %d", status)
 		}
 		if err := again.wait(ctx); err != nil {
-			return fmt.Errorf("webhook is not taken: %s: %w", answer.Body, err)
+			return fmt.Errorf("webhook is not taken: %w", err)
 		}
 	}
+}
+
+// offer sends a webhook once and returns how it is answered.
+func (w *world) offer(ctx context.Context, account string, h happened) int {
+	handler := w.parts["ingress"].door()
+	if handler == nil {
+		return http.StatusServiceUnavailable
+	}
+	body := h.body(w.unsigned)
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/"+source+"/"+account, bytes.NewReader(body))
+	r.Header = w.sign(body)
+	r.Header.Set("Content-Type", "application/json")
+	if w.unsigned {
+		r.Header.Set("X-Delivery", h.ID)
+	}
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, r)
+	return answer.Code
 }
 
 // pauses are waits that grow, for a condition that others are at work on.
@@ -220,234 +268,4 @@ func (w *pauses) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// reconcile makes a run and waits for its report, which another life of the
-// service may give. Without a reconciler nothing happens.
-func (p *play) reconcile(s step) error {
-	var within error
-	if len(s.within) > 0 {
-		p.hook.set(s.page, s.early, func() {
-			for _, s := range s.within {
-				if err := p.do(s); err != nil && within == nil {
-					within = fmt.Errorf("%s: %w", s, err)
-				}
-			}
-		})
-	}
-	_, err := p.run()
-	p.hook.set(0, false, nil)
-	p.hook.doing.Wait()
-	return errors.Join(err, within)
-}
-
-// run makes a run and returns its report, or none where it has ended and died
-// before it gave one: then that is the next run's to give.
-func (p *play) run() (report.Report, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	stored, err := p.stored(topology.StreamRaw, event.PrefixRaw)
-	if err != nil {
-		return report.Report{}, err
-	}
-	died, id, err := p.begin(ctx)
-	if err != nil || id == "" {
-		return report.Report{}, err
-	}
-	if _, resumed := p.begun[id]; !resumed {
-		p.begun[id] = stored
-	}
-	var again pauses
-	for {
-		if r, ok := p.reports[id]; ok {
-			return r, nil
-		}
-		select {
-		case m := <-p.told:
-			if err := p.hear(m); err != nil {
-				return report.Report{}, err
-			}
-		case <-died:
-			if err := again.wait(ctx); err != nil {
-				return report.Report{}, fmt.Errorf("run %s gives no report: %w", id, err)
-			}
-			c, err := p.cursor()
-			if err != nil {
-				return report.Report{}, err
-			}
-			if c.Window == nil || c.Window.Run != id {
-				return report.Report{}, nil
-			}
-		case <-ctx.Done():
-			return report.Report{}, fmt.Errorf("run %s gives no report: %w", id, ctx.Err())
-		}
-	}
-}
-
-// hear takes a report in.
-func (p *play) hear(m *nats.Msg) error {
-	var r report.Report
-	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return err
-	}
-	p.reports[r.Run] = r
-	return nil
-}
-
-func (p *play) cursor() (cursor.Entry, error) {
-	store, err := cursor.Open(p.ctx, p.js)
-	if err != nil {
-		return cursor.Entry{}, err
-	}
-	return store.Load(p.ctx, p.key(p.account))
-}
-
-// begin asks for a run until one has begun, and returns its id and the end of the
-// life in which it did.
-func (p *play) begin(ctx context.Context) (died <-chan struct{}, id string, err error) {
-	var again pauses
-	for {
-		died, _, err := p.parts["reconciler"].up(ctx)
-		if err != nil || died == nil {
-			return nil, "", err
-		}
-		life, end := context.WithCancel(ctx)
-		go func() {
-			select {
-			case <-died:
-				end()
-			case <-life.Done():
-			}
-		}()
-		started, err := control.RunReconcile(life, p.nc, control.Request{Source: source, Account: p.account, Resource: resource})
-		dead := life.Err() != nil
-		end()
-		switch {
-		case err == nil:
-			return died, started.Run, nil
-		case errors.Is(err, control.ErrRunning), errors.Is(err, control.ErrNobody), dead:
-		default:
-			return nil, "", err
-		}
-		if again.wait(ctx) != nil {
-			return nil, "", fmt.Errorf("no run begins: %w", err)
-		}
-	}
-}
-
-// stored is the sequence of the last message of the account in a stream.
-func (p *play) stored(stream, prefix string) (uint64, error) {
-	st, err := p.js.Stream(p.ctx, stream)
-	if err != nil {
-		return 0, err
-	}
-	m, err := st.GetLastMsgForSubject(p.ctx, prefix+"."+source+"."+event.AccountToken(p.account)+".>")
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return m.Sequence, nil
-}
-
-// drained waits until all that is stored has been enriched and delivered, as far
-// as there are services that could.
-func (p *play) drained() error {
-	err := p.through("enricher", topology.StreamRaw, event.PrefixRaw, topology.EnrichDurable(source))
-	if err != nil {
-		return err
-	}
-	return p.through("sink", topology.StreamEnriched, event.PrefixEnriched, topology.DeliverDurable(destination))
-}
-
-func (p *play) through(part, stream, prefix, durable string) error {
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	last, err := p.stored(stream, prefix)
-	if err != nil {
-		return err
-	}
-	var again pauses
-	for {
-		died, _, err := p.parts[part].up(ctx)
-		if err != nil || died == nil {
-			return err
-		}
-		cons, err := p.js.Consumer(ctx, stream, durable)
-		if err == nil {
-			// That nothing is pending may only mean that the consumer hasn't heard yet.
-			i := cons.CachedInfo()
-			if i.AckFloor.Stream >= last || i.NumPending == 0 && i.NumAckPending == 0 && i.Delivered.Stream >= last {
-				return nil
-			}
-		} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-		if err := again.wait(ctx); err != nil {
-			return fmt.Errorf("%s is not through: %w", part, err)
-		}
-	}
-}
-
-// finish has everything up again, sends what was held back, reconciles to the
-// end, and holds what is delivered against the book.
-func (p *play) finish() error {
-	for _, part := range p.parts {
-		part.raise()
-	}
-	// Some webhooks only come when all is reconciled.
-	var after []notice
-	for i, n := range slices.Clone(p.held) {
-		if n.remove || i%2 == 0 {
-			if err := p.post(n); err != nil {
-				return err
-			}
-		} else {
-			after = append(after, n)
-		}
-	}
-	if err := p.toTheEnd(); err != nil {
-		return err
-	}
-	if err := p.compare("reconciled"); err != nil {
-		return err
-	}
-	for _, n := range after {
-		if err := p.post(n); err != nil {
-			return err
-		}
-	}
-	if err := p.drained(); err != nil {
-		return err
-	}
-	if err := p.compare("and the last webhooks have come"); err != nil {
-		return err
-	}
-	return p.honest()
-}
-
-// toTheEnd lets all changes settle and makes runs until all of them lie in a
-// window that is complete.
-func (p *play) toTheEnd() error {
-	if err := p.drained(); err != nil {
-		return err
-	}
-	last := p.book.changed()
-	p.clock.pass(max(0, last.Sub(p.clock.now())) + max(0, -p.watch.skew()) + settle + 2*time.Second)
-	for range maxRuns {
-		r, err := p.run()
-		switch {
-		case err != nil:
-			return err
-		case r.Error != "":
-			return fmt.Errorf("run %s failed: %s", r.Run, r.Error)
-		case r.Complete && r.CaughtUp && !r.To.Before(last):
-			return p.drained()
-		}
-		if err := p.drained(); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("not complete up to %s after %d runs", last, maxRuns)
 }

@@ -28,10 +28,18 @@ type shape struct {
 	// list writes the answer to a request for a page of records, which are sorted by
 	// change.
 	list func(w http.ResponseWriter, r *http.Request, all []record)
-}
+	// unfiltered says that the list can't be asked for a time alone.
+	unfiltered bool
 
-// settle is what every window leaves to come in by itself.
-const settle = time.Minute
+	// events are keys of that section, where the provider's list of events is
+	// reconciled in place of its records, and listEvents answers requests for it.
+	events     string
+	listEvents func(w http.ResponseWriter, r *http.Request, all []happened)
+	// unsigned says that a webhook's id is not among what its signature covers.
+	unsigned bool
+	// redelivers says that the provider is asked first to send a webhook again.
+	redelivers bool
+}
 
 var shapes = []shape{
 	{
@@ -54,7 +62,7 @@ var shapes = []shape{
 	{
 		name:      "everything",
 		reconcile: "list: '/{account}/orders', items: orders, next: {offset: offset}, limit: {param: limit, size: 5}",
-		version:   "record.version", granule: time.Second, overlap: time.Second, list: byOffset(false),
+		version:   "record.version", granule: time.Second, overlap: time.Second, list: byOffset(false), unfiltered: true,
 	},
 	{
 		name: "link",
@@ -73,6 +81,25 @@ var shapes = []shape{
 		reconcile: "list: '/{account}/orders', since: {param: since, format: unix_ms}, until: {param: until, format: unix_ms}, " +
 			"items: orders, start: 20h, slice: 6h, next: {cursor: meta.next, param: cursor}",
 		version: "record.updated_at", granule: time.Millisecond, overlap: 4 * time.Minute, list: byCursor,
+	},
+	{
+		name: "events",
+		events: "list: '/{account}/events', items: data, since: {param: since, format: unix}, order: descending, " +
+			"next: {after: starting_after, more: has_more}, id: record.id, type: record.kind, time: record.at",
+		version: "record.version", granule: time.Second, overlap: time.Minute, endsEarly: true, listEvents: newestFirst,
+	},
+	{
+		name: "deliveries",
+		events: "list: '/{account}/events', order: descending, next: {link: header, stable: true}, id: record.id, type: record.kind, " +
+			"time: record.at, get: './{record.id}', body: request.payload, redeliver: {path: './{record.id}/attempts', wait: 1s}, prefer: redelivery",
+		version: "record.updated_at", granule: time.Millisecond, overlap: 3 * time.Minute, endsEarly: true, unfiltered: true,
+		listEvents: deliveries, unsigned: true, redelivers: true,
+	},
+	{
+		name: "events forwards",
+		events: "list: '/{account}/events', items: events, since: since, order: ascending, next: {cursor: next, param: cursor}, max_pages: 1, " +
+			"id: record.id, type: record.kind, time: record.at, redeliver: {path: './{record.id}/attempts', wait: 1s}, prefer: redelivery",
+		version: "record.version", granule: time.Microsecond, overlap: 5 * time.Minute, listEvents: oldestFirst, redelivers: true,
 	},
 }
 

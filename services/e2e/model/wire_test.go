@@ -124,6 +124,9 @@ type dialer struct{ f *fuse }
 
 // Dial connects to the server; nats.go asks for it.
 func (d dialer) Dial(network, address string) (net.Conn, error) {
+	if d.f.isBlown() {
+		return nil, errCut
+	}
 	c, err := net.Dial(network, address)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -30,45 +31,21 @@ import (
 
 const (
 	source      = "shop"
-	resource    = "order"
 	destination = "database"
 	secret      = "a secret, long enough"
 	// perWorld is how many histories one world sees, each with an account of its
 	// own, one after the other.
-	perWorld = 20
+	perWorld = 25
 )
-
-const pipelineFile = `
-sources:
-  shop:
-    verify: {scheme: hmac-sha256, header: X-Signature}
-    secrets: [env:SECRET]
-    event: {id: body.id, type: body.kind}
-    accounts: [%[1]s]
-    api: {base: %[2]q, allow_private: true, concurrency: 4}
-    resources:
-      order:
-        triggers: [order.*]
-        id: body.order
-        get: "/{account}/orders/{id}"
-        version: %[3]s
-        reconcile: {%[4]s, time: record.updated_at, every: 87600h, settle: %[5]s, overlap: %[6]s}
-destinations:
-  database: {sqlite: {path: %[7]q}}
-streams: {durability: relaxed}
-enricher: {ack_wait: 1s, max_attempts: 50, retry_min: 10ms, retry_max: 100ms}
-sink: {ack_wait: 1s, max_attempts: 50, retry_min: 10ms, retry_max: 100ms}
-reconciler: {lease_ttl: 60s, catch_up: 300ms, repair_rate: 10000, audit_every: 24h}
-`
 
 // world is a provider and a pipeline: a server and the four services on it, each
 // with a connection of its own.
 type world struct {
-	t     testing.TB
-	shape shape
+	t testing.TB
+	setting
 	clock *clock
 	watch *watch // the reconciler's
-	file  *pipeline.File
+	pipe  *pipeline.File
 	db    string
 
 	server *natstest.Server
@@ -77,15 +54,16 @@ type world struct {
 	parts  map[string]*part
 	sign   func(body []byte) http.Header
 
-	mu    sync.Mutex // guards books
-	books map[string]*book
-	hook  hook
-	used  int // accounts
+	mu      sync.Mutex // guards books
+	books   map[string]*book
+	hook    hook
+	reached *coverage
+	used    int // accounts
 }
 
 // newWorld makes one that ends with the test, or when it is ended.
-func newWorld(t testing.TB, s shape) *world {
-	w := &world{t: t, shape: s, clock: newClock(), books: map[string]*book{}, parts: map[string]*part{}}
+func newWorld(t testing.TB, s setting, reached *coverage) *world {
+	w := &world{t: t, setting: s, clock: newClock(), books: map[string]*book{}, parts: map[string]*part{}, reached: reached}
 	w.watch = &watch{clock: w.clock}
 	api := httptest.NewServer(w)
 	t.Cleanup(api.Close)
@@ -95,12 +73,11 @@ func newWorld(t testing.TB, s shape) *world {
 		accounts = append(accounts, account(i))
 	}
 	var err error
-	w.file, err = pipeline.Decode("tercel.yaml", fmt.Appendf(nil, pipelineFile, strings.Join(accounts, ", "), api.URL,
-		s.version, s.reconcile, settle, s.overlap, w.db), config.WithLookupEnv(func(string) (string, bool) { return secret, true }))
+	w.pipe, err = pipeline.Decode("tercel.yaml", s.file(api.URL, w.db, accounts), config.WithLookupEnv(func(string) (string, bool) { return secret, true }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := w.file.Sources[source]
+	src := w.pipe.Sources[source]
 	key, err := signature.ParseKey(src.Verify, secret)
 	if err != nil {
 		t.Fatal(err)
@@ -108,14 +85,14 @@ func newWorld(t testing.TB, s shape) *world {
 	w.sign = func(body []byte) http.Header { return src.Verifier().Sign(key, body, "", w.clock.now()) }
 	w.server = natstest.Start(t, false)
 	// Not the server's own Connect, whose patience a busy machine may exceed.
-	if w.nc, err = nats.Connect(w.server.URL(), nats.Timeout(time.Minute)); err != nil {
+	if w.nc, err = nats.Connect(w.server.URL(), nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.nc.Close)
 	if w.js, err = jetstream.New(w.nc, jetstream.WithDefaultTimeout(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if err := topology.Ensure(t.Context(), w.js, w.file.Streams); err != nil {
+	if err := topology.Ensure(t.Context(), w.js, w.pipe.Streams); err != nil {
 		t.Fatal(err)
 	}
 	w.asIfBegun()
@@ -131,22 +108,50 @@ func newWorld(t testing.TB, s shape) *world {
 
 func account(i int) string { return fmt.Sprint("acct", i) }
 
+// never is when the runs begin of accounts whose history is not being played.
+var never = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // asIfBegun keeps the reconciler from beginning by itself: when it runs is a
 // history's to say.
 func (w *world) asIfBegun() {
-	store, err := cursor.Open(w.t.Context(), w.js)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	for i := range perWorld {
-		if _, err := store.Save(w.t.Context(), cursor.Entry{Key: w.key(account(i))}, cursor.Cursor{StartedAt: w.clock.now()}); err != nil {
+		if err := w.began(w.t.Context(), account(i), never); err != nil {
 			w.t.Fatal(err)
 		}
 	}
 }
 
-func (w *world) key(account string) cursor.Key {
-	return cursor.Key{Source: source, Account: account, Resource: resource}
+// began notes when the last runs of an account began, after which the schedule
+// says when the next do.
+func (w *world) began(ctx context.Context, account string, at time.Time) error {
+	store, err := cursor.Open(ctx, w.js)
+	if err != nil {
+		return err
+	}
+	for _, work := range []cursor.Work{"", cursor.Deletes} {
+		if work != "" && !w.deletes {
+			continue
+		}
+		for { // the service may be noting what it saw of the schedule
+			e, err := store.Load(ctx, w.key(account, work))
+			if err != nil {
+				return err
+			}
+			next := e.Cursor
+			next.StartedAt = at
+			if _, err = store.Save(ctx, e, next); err == nil {
+				break
+			}
+			if !errors.Is(err, cursor.ErrConflict) || ctx.Err() != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) key(account string, work cursor.Work) cursor.Key {
+	return cursor.Key{Source: source, Account: account, Resource: w.target(), Work: work}
 }
 
 // end kills all services.
@@ -170,18 +175,19 @@ func (w *world) buried(name string) {
 	if err != nil {
 		return // the world ends
 	}
-	for i := range perWorld {
-		lease := "reconcile." + w.key(account(i)).String()
-		if holder, err := cursor.Holder(ctx, w.js, lease); err == nil && holder != "" {
-			_ = kv.Purge(ctx, lease)
-		}
+	leases, err := kv.ListKeysFiltered(ctx, "reconcile.>", "backfill.>", "audit", "alarm")
+	if err != nil {
+		return
+	}
+	for lease := range leases.Keys() {
+		_ = kv.Purge(ctx, lease)
 	}
 }
 
 var quiet = slog.New(slog.DiscardHandler)
 
 func (w *world) ingress(nc *nats.Conn) (running, error) {
-	s, err := ingress.New(ingress.Config{Ingress: w.file.Ingress, Sources: w.file.Sources, Streams: w.file.Streams},
+	s, err := ingress.New(ingress.Config{Ingress: w.pipe.Ingress, Sources: w.pipe.Sources, Streams: w.pipe.Streams},
 		ingress.Deps{Conn: nc, Log: quiet, Now: w.clock.now})
 	if err != nil {
 		return running{}, err
@@ -194,7 +200,7 @@ func (w *world) ingress(nc *nats.Conn) (running, error) {
 }
 
 func (w *world) enricher(nc *nats.Conn) (running, error) {
-	s, err := enricher.New(enricher.Config{Config: w.file.Enricher, Sources: w.file.Sources, Streams: w.file.Streams},
+	s, err := enricher.New(enricher.Config{Config: w.pipe.Enricher, Sources: w.pipe.Sources, Streams: w.pipe.Streams},
 		enricher.Deps{Conn: nc, Log: quiet, Now: w.clock.now})
 	if err != nil {
 		return running{}, err
@@ -207,7 +213,7 @@ func (w *world) sink(nc *nats.Conn) (running, error) {
 	if err != nil {
 		return running{}, err
 	}
-	s, err := sink.New(sink.Config{Config: w.file.Sink, Destinations: w.file.Destinations}, sink.Deps{JetStream: js, Log: quiet})
+	s, err := sink.New(sink.Config{Config: w.pipe.Sink, Destinations: w.pipe.Destinations}, sink.Deps{JetStream: js, Log: quiet})
 	if err != nil {
 		return running{}, err
 	}
@@ -216,7 +222,7 @@ func (w *world) sink(nc *nats.Conn) (running, error) {
 
 func (w *world) reconciler(nc *nats.Conn) (running, error) {
 	s, err := reconciler.New(reconciler.Config{
-		Reconciler: w.file.Reconciler, Sources: w.file.Sources, Streams: w.file.Streams, Destinations: w.file.Compared(),
+		Reconciler: w.pipe.Reconciler, Sources: w.pipe.Sources, Streams: w.pipe.Streams, Destinations: w.pipe.Compared(),
 	}, reconciler.Deps{Conn: nc, Log: quiet, Now: w.watch.now})
 	if err != nil {
 		return running{}, err
@@ -256,6 +262,18 @@ func (h *hook) take() (do func(), early bool) {
 	return do, early
 }
 
+// hooked does at a page what is to be done there, and reports whether the answer
+// is as it is after that.
+func (w *world) hooked() bool {
+	do, early := w.hook.take()
+	if do == nil {
+		return false
+	}
+	do()
+	w.hook.doing.Done()
+	return !early
+}
+
 // ServeHTTP is the provider's API.
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	path := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
@@ -264,6 +282,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Unlock()
 	if b == nil {
 		http.NotFound(rw, r)
+		return
+	}
+	if path[1] == "events" {
+		w.eventsAPI(rw, r, b, path[1:])
 		return
 	}
 	if len(path) == 3 {
@@ -278,13 +300,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	all := b.records()
-	if do, early := w.hook.take(); do != nil {
-		do()
-		w.hook.doing.Done()
-		if !early {
-			all = b.records()
-		}
+	if w.hooked() {
+		all = b.records()
 	}
 	rw.Header().Set("Date", w.clock.now().Format(http.TimeFormat))
-	w.shape.list(rw, r, all)
+	w.list(rw, r, all)
 }
