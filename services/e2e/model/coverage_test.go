@@ -49,9 +49,9 @@ func (c *coverage) atLeast(t *testing.T, histories int) {
 
 // inAThousand is how much a thousand histories reach, at the least.
 var inAThousand = map[string]int{
-	scheduledRuns: 300, scheduledGaps: 100, scheduledScans: 300, buried: 100, unheard: 200,
-	listedGaps: 300, askedAgain: 300, sentAgain: 100, arrivedAgain: 100,
-	backfillsEnded: 300, backfilled: 300, backfillsKilled: 5, "backfills: pause": 10, "backfills: resume": 20, "backfills: cancel": 3,
+	scheduledRuns: 200, scheduledGaps: 50, scheduledScans: 100, buried: 5, unheard: 60,
+	listedGaps: 400, askedAgain: 200, sentAgain: 150, arrivedAgain: 150,
+	backfillsEnded: 150, backfilled: 150, backfillsKilled: 20, "backfills: pause": 5, "backfills: resume": 10, "backfills: cancel": 1,
 	outages: 60, outagesWithin: 5,
 }
 

@@ -55,18 +55,18 @@ func (g generator) step() step {
 		return step{do: pass, for_: pick(g, spans)}
 	case n < 70:
 		return g.busy(g.run())
-	case n < 77:
+	case n < 75:
 		return g.backfill()
-	case n < 86:
+	case n < 85:
 		part := pick(g, services)
 		s := step{do: crash, part: part, after: g.IntN(30)}
 		if g.IntN(4) > 0 {
 			s.at, s.after = pick(g, messages[part]), g.IntN(3)
 		}
 		return s
-	case n < 89:
+	case n < 88:
 		return step{do: down, part: pick(g, services)}
-	case n < 91:
+	case n < 90:
 		return step{do: up, part: pick(g, services)}
 	case n < 97:
 		return step{do: setClock, for_: pick(g, skews)}
@@ -109,7 +109,11 @@ func (g generator) backfill() step {
 	if g.events != "" {
 		s.fill.slices = min(s.fill.slices, 1)
 	}
-	return g.busy(s)
+	s = g.busy(s)
+	if len(s.within) > 0 && g.IntN(2) == 0 {
+		s.within[0] = g.steer()
+	}
+	return s
 }
 
 func (g generator) steer() step {

@@ -45,7 +45,7 @@ func TestDestinationEqualsSourceAfterReconciliation(t *testing.T) {
 	close(scenes)
 	all.Wait()
 	t.Logf("reached:\n%s", &reached)
-	if !t.Failed() && *histories >= enough {
+	if !t.Failed() && *histories >= 1000 { // fewer may miss some of it
 		reached.atLeast(t, *histories)
 	}
 }

@@ -49,7 +49,7 @@ func (p *play) compare(when string) error {
 		delete(there, r.ID)
 	}
 	for id, body := range there {
-		wrong = append(wrong, fmt.Errorf("%s: the destination has %s, and the source no %q", when, body, id))
+		wrong = append(wrong, fmt.Errorf("%s: the destination has %s, and the source no %q%s", when, body, id, p.trail(id)))
 	}
 	return errors.Join(wrong...)
 }

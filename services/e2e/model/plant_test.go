@@ -66,6 +66,30 @@ var plants = map[string]edit{
 		"services/reconciler/internal/run/work.go",
 		"if c.began(p) {", "if false {",
 	},
+	"tombstones by the own clock": {
+		"services/reconciler/internal/run/ask.go",
+		"a := answer{at: shown.ObservedAt}", "a := answer{at: shown.RequestedAt}",
+	},
+	"tombstones without asking": {
+		"services/reconciler/internal/run/ask.go",
+		"case a.gone:", "case part[i].id != \"\":",
+	},
+	"scheduled scans bury nothing": {
+		"services/reconciler/internal/run/scan.go",
+		"return r.opts.Tombstone || r.opts.Trigger == report.Schedule && r.deletes.Tombstone", "return r.opts.Tombstone",
+	},
+	"backfill beats what came meanwhile": {
+		"services/reconciler/internal/run/compare.go",
+		"RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,", "RecordID: rec.id, Version: rec.version, ObservedAt: c.deps.Now(),",
+	},
+	"listed event left out of its page": {
+		"services/reconciler/internal/run/resend.go",
+		"if fates[i] == redelivered {", "if fates[i] == redelivered || i > 0 && i == len(gaps)-1 {",
+	},
+	"redelivery counted that has not come": {
+		"services/reconciler/internal/run/redeliver.go",
+		"			waiting[rec.id] = i\n", "			fates[i] = redelivered\n",
+	},
 	"restored records stay deleted": {
 		"services/sink/internal/sqlite/schema.go",
 		"deleted = records.deleted_at IS NOT NULL AND records.deleted_at > excluded.observed_at", "deleted = records.deleted",
