@@ -231,7 +231,7 @@ func (l *Loop) Run(ctx context.Context) error {
 // session pulls until ctx ends or the consumer is gone, then waits for the
 // workers.
 func (l *Loop) session(ctx context.Context) error {
-	cons, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
+	_, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	}
@@ -248,42 +248,10 @@ func (l *Loop) session(ctx context.Context) error {
 	}
 	for large := false; err == nil && ctx.Err() == nil; {
 		if r := h.awaitRoom(ctx, large); r.messages > 0 {
-			large, err = l.pull(cons, h, r)
+			large, err = l.pull(h, r)
 		}
 	}
 	close(h.feed)
 	workers.Wait()
 	return err
-}
-
-// pullWait is how long one pull waits for messages, and so how long stopping
-// may take when there is nothing to do.
-const pullWait = time.Second
-
-// pull takes as many messages in hand as there is room for. It asks for no more:
-// a message that waits in the client's own buffer gets no heartbeat, and the
-// server would deliver it to somebody else. It is not broken off when the loop
-// is told to stop: what the server is handing out at that moment would be lost
-// on the way and come back only after its ack wait. Large says that the next
-// message doesn't fit into the room that there was.
-func (l *Loop) pull(cons jetstream.Consumer, h *hand, r room) (large bool, err error) {
-	options := []jetstream.FetchOpt{jetstream.FetchMaxWait(pullWait)}
-	if r.bytes > 0 {
-		options = append(options, jetstream.FetchMaxBytes(r.bytes))
-	}
-	began, came := time.Now(), 0
-	batch, err := cons.Fetch(r.messages, options...)
-	if err != nil {
-		return false, fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
-	}
-	for m := range batch.Messages() {
-		h.take(m)
-		came++
-	}
-	if err := batch.Error(); err != nil {
-		return false, fmt.Errorf("pull from %s: %w", l.consumer.Durable, err)
-	}
-	// The server answers at once when the next message is too large, which the
-	// client keeps to itself, and after the wait when there is none.
-	return came == 0 && time.Since(began) < pullWait, nil
 }
