@@ -89,22 +89,30 @@ func deliver(url, id, body string) error {
 	return nil
 }
 
-// A destination was down: 500 dead letters in two groups. An operator looks what
-// happened, mends it, tries one, sends the others with their progress in sight,
-// and sees the groups close. All of it in a browser.
-func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
-	t.Parallel()
+// brokenShop is a pipeline in a process of its own, one of whose destinations
+// takes nothing: 500 dead letters in two groups. Its operators walk out of that by
+// the browser, the command line and the API.
+type brokenShop struct {
+	crm     *receiver
+	ingress string // addresses
+	console string
+}
+
+// brokenEvents is how many it was sent.
+const brokenEvents = 500
+
+func startBrokenShop(t *testing.T) *brokenShop {
+	t.Helper()
 	crm := &receiver{got: map[string]int{}}
 	srv := httptest.NewServer(crm)
-	defer srv.Close()
+	t.Cleanup(srv.Close)
 	dir := t.TempDir()
 	file, in, console, health := filepath.Join(dir, "tercel.yaml"), freePort(t), freePort(t), freePort(t)
 	write(t, file, fmt.Sprintf(consoleConfig, srv.URL, filepath.Join(dir, "archive.db"), in, console, health))
 	startTogether(t, file, in, health, []string{"SHOP_SECRET=" + shopSecret, "CRM_SECRET=whsec_" + "dGhlIGNybSdzIHNpZ25pbmcgc2VjcmV0"})
-	const events = 500
 	var sending errgroup.Group
 	sending.SetLimit(8)
-	for i := range events {
+	for i := range brokenEvents {
 		kind := []string{"order.created", "order.paid"}[i%2]
 		sending.Go(func() error {
 			return deliver("http://"+in+"/v1/shop", fmt.Sprintf("evt-%03d", i), fmt.Sprintf(`{"kind":%q,"n":%d,"note":"<b onmouseover=alert(1)>\u202e \u0000"}`, kind, i))
@@ -113,7 +121,27 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 	if err := sending.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	b := startBrowser(t, "http://"+console)
+	return &brokenShop{crm, "http://" + in, "http://" + console}
+}
+
+// hasAll waits until the destination has every event.
+func (s *brokenShop) hasAll(t *testing.T) {
+	t.Helper()
+	eventually(t, time.Minute, "the destination has all of them", func() error {
+		if n := s.crm.taken(); n != brokenEvents {
+			return fmt.Errorf("it has %d of %d", n, brokenEvents)
+		}
+		return nil
+	})
+}
+
+// A destination was down. An operator looks what happened, mends it, tries one,
+// sends the others with their progress in sight, and sees the groups close. All
+// of it in a browser.
+func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
+	t.Parallel()
+	shop := startBrokenShop(t)
+	b := startBrowser(t, shop.console)
 	b.open("/")
 	b.until("main", "shop")
 	b.look("overview")
@@ -152,7 +180,7 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 	b.until("main", "Done.")
 	b.until(".facts", "Dead again\n1")
 
-	crm.mended.Store(true)
+	shop.crm.mended.Store(true)
 	for _, cause := range []string{"status 400", "status 422"} {
 		b.open("/dead-letters")
 		b.press(cause)
@@ -171,12 +199,7 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 		b.until("main", "Done.")
 		b.until(".facts", "Delivered\n249")
 	}
-	eventually(t, time.Minute, "the destination has all of them", func() error {
-		if n := crm.taken(); n != events {
-			return fmt.Errorf("it has %d of %d", n, events)
-		}
-		return nil
-	})
+	shop.hasAll(t)
 	b.open("/dead-letters")
 	b.until("tbody tr:nth-child(1)", "watched") // closed once it was quiet for a while
 	b.until("tbody tr:nth-child(2)", "watched")
@@ -189,7 +212,7 @@ func TestAnOperatorRepairsADestinationInTheBrowser(t *testing.T) {
 	}
 	b.open("/events/tail?stream=raw")
 	b.until("#tail-state", "Waiting")
-	if err := deliver("http://"+in+"/v1/shop", "evt-live", `{"kind":"order.live"}`); err != nil {
+	if err := deliver(shop.ingress+"/v1/shop", "evt-live", `{"kind":"order.live"}`); err != nil {
 		t.Fatal(err)
 	}
 	b.until("#tail", "order.live")
