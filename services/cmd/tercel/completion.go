@@ -100,6 +100,7 @@ func complete(node *kong.Node, words []string) []suggestion {
 	switch {
 	case waiting != nil:
 		found = valuesOf(waiting.Value)
+	case len(node.Children) > 0 && arguments > 0: // no such command
 	case strings.HasPrefix(last, "-"):
 		found = flagsOf(node)
 	default:
