@@ -32,11 +32,14 @@ type natsFolder struct {
 	dir     string
 	clients *authority // whose certificates servers show to clients
 	routes  *authority // whose certificates servers show each other
+
+	replicas int // of streams
 }
 
 func newNATSFolder(t *testing.T) *natsFolder {
 	t.Helper()
-	f := &natsFolder{t: t, dir: t.TempDir(), clients: newAuthority(t), routes: newAuthority(t)}
+
+	f := &natsFolder{t: t, replicas: 1, dir: t.TempDir(), clients: newAuthority(t), routes: newAuthority(t)}
 	if err := os.CopyFS(f.dir, os.DirFS("../../deploy/nats")); err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +75,9 @@ func (f *natsFolder) server(conf, name string, more ...string) (srv *process, ur
 	host, port, _ := net.SplitHostPort(addr)
 	_, monitorPort, _ := net.SplitHostPort(monitor)
 	return &process{
-		t: f.t, name: program(f.t, "nats-server"), ready: answers("http://" + monitor + "/healthz"), dir: f.dir,
-		env:  []string{"TERCEL_STORE=" + filepath.Join(f.t.TempDir(), name)},
-		args: append([]string{"-c", conf, "-n", name, "-a", host, "-p", port, "-m", monitorPort}, more...),
+		t: f.t, name: program(f.t, "nats-server"), ready: answers("http://" + monitor + "/healthz"), dir: f.dir, suffix: "-" + name,
+		env:  []string{"TERCEL_STORE=" + filepath.Join(f.t.TempDir(), name), "TERCEL_NAME=" + name},
+		args: append([]string{"-c", conf, "-a", host, "-p", port, "-m", monitorPort}, more...),
 	}, "nats://" + addr
 }
 
@@ -88,7 +91,7 @@ func (f *natsFolder) single() (srv *process, url string) {
 
 // section is the pipeline file's sections of a service that connects as user.
 func (f *natsFolder) section(user string) string {
-	return fmt.Sprintf("nats: {nkey: %q, ca: %q}\nstreams: {setup: command}\n", f.seed(user), f.clients.file(filepath.Join(f.dir, "tls", "clients")))
+	return fmt.Sprintf("nats: {nkey: %q, ca: %q}\nstreams: {setup: command, replicas: %d}\n", f.seed(user), f.clients.file(filepath.Join(f.dir, "tls", "clients")), f.replicas)
 }
 
 // setUp runs tercel setup on a pipeline file without a nats section.
@@ -117,13 +120,9 @@ type user struct {
 func (f *natsFolder) connect(name, url string, more ...nats.Option) *user {
 	f.t.Helper()
 	u := &user{}
-	seed, err := nats.NkeyOptionFromSeed(f.seed(name))
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	var err error
 	opts := append([]nats.Option{
-		seed, nats.RootCAs(f.clients.file(filepath.Join(f.dir, "tls", "clients"))), nats.CustomInboxPrefix("_INBOX." + name),
-		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.Timeout(30 * time.Second), nats.IgnoreAuthErrorAbort(),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				u.mu.Lock()
@@ -132,7 +131,7 @@ func (f *natsFolder) connect(name, url string, more ...nats.Option) *user {
 			}
 		}),
 	}, more...)
-	if u.Conn, err = nats.Connect(url, opts...); err != nil {
+	if u.Conn, err = f.dial(name, url, opts...); err != nil {
 		f.t.Fatalf("connect as %s: %v", name, err)
 	}
 	f.t.Cleanup(u.Close)
@@ -140,6 +139,18 @@ func (f *natsFolder) connect(name, url string, more ...nats.Option) *user {
 		f.t.Fatal(err)
 	}
 	return u
+}
+
+// dial is connect for one that may fail.
+func (f *natsFolder) dial(name, url string, more ...nats.Option) (*nats.Conn, error) {
+	seed, err := nats.NkeyOptionFromSeed(f.seed(name))
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(url, append([]nats.Option{
+		seed, nats.RootCAs(f.clients.file(filepath.Join(f.dir, "tls", "clients"))), nats.CustomInboxPrefix("_INBOX." + name),
+		nats.Timeout(30 * time.Second),
+	}, more...)...)
 }
 
 // violations are the lines of a server's log that tell of refused permissions.

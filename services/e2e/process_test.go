@@ -19,13 +19,14 @@ import (
 
 // process is a program that a test runs, stops, kills and starts again.
 type process struct {
-	t     *testing.T
-	name  string
-	args  []string
-	env   []string
-	dir   string       // to run in; "" is the folder of the tests
-	ready func() error // nil when the program is ready, see answers and listens
-	log   string
+	t      *testing.T
+	name   string
+	args   []string
+	env    []string
+	dir    string       // to run in; "" is the folder of the tests
+	suffix string       // of the log's name, for several of one program
+	ready  func() error // nil when the program is ready, see answers and listens
+	log    string
 
 	cmd    *exec.Cmd
 	exited chan error // receives the exit, buffered
@@ -35,7 +36,7 @@ type process struct {
 // test ends.
 func (p *process) start() {
 	p.t.Helper()
-	p.log = filepath.Join(logDir(p.t), filepath.Base(p.name)+".log")
+	p.log = filepath.Join(logDir(p.t), filepath.Base(p.name)+p.suffix+".log")
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		p.t.Fatal(err)

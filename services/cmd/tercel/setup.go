@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -67,7 +68,10 @@ func (c setupCmd) Run(a *app) error {
 }
 
 func (c setupCmd) setUp(ctx context.Context, a *app, js jetstream.JetStream, file *pipeline.File) error {
-	changes, err := topology.Diff(ctx, js, file.Streams)
+	// A cluster that has just started doesn't answer yet.
+	changes, err := backoff.RetryWithData(func() ([]topology.Change, error) { return topology.Diff(ctx, js, file.Streams) },
+		backoff.WithContext(backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
+			backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(setupTimeout)), ctx))
 	if err != nil {
 		return err
 	}
