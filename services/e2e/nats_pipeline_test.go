@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
@@ -110,6 +111,71 @@ func TestThePipelineRunsOnAProductionServer(t *testing.T) {
 		t.Errorf("the server refused\n%s", strings.Join(refused, "\n"))
 	}
 	f.encrypted(srv, url)
+	f.restored(srv, url, parts)
+	if v := verdict(t, provider, destination); len(v.Doubled) > 0 {
+		t.Errorf("doubled after the restore: %v", v.Doubled)
+	}
+}
+
+// restored puts a copy of a stopped server's store in its place and has the
+// services go on with it: repeats are known, positions are kept.
+func (f *natsFolder) restored(srv *process, url string, parts map[string]*process) {
+	f.t.Helper()
+	before := f.messages(url)
+	srv.stop()
+	store, backup := strings.TrimPrefix(srv.env[0], "TERCEL_STORE="), f.t.TempDir()
+	if err := errors.Join(os.CopyFS(backup, os.DirFS(store)), os.RemoveAll(store), os.CopyFS(store, os.DirFS(backup))); err != nil {
+		f.t.Fatal(err)
+	}
+	srv.start()
+	eventually(f.t, time.Minute, "the streams are there as they were", func() error {
+		if now := f.messages(url); now != before {
+			return fmt.Errorf("%s, had %s", now, before)
+		}
+		return nil
+	})
+	js := f.connect("admin", url).js
+	raw, err := js.Stream(f.t.Context(), topology.StreamRaw)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	first, err := raw.GetMsg(f.t.Context(), raw.CachedInfo().State.FirstSeq)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ack, err := js.PublishMsg(f.t.Context(), &nats.Msg{Subject: first.Subject, Header: first.Header, Data: first.Data})
+	if err != nil || !ack.Duplicate {
+		f.t.Errorf("a repeat was acknowledged as %+v, %v; want a duplicate", ack, err)
+	}
+	reports, err := js.Stream(f.t.Context(), topology.StreamReports)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	had := reports.CachedInfo().State.LastSeq
+	for _, p := range parts {
+		p.start()
+	}
+	eventually(f.t, 2*time.Minute, "the services go on where they were", func() error {
+		if info, err := reports.Info(f.t.Context()); err != nil || info.State.LastSeq <= had {
+			return errors.Join(err, errors.New("no reconciliation yet"))
+		}
+		for stream, durable := range map[string]string{topology.StreamRaw: topology.EnrichDurable("orders"), topology.StreamEnriched: topology.DeliverDurable("database")} {
+			cons, err := js.Consumer(f.t.Context(), stream, durable)
+			if err != nil {
+				return err
+			}
+			if info := cons.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+				return fmt.Errorf("%s has %d pending, %d in hand", durable, info.NumPending, info.NumAckPending)
+			}
+		}
+		return nil
+	})
+	if now := f.messages(url); now != before {
+		f.t.Errorf("after the restore %s, had %s: something was done again", now, before)
+	}
+	for _, p := range parts {
+		p.stop()
+	}
 }
 
 // reloads changes the certificate and the users while messages are under way.
