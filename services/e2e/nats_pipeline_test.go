@@ -70,7 +70,7 @@ func secureOrders(t *testing.T, api, dir string) (text, db, in, console string, 
 func TestThePipelineRunsOnAProductionServer(t *testing.T) {
 	t.Parallel()
 	_ = os.RemoveAll(logDir(t)) // left by a run that failed; logs are read here
-	provider, api := startProvider(t, 300)
+	provider, api := startProviderOf(t, 300)
 	f := newNATSFolder(t)
 	srv, url := f.single()
 	text, db, in, console, env := secureOrders(t, api, t.TempDir())

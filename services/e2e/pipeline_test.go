@@ -69,7 +69,7 @@ func TestNothingIsLostWhileEveryProcessIsKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			provider, api := startProvider(t, 1500)
+			provider, api := startProvider(t)
 			dir := t.TempDir()
 			file, db, in, health := filepath.Join(dir, "tercel.yaml"), filepath.Join(dir, "orders.db"), freePort(t), freePort(t)
 			write(t, file, fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive"), in, health))
@@ -135,7 +135,12 @@ func wait(t *testing.T, d time.Duration) {
 }
 
 // startProvider serves the simulated provider's API and returns its base URL.
-func startProvider(t *testing.T, events int) (*simulator.Provider, string) {
+func startProvider(t *testing.T) (*simulator.Provider, string) {
+	t.Helper()
+	return startProviderOf(t, 1500)
+}
+
+func startProviderOf(t *testing.T, events int) (*simulator.Provider, string) {
 	t.Helper()
 	p, err := simulator.New(simulator.Config{
 		Seed: 7, Events: events, Rate: 150, Drop: 0.1, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.01, Delete: 0.02,
