@@ -66,8 +66,8 @@ func TestBytesInHandAreBounded(t *testing.T) {
 			for range n {
 				select {
 				case <-begun:
-				case <-time.After(30 * time.Second):
-					t.Fatal("no message within 30s: those that are too large stand in the way")
+				case <-time.After(time.Minute):
+					t.Fatal("no message within a minute: those that are too large stand in the way")
 				}
 				// Nothing is answered meanwhile but what the server may be reading still.
 				f.eventually(fmt.Sprintf("at most %d messages of 512 KiB are in hand", tt.most), func() bool {
@@ -123,8 +123,8 @@ func TestALingeringBatchIsHandedOverWhenTheBytesAreUsedUp(t *testing.T) {
 			if n != 2 {
 				t.Errorf("a batch of %d messages, want 2: the half of what may be in hand", n)
 			}
-		case <-time.After(30 * time.Second):
-			t.Fatal("no batch within 30s: it waits for what there is no room for")
+		case <-time.After(time.Minute):
+			t.Fatal("no batch within a minute: it waits for what there is no room for")
 		}
 	}
 	stop()

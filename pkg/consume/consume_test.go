@@ -223,10 +223,10 @@ func TestDelayGrowsUpToItsBound(t *testing.T) {
 func TestHeartbeatsKeepWhatIsInHand(t *testing.T) {
 	t.Parallel()
 	f, j := setup(t), &journal{}
-	f.cfg.Workers, f.cfg.AckWait = 1, time.Second
+	f.cfg.Workers, f.cfg.AckWait, f.cfg.Timeout = 1, 4*time.Second, time.Minute
 	f.start(noting(j, func(ctx context.Context, _ consume.Message) error {
 		select {
-		case <-time.After(2500 * time.Millisecond):
+		case <-time.After(5 * time.Second):
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

@@ -32,11 +32,11 @@ type fixture struct {
 func setup(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, server: natstest.Start(t, false), cfg: consume.Config{
-		Workers: 4, Batch: 1, AckWait: time.Second, Timeout: 10 * time.Second, MaxAttempts: 3,
+		Workers: 4, Batch: 1, AckWait: 4 * time.Second, Timeout: 10 * time.Second, MaxAttempts: 3,
 		RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	}}
 	var err error
-	if f.js, err = jetstream.New(f.server.Connect()); err != nil {
+	if f.js, err = jetstream.New(f.server.Connect(), natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
@@ -66,8 +66,8 @@ func (f *fixture) start(h consume.Handler) (stop func()) {
 		cancel()
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
-			f.t.Error("Run() did not end within 20s of being told to")
+		case <-time.After(time.Minute):
+			f.t.Error("Run() did not end within a minute of being told to")
 		}
 	}
 	f.t.Cleanup(stop)
@@ -90,12 +90,12 @@ func (f *fixture) eventually(what string, cond func() bool) {
 	f.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if cond() {
 			return
 		}
 	}
-	f.t.Fatalf("not within 20s: %s", what)
+	f.t.Fatalf("not within a minute: %s", what)
 }
 
 // settled waits until every message has its answer.

@@ -123,11 +123,15 @@ func connect(t testing.TB, urls string) *nats.Conn {
 	return nc
 }
 
+// Patient has requests wait for as long as a loaded machine may take, and not so
+// long that one which is lost with its server takes up all of a test's patience.
+func Patient() jetstream.JetStreamOpt { return jetstream.WithDefaultTimeout(20 * time.Second) }
+
 // Run starts a server and returns a JetStream context on it: what most tests
 // need.
 func Run(t testing.TB) jetstream.JetStream {
 	t.Helper()
-	js, err := jetstream.New(Start(t, false).Connect())
+	js, err := jetstream.New(Start(t, false).Connect(), Patient())
 	if err != nil {
 		t.Fatalf("jetstream: %v", err)
 	}

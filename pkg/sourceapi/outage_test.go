@@ -132,12 +132,12 @@ func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if cond() {
 			return
 		}
 	}
-	t.Fatalf("not within 30s: %s", what)
+	t.Fatalf("not within a minute: %s", what)
 }
 
 // What the API says to one account's credential is for that account alone; a

@@ -354,7 +354,7 @@ func TestServerAwayCostsNoAttemptAndIsBounded(t *testing.T) {
 	started := time.Now()
 	_, err := newClient(t, api(s.URL), sourceapi.Deps{}).Get(t.Context(), "/orders/1", nil)
 	checkFate(t, err, fault.Postponed, time.Second)
-	if took := time.Since(started); took > 5*time.Second {
+	if took := time.Since(started); took > 20*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
 }

@@ -84,7 +84,7 @@ func setup(t *testing.T, edits ...func(*console.Config, *console.Deps)) *fixture
 	srv := natstest.Start(t, false)
 	f := &fixture{T: t, nc: srv.Connect(), log: &lines{}}
 	var err error
-	if f.js, err = jetstream.New(f.nc); err != nil {
+	if f.js, err = jetstream.New(f.nc, natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {

@@ -77,7 +77,7 @@ func setup(t *testing.T, file string, api http.HandlerFunc) *fixture {
 	f := &fixture{t: t, server: natstest.Start(t, false)}
 	f.nc = f.server.Connect()
 	var err error
-	if f.js, err = jetstream.New(f.nc); err != nil {
+	if f.js, err = jetstream.New(f.nc, natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
@@ -97,7 +97,7 @@ func setup(t *testing.T, file string, api http.HandlerFunc) *fixture {
 	}
 	f.cfg = enricher.Config{
 		Config: consume.Config{
-			Workers: 4, Batch: 1, AckWait: 2 * time.Second, Timeout: 10 * time.Second, MaxAttempts: 3,
+			Workers: 4, Batch: 1, AckWait: 5 * time.Second, Timeout: 10 * time.Second, MaxAttempts: 3,
 			RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 		},
 		Sources: pipe.Sources, Streams: pipe.Streams,
@@ -127,8 +127,8 @@ func (f *fixture) start() (stop func()) {
 		cancel()
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
-			f.t.Error("Run() did not end within 20s of being told to")
+		case <-time.After(time.Minute):
+			f.t.Error("Run() did not end within a minute of being told to")
 		}
 	}
 	f.t.Cleanup(stop)
@@ -141,12 +141,12 @@ func (f *fixture) eventually(what string, cond func() bool) {
 	f.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if cond() {
 			return
 		}
 	}
-	f.t.Fatalf("not within 20s: %s", what)
+	f.t.Fatalf("not within a minute: %s", what)
 }
 
 func (f *fixture) asked(path string) int {

@@ -119,7 +119,7 @@ func setup(t testing.TB, change ...func(*ingress.Config)) *fixture {
 func setupWith(t testing.TB, deps ingress.Deps, change ...func(*ingress.Config)) *fixture {
 	t.Helper()
 	cfg := ingress.Config{Ingress: pipeline.Default().Ingress, Sources: decoded(t), Streams: topology.DefaultConfig()}
-	cfg.Listen, cfg.DrainGrace = "127.0.0.1:0", 0
+	cfg.Listen, cfg.DrainGrace, cfg.StoreTimeout = "127.0.0.1:0", 0, 20*time.Second
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -67,8 +67,7 @@ func TestOrphansAreLookedForBySchedule(t *testing.T) {
 	})
 	// One that is asked for changes nothing of the schedule, and is told apart.
 	started := f.ask(f.server.Connect(), control.Request{Source: "orders", Resource: "order", Deletes: true, DryRun: true})
-	r, err := report.Follow(ctx, f.js, report.Query{Source: "orders", Resource: "order"}, started.Run)
-	if err != nil || r.Deletes == nil || !r.DryRun || r.Deletes.Unlisted != 7 {
-		t.Errorf("report %+v, %v", r, err)
+	if r := f.follow(started); r.Deletes == nil || !r.DryRun || r.Deletes.Unlisted != 7 {
+		t.Errorf("report %+v", r)
 	}
 }

@@ -343,8 +343,8 @@ func boundsWaiting(t *testing.T, k kind) {
 	select {
 	case results := <-written:
 		checkTransient(t, results)
-	case <-time.After(30 * time.Second):
-		t.Fatal("Write() didn't end within 30s of its deadline")
+	case <-time.After(time.Minute):
+		t.Fatal("Write() didn't end within a minute of its deadline")
 	}
 	wake()
 	_ = w.Close()

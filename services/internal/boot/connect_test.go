@@ -37,10 +37,10 @@ func (l *lines) String() string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.After(30 * time.Second); !ok(); {
+	for deadline := time.After(time.Minute); !ok(); {
 		select {
 		case <-deadline:
-			t.Fatalf("not within 30s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -31,7 +31,7 @@ func serve(t *testing.T, s *natstest.Server, begin func(control.Request) (contro
 // ask repeats the request until somebody answers.
 func ask(t *testing.T, nc *nats.Conn, req control.Request) (control.Started, error) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		started, err := control.RunReconcile(t.Context(), nc, req)
 		if !errors.Is(err, control.ErrNobody) || time.Now().After(end) {
 			return started, err

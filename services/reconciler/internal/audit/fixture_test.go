@@ -31,7 +31,7 @@ type fixture struct {
 func setup(t *testing.T) *fixture {
 	t.Helper()
 	nc := natstest.Start(t, false).Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +88,14 @@ func (f *fixture) audited(a *audit.Audit, n int) audit.Result {
 
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	end := time.After(30 * time.Second)
+	end := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-end:
-			f.t.Fatalf("%s: not within 30s", what)
+			f.t.Fatalf("%s: not within a minute", what)
 		}
 	}
 }

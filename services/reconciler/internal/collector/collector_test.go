@@ -64,7 +64,7 @@ func (l *lines) count(text string) int {
 func config(attempts int) consume.Config {
 	c := consume.DefaultConfig()
 	c.Workers, c.MaxAttempts, c.RetryMin, c.RetryMax = 2, attempts, 20*time.Millisecond, 100*time.Millisecond
-	c.AckWait = time.Second
+	c.AckWait = 5 * time.Second
 	return c
 }
 
@@ -116,14 +116,14 @@ func (f fixture) stage(attempts int, handle func(context.Context, consume.Messag
 
 func (f fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	end := time.After(30 * time.Second)
+	end := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-end:
-			f.t.Fatalf("%s: not within 30s", what)
+			f.t.Fatalf("%s: not within a minute", what)
 		}
 	}
 }

@@ -241,7 +241,7 @@ func pausedRunner(t *testing.T, addresses string) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	f := &fixture{t: t, nc: nc, base: base, now: noon, catchUp: 200 * time.Millisecond, ttl: time.Second}
+	f := &fixture{t: t, nc: nc, base: base, now: noon, catchUp: 200 * time.Millisecond, ttl: 3 * time.Second}
 	if f.js, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}

@@ -225,7 +225,7 @@ func setup(t *testing.T) *fixture {
 	t.Cleanup(srv.Close)
 	f.base = srv.URL
 	var err error
-	if f.js, err = jetstream.New(f.nc); err != nil {
+	if f.js, err = jetstream.New(f.nc, natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
