@@ -3,6 +3,7 @@ package natstest
 
 import (
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,9 @@ type Server struct {
 	t    testing.TB
 	opts server.Options
 	srv  *server.Server
+
+	mu    sync.Mutex // guards conns
+	conns []*nats.Conn
 }
 
 // Start starts a server. sync makes it write every message to disk before it
@@ -84,11 +88,22 @@ func (s *Server) StoreDir() string { return s.opts.StoreDir }
 // connects without token; Connect is among them.
 func (s *Server) RequireToken(token string) { s.opts.Authorization = token }
 
-// Stop ends the server and waits until it is down. Clients that may reconnect
-// do so after Resume.
+// Stop ends the server and waits until it is down, and until the connections that
+// Connect opened have noticed: what is sent from then on is kept for Resume, after
+// which they reconnect, while what is sent into a dead connection is lost.
 func (s *Server) Stop() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, nc := range s.conns {
+		for deadline := time.Now().Add(time.Minute); nc.IsConnected(); <-time.After(time.Millisecond) {
+			if time.Now().After(deadline) {
+				s.t.Error("nats server: a connection lives on a minute after its end")
+				return
+			}
+		}
+	}
 }
 
 // Resume starts the server again on the same port with the same store.
@@ -110,7 +125,11 @@ func (s *Server) Resume() {
 // meanwhile.
 func (s *Server) Connect() *nats.Conn {
 	s.t.Helper()
-	return connect(s.t, s.URL())
+	nc := connect(s.t, s.URL())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, nc)
+	return nc
 }
 
 func connect(t testing.TB, urls string) *nats.Conn {
