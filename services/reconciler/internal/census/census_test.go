@@ -2,6 +2,7 @@ package census_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/census"
@@ -218,6 +220,36 @@ func TestOneReplicaTells(t *testing.T) {
 		r.end()
 		if n := len(r.told()); n != 0 {
 			t.Errorf("a replica that has stopped tells %d figures", n)
+		}
+	}
+}
+
+// Who loses the lease falls silent at once, or two would tell.
+func TestWithoutTheLeaseNothingIsTold(t *testing.T) {
+	js, streams := natstest.Run(t), topology.DefaultConfig()
+	setup(t, js, streams)
+	r := start(t, js, streams)
+	r.until(map[string]float64{"tercel.stream.messages stream=TERCEL_RAW": 0})
+	leases, err := js.KeyValue(t.Context(), topology.BucketLeases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for { // the replica may be quicker to take it again
+		if err := leases.Purge(t.Context(), "census"); err != nil {
+			t.Fatal(err)
+		}
+		lease, err := cursor.Acquire(t.Context(), js, "census", time.Minute)
+		if err == nil {
+			defer lease.Release()
+			break
+		}
+		if !errors.Is(err, cursor.ErrHeld) {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); len(r.told()) > 0; <-time.After(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a replica tells a minute after it lost the lease")
 		}
 	}
 }
