@@ -17,6 +17,7 @@ func TestExamplesLoad(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
+	files = append(files, "../deploy/compose/tercel.yaml")
 	dir := t.TempDir()
 	value := func(ref string) string { // of each its own: two tokens must not be the same
 		return "whsec_" + base64.StdEncoding.EncodeToString([]byte("secret of enough length of "+ref))
@@ -30,7 +31,7 @@ func TestExamplesLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			words := strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune(" ,[]{}\n", r) })
+			words := strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune(" ,[]{}\n\"", r) })
 			for _, w := range words {
 				if name, ok := strings.CutPrefix(w, "env:"); ok {
 					t.Setenv(name, value(name))

@@ -51,7 +51,7 @@ func scraped(t *testing.T) {
 // because nothing of their kind has happened.
 var shows = map[string][]string{
 	"tercel-overview":       {"Events stored", "Refused", "Lag", "Requests by outcome", "Time to answer", "Duplicates absorbed", "Messages by stage and answer", "Events by destination", "The whole way", "API requests by outcome", "CPU", "Memory"},
-	"tercel-source":         {"Requests by outcome", "Share refused", "Events stored and repeated", "Time in hand", "Budget used"},
+	"tercel-source":         {"Requests by outcome", "Share refused", "Events stored and repeated", "Time in hand"},
 	"tercel-streams":        {"Messages", "Size", "Replicas", "Pending", "Pulls that wait"},
 	"tercel-reconciliation": {"Resources complete", "Greatest lag", "Records by verdict"},
 	"tercel-slo":            {"Of the range shown", "Dead letters"},
