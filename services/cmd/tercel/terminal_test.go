@@ -190,7 +190,7 @@ func TestCommandLinesAreCompleted(t *testing.T) {
 		"dl":                              "dlq",
 		"dlq r":                           "replay",
 		"dlq replay --fo":                 "--force",
-		"dlq replay --from ":              "enrich deliver",
+		"dlq replay --from ":              "verify enrich deliver",
 		"dlq list --stage d":              "deliver",
 		"event list --status dead":        "dead-letter",
 		"--vers":                          "--version",
