@@ -27,6 +27,7 @@ func TestAClusterLosesANodeAndNothingElse(t *testing.T) {
 		nodes[i].ready = listens(strings.TrimPrefix(urls[i], "nats://")) // healthy only with the others
 		nodes[i].start()
 	}
+	f.syncs()
 	f.replicas = 3
 	f.setUp(strings.Join(urls, ","), teamPipeline, nil)
 	admin := f.connect("ingress", strings.Join(urls, ","))

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +35,8 @@ type natsFolder struct {
 	clients *authority // whose certificates servers show to clients
 	routes  *authority // whose certificates servers show each other
 
-	replicas int // of streams
+	replicas int    // of streams
+	monitor  string // of the last server
 }
 
 func newNATSFolder(t *testing.T) *natsFolder {
@@ -74,6 +77,7 @@ func (f *natsFolder) server(conf, name string, more ...string) (srv *process, ur
 	addr, monitor := freePort(f.t), freePort(f.t)
 	host, port, _ := net.SplitHostPort(addr)
 	_, monitorPort, _ := net.SplitHostPort(monitor)
+	f.monitor = "http://" + monitor
 	return &process{
 		t: f.t, name: program(f.t, "nats-server"), ready: answers("http://" + monitor + "/healthz"), dir: f.dir, suffix: "-" + name,
 		env:  []string{"TERCEL_STORE=" + filepath.Join(f.t.TempDir(), name), "TERCEL_NAME=" + name},
@@ -87,6 +91,25 @@ func (f *natsFolder) single() (srv *process, url string) {
 	srv, url = f.server("single.conf", "single")
 	srv.start()
 	return srv, url
+}
+
+// syncs checks that the last server writes to disk before it acknowledges, which
+// nothing but a power cut would show.
+func (f *natsFolder) syncs() {
+	f.t.Helper()
+	resp, err := http.Get(f.monitor + "/jsz?config=true")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var is struct {
+		Config struct {
+			SyncAlways bool `json:"sync_always"`
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&is); err != nil || !is.Config.SyncAlways {
+		f.t.Errorf("the server syncs always: %t, %v; want it to", is.Config.SyncAlways, err)
+	}
 }
 
 // section is the pipeline file's sections of a service that connects as user.

@@ -73,6 +73,7 @@ func TestThePipelineRunsOnAProductionServer(t *testing.T) {
 	provider, api := startProviderOf(t, 300)
 	f := newNATSFolder(t)
 	srv, url := f.single()
+	f.syncs()
 	text, db, in, console, env := secureOrders(t, api, t.TempDir())
 	parts := securely(t, f, url, text, in, console, env)
 	ran := make(chan error, 1)
