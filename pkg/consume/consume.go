@@ -220,20 +220,28 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "stage loop restarts", slog.String("stage", l.stage),
 			slog.String("consumer", l.consumer.Durable), slog.Any("err", err))
+		pause := wait.NextBackOff()
+		if errors.Is(err, jetstream.ErrConsumerDeleted) {
+			pause = max(pause, RemakeAfter)
+		}
 		select {
-		case <-time.After(wait.NextBackOff()):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
+// RemakeAfter is how long a consumer that was deleted must be gone before it is
+// made anew. The server says that it is deleted before it removes its files, and
+// would remove those of the new one.
+const RemakeAfter = time.Second
+
 // session pulls until ctx ends or the consumer is gone, then waits for the
 // workers.
 func (l *Loop) session(ctx context.Context) error {
-	_, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
-	if err != nil {
-		return fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
+	if err := l.ready(ctx); err != nil {
+		return err
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler.
@@ -246,6 +254,7 @@ func (l *Loop) session(ctx context.Context) error {
 		// Stopping ends the intake; it must not cancel the work in hand.
 		workers.Go(func() { l.work(context.WithoutCancel(ctx), h) })
 	}
+	var err error
 	for large := false; err == nil && ctx.Err() == nil; {
 		if r := h.awaitRoom(ctx, large); r.messages > 0 {
 			large, err = l.pull(h, r)
@@ -255,3 +264,26 @@ func (l *Loop) session(ctx context.Context) error {
 	workers.Wait()
 	return err
 }
+
+// ready makes the consumer, or changes it to its settings. One that the server
+// can't write down works all the same until the server restarts, when it is made
+// anew: a stage that stood still would be worse.
+func (l *Loop) ready(ctx context.Context) error {
+	_, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeConsumerNotStored {
+		if _, there := l.deps.JetStream.Consumer(ctx, l.stream, l.consumer.Durable); there == nil {
+			l.deps.Log.LogAttrs(ctx, slog.LevelError, "consumer works with the settings that it had", slog.String("stage", l.stage), slog.Any("err", err))
+			return nil
+		}
+	}
+	return err
+}
+
+// codeConsumerNotStored is the server's answer when it can't write a consumer's
+// settings, from nats-server's jetstream_errors_generated.go.
+const codeConsumerNotStored jetstream.ErrorCode = 10012

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,6 +140,34 @@ func TestDeletedConsumerIsMadeAgain(t *testing.T) {
 	}
 	f.send("evt_2")
 	f.eventually("the second message", func() bool { return len(j.of("evt_2")) > 0 })
+	f.settled()
+}
+
+// A consumer that the server can't write down, because its files are gone, works
+// all the same, and is made again after a restart of the server.
+func TestConsumerWithoutItsFilesWorks(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	stop := f.start(noting(j, func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_1")
+	f.settled()
+	stop()
+	files, err := filepath.Glob(filepath.Join(f.server.StoreDir(), "jetstream", "*", "streams", topology.StreamRaw, "obs", topology.EnrichDurable("orders")))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the consumer's files are %v, %v", files, err)
+	}
+	if err := os.RemoveAll(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.AckWait = 2 * time.Second // which the server can't write down
+	f.start(noting(j, func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_2")
+	f.eventually("the second message", func() bool { return len(j.of("evt_2")) > 0 })
+	f.server.Stop()
+	f.server.Resume()
+	f.eventually("a connection", func() bool { return f.js.Conn().IsConnected() })
+	f.send("evt_3")
+	f.eventually("the third message", func() bool { return len(j.of("evt_3")) > 0 })
 	f.settled()
 }
 

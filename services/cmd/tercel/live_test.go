@@ -111,14 +111,15 @@ type livePipeline struct {
 
 // liveOptions are what a test wants to be otherwise.
 type liveOptions struct {
-	api       string           // more keys of the source's api
-	accounts  bool             // the source's are in a bucket
-	telemetry string           // more keys of telemetry
-	source    string           // more keys of the source, each a line with its indent
-	reconcile string           // more keys of the resource's reconcile
-	more      string           // more sections of the file; DIR stands for its folder
-	log       io.Writer        // also takes the log, at the level debug
-	before    func(dir string) // what else the file's folder needs
+	reconciler string           // more keys of the section
+	api        string           // more keys of the source's api
+	accounts   bool             // the source's are in a bucket
+	telemetry  string           // more keys of telemetry
+	source     string           // more keys of the source, each a line with its indent
+	reconcile  string           // more keys of the resource's reconcile
+	more       string           // more sections of the file; DIR stands for its folder
+	log        io.Writer        // also takes the log, at the level debug
+	before     func(dir string) // what else the file's folder needs
 }
 
 const liveSecret = "a webhook secret of enough length"
@@ -147,10 +148,10 @@ sources:
         reconcile: {list: /orders, items: orders, every: 1h, settle: 1s, time: record.updated_at%s}
 %s%singress: {listen: "127.0.0.1:0", drain_grace: 0s}
 enricher: {retry_min: 50ms, retry_max: 200ms}
-reconciler: {catch_up: 5s}
+reconciler: {catch_up: 5s%s}
 telemetry: {listen: "127.0.0.1:0"%s}
 console: {listen: "127.0.0.1:0"}
-%s`, secret, shop.srv.URL, o.api, o.reconcile, o.source, accounts, o.telemetry, strings.ReplaceAll(o.more, "DIR", dir))
+%s`, secret, shop.srv.URL, o.api, o.reconcile, o.source, accounts, o.reconciler, o.telemetry, strings.ReplaceAll(o.more, "DIR", dir))
 	for path, content := range map[string]string{secret: liveSecret, p.config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -58,6 +59,15 @@ func (a *Audit) missing(ctx context.Context, p *progress, f *findings) error {
 		}
 		cons, err := a.js.Consumer(ctx, stream, name)
 		gone := errors.Is(err, jetstream.ErrConsumerNotFound)
+		if gone { // its stage is likely to be at it
+			select {
+			case <-time.After(consume.RemakeAfter):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			cons, err = a.js.Consumer(ctx, stream, name)
+			gone = errors.Is(err, jetstream.ErrConsumerNotFound)
+		}
 		if err != nil && !gone {
 			return fmt.Errorf("consumer %s of %s: %w", name, stream, err)
 		}
