@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/event"
@@ -62,18 +63,16 @@ new: {}
 	for name, want := range map[string]string{
 		"south.2": unknown, "poor": "0 keys", "closed": "0 keys", "broken": "1 keys", "new": "0 keys",
 	} {
-		if got := state(table, name); got != want {
-			t.Errorf("%s afterwards: %s, want %s", name, got, want)
-		}
+		eventually(t, table, name, want)
 	}
 	select {
 	case <-changed:
-	default:
+	case <-time.After(time.Minute):
 		t.Error("Changed() goes on after a change")
 	}
-	if !log.has("account=poor had_one=true") || !log.has(path+":5:8: poor.secret: unknown key") {
-		t.Errorf("the entry that broke must be logged with its place: %s", log.text.String())
-	}
+	wait(t, "the entry that broke is logged with its place", func() bool {
+		return log.has("account=poor had_one=true") && log.has(path+":5:8: poor.secret: unknown key")
+	})
 }
 
 // What isn't there at all is taken for a mistake, also while a file is half

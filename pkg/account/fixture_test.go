@@ -54,10 +54,12 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-func (l *logged) has(text string) bool {
+func (l *logged) has(text string) bool { return strings.Contains(l.String(), text) }
+
+func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
+	return l.text.String()
 }
 
 // open opens the accounts of a source until the test ends.
