@@ -294,12 +294,16 @@ func TestLayersPointDown(t *testing.T) {
 }
 
 // Every YAML and JSON file in deploy/ can be parsed, and no key stands in it
-// twice.
+// twice. Of the Helm chart's templates that is true of what they render, which is
+// there too.
 func TestDeployFilesParse(t *testing.T) {
 	t.Parallel()
-	err := filepath.WalkDir("../deploy", func(name string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir("../deploy", func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
+		}
+		if err == nil && d.IsDir() && filepath.ToSlash(name) == "../deploy/helm/tercel/templates" {
+			return fs.SkipDir
 		}
 		if err != nil || !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)) {
 			return err
