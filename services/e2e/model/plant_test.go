@@ -84,7 +84,7 @@ var plants = map[string]edit{
 	},
 	"listed event left out of its page": {
 		"services/reconciler/internal/run/resend.go",
-		"if fates[i] == redelivered {", "if fates[i] == redelivered || i > 0 && i == len(gaps)-1 {",
+		"if fates[i] != left {", "if fates[i] != left || i > 0 && i == len(gaps)-1 {",
 	},
 	"redelivery counted that has not come": {
 		"services/reconciler/internal/run/redeliver.go",

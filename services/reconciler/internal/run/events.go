@@ -53,7 +53,7 @@ const (
 	left        fate = iota // by a dry run
 	repaired                // it was sent again
 	redelivered             // the source has sent it again
-	arrived                 // its webhook came before it could be sent again
+	arrived                 // its trigger was there before it could be sent again
 	lost                    // the source no longer has it in full
 )
 

@@ -106,8 +106,10 @@ func (c *comparison) arrivals(ctx context.Context, since uint64, waiting map[str
 		since = m.Sequence
 		id := event.DeliveryIDOf(m.Header)
 		if i, ok := waiting[id]; ok {
-			fates[i] = redelivered
 			delete(waiting, id)
+			if fates[i] = redelivered; m.Header.Get(event.HeaderOrigin) != string(event.Webhook) {
+				fates[i] = arrived // another run has stored it
+			}
 		}
 	}
 	return since, nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/event"
 )
 
 // redelivering lists the deliveries of a hook and prefers that GitHub sends them
@@ -51,6 +53,28 @@ func TestRedeliveryIsAskedForFirst(t *testing.T) {
 	}
 	if asked := f.book.requests(http.MethodGet); slices.ContainsFunc(asked, func(a string) bool { return strings.HasSuffix(a, "/1000") }) {
 		t.Errorf("asked for %v: the body of what was sent again is not needed", asked)
+	}
+}
+
+// What another run has stored meanwhile, as a backfill may, the source has not sent.
+func TestRepairsOfOthersAreNoRedeliveries(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, github, redelivering+"60s}")
+	f.book.add(f.missed("repaired", "sent")...)
+	f.book.redeliver = func(e listed) {
+		if e.id == "sent" {
+			f.arrive(e)
+			return
+		}
+		m := f.webhook(e)
+		m.Header.Set(event.HeaderOrigin, string(event.Backfill))
+		if _, err := f.js.PublishMsg(t.Context(), m); err != nil {
+			t.Error(err)
+		}
+	}
+	rep := f.run(demand)
+	if rep.Missed != 2 || rep.Redelivered != 1 || rep.Repaired != 0 || rep.Duplicates != 1 || !rep.Complete {
+		t.Errorf("report %+v, want one sent by the source, and one that was there", rep)
 	}
 }
 

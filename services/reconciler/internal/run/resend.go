@@ -38,7 +38,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(maxPublishing)
 	for i, rec := range gaps {
-		if fates[i] == redelivered {
+		if fates[i] != left {
 			continue
 		}
 		if err := c.deps.Repairs.Wait(inner); err != nil {
