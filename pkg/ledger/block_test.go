@@ -60,11 +60,13 @@ func TestDecodeRefusesWhatIsNoBlock(t *testing.T) {
 	}
 }
 
-// Compaction keeps what is known, and a crash between its two halves, which
-// leaves old blocks beside new ones, does too.
-func TestCompactionChangesNothing(t *testing.T) {
-	t.Parallel()
-	js, ctx := natstest.Run(t), t.Context()
+const rounds = 12
+
+// superseded makes a ledger of as many blocks of the same records as there are rounds,
+// which the next to write it compacts. It returns the bucket and what is in it.
+func superseded(t *testing.T, js jetstream.JetStream) (jetstream.KeyValue, map[string][]byte) {
+	t.Helper()
+	ctx := t.Context()
 	if err := topology.Ensure(ctx, js, topology.DefaultConfig()); err != nil {
 		t.Fatal(err)
 	}
@@ -80,19 +82,27 @@ func TestCompactionChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	created, at := stream.CachedInfo().Created.UnixNano(), stream.CachedInfo().State.LastTime.UnixNano()
-	const rounds = 12
-	old := map[string][]byte{}
+	blocks := map[string][]byte{}
 	for r := range rounds {
 		b := block{created: created, through: 1, at: at}
 		for i := range maxEntries {
 			b.entries = append(b.entries, entry{Hash(fmt.Sprint("id", i)), state{ordinal(version(r)), int64(r + 1), 0}})
 		}
 		key := "orders._.order." + strconv.Itoa(r+1)
-		old[key] = b.encode()
-		if _, err := kv.Create(ctx, key, old[key]); err != nil {
+		blocks[key] = b.encode()
+		if _, err := kv.Create(ctx, key, blocks[key]); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return kv, blocks
+}
+
+// Compaction keeps what is known, and a crash between its two halves, which
+// leaves old blocks beside new ones, does too.
+func TestCompactionChangesNothing(t *testing.T) {
+	t.Parallel()
+	js, ctx := natstest.Run(t), t.Context()
+	kv, old := superseded(t, js)
 	check := func(when string) {
 		t.Helper()
 		l, err := Open(ctx, js, "orders", "_", "order")

@@ -98,16 +98,11 @@ func open(ctx context.Context, js jetstream.JetStream, source, account, resource
 		prefix: source + "." + strings.ReplaceAll(token, "%", "=") + "." + resource,
 		filter: event.PrefixEnriched + "." + source + "." + token + ".>",
 	}
-	stream, err := js.Stream(ctx, topology.StreamEnriched)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", topology.StreamEnriched, err)
-	}
-	info := stream.CachedInfo()
-	l.created = info.Created.UnixNano()
+	var err error
 	if l.kv, err = js.KeyValue(ctx, topology.BucketLedger); err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", topology.BucketLedger, err)
 	}
-	if err := l.load(ctx, stream); err != nil {
+	if err := l.load(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", l.prefix, err)
 	}
 	return l, nil

@@ -20,6 +20,9 @@ import (
 // and here, however large the ledger is.
 const ahead = 16
 
+// streamLedger is the stream behind the bucket.
+const streamLedger = "KV_" + topology.BucketLedger
+
 // operation is a header of keys that were deleted.
 const operation = "KV-Operation"
 
@@ -33,12 +36,19 @@ type found struct {
 // load reads the blocks into the index. A block that is unreadable, of another
 // stream, or read from a part of the stream that is no longer there means that
 // some of what the ledger would claim is not so.
-func (l *Ledger) load(ctx context.Context, stream jetstream.Stream) error {
+func (l *Ledger) load(ctx context.Context) error {
 	l.beginTail(1)
 	blocks, err := l.read(ctx)
 	if err != nil {
 		return err
 	}
+	// Asked for only now: a writer may have caught up since with what was published
+	// while the blocks were read.
+	stream, err := l.js.Stream(ctx, topology.StreamEnriched)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", topology.StreamEnriched, err)
+	}
+	l.created = stream.CachedInfo().Created.UnixNano()
 	end := newest(blocks)
 	last, intact := stream.CachedInfo().State.LastSeq, true
 	if end.through > 0 && end.through <= last {
@@ -112,23 +122,47 @@ func holds(ctx context.Context, stream jetstream.Stream, end block) (bool, error
 }
 
 // read joins all blocks into the index, makes the last of them the tail, and
-// returns them by their numbers. A writer may be at work meanwhile: what it writes
-// in place of a block that was still to come is read too.
+// returns them by their numbers. A writer may be at work while a view reads: what it
+// writes in place of a block that was still to come is read too.
 func (l *Ledger) read(ctx context.Context) ([]found, error) {
 	blocks := map[uint64]found{}
 	for from, more := uint64(1), true; more; {
-		more = false
 		for m, err := range consume.Scan(ctx, l.js, consume.ScanOptions{
-			Stream: "KV_" + topology.BucketLedger, Subjects: []string{l.subject() + "*"}, FromSequence: from, Ahead: ahead,
+			Stream: streamLedger, Subjects: []string{l.subject() + "*"}, FromSequence: from, Ahead: ahead,
 		}) {
 			if err != nil {
 				return nil, err
 			}
-			from, more = m.Sequence+1, l.view
+			from = m.Sequence + 1
 			l.take(m, blocks)
+		}
+		var err error
+		if more, err = l.written(ctx, from); err != nil {
+			return nil, err
 		}
 	}
 	return slices.SortedFunc(maps.Values(blocks), func(a, b found) int { return cmp.Compare(a.number, b.number) }), nil
+}
+
+// written reports whether there are blocks from a sequence on for a view to read. That
+// a scan has shown none is no proof: all that was there when it began may have been
+// replaced.
+func (l *Ledger) written(ctx context.Context, from uint64) (bool, error) {
+	if !l.view {
+		return false, nil
+	}
+	stream, err := l.js.Stream(ctx, streamLedger)
+	if err != nil {
+		return false, fmt.Errorf("stream %s: %w", streamLedger, err)
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, l.subject()+"*")
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("last block: %w", err)
+	}
+	return last.Sequence >= from, nil
 }
 
 // take joins a block that was read into the index.
