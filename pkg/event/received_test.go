@@ -18,7 +18,7 @@ func TestReceivedIsWrittenAndRead(t *testing.T) {
 	b = event.AppendReceived(b, "X-Absent", nil)
 	b = event.AppendWithheld(b, "Authorization")
 	text := event.ReceivedText(b)
-	if strings.ContainsAny(text, " \t\r\n\"\xe9") {
+	if strings.ContainsAny(text, " \t\r\n\"") || strings.IndexByte(text, 0xe9) >= 0 {
 		t.Errorf("%q can't be a header's value", text)
 	}
 	got, err := event.ParseReceived(text)

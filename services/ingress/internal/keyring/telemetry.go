@@ -9,8 +9,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/metrics"
 )
 
-const scope = "github.com/tercelhq/tercel/services/ingress/internal/keyring"
-
 // meter counts fetches by what they brought.
 type meter struct {
 	fetches                      metric.Int64Counter
