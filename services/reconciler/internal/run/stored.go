@@ -40,10 +40,7 @@ func (s *stored) hash(id string) uint64 { return maphash.String(s.seed, id) }
 func (s *stored) add(id string, at time.Time) {
 	h := s.hash(id)
 	s.total++
-	if _, there := s.ids[h]; there {
-		return
-	}
-	if s.filter == nil && len(s.ids) >= s.most {
+	if _, there := s.ids[h]; !there && s.filter == nil && len(s.ids) >= s.most {
 		s.filter = newFilter(s.most)
 		for known := range s.ids {
 			s.filter.add(known)
@@ -51,7 +48,7 @@ func (s *stored) add(id string, at time.Time) {
 		s.ids = map[uint64]struct{}{}
 	}
 	if s.filter != nil {
-		s.filter.add(h)
+		s.filter.add(h) // also what is kept already, which is only until the next page
 	}
 	s.keep(h, at)
 }
