@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -87,28 +86,4 @@ func DecodeFinding(data []byte) (Finding, error) {
 		return Finding{}, errors.New("finding: not one of Tercel's")
 	}
 	return f, nil
-}
-
-// Findings returns the newest findings since a time, oldest first. A limit of 0
-// means 100.
-func Findings(ctx context.Context, js jetstream.JetStream, since time.Time, limit int) ([]Finding, error) {
-	if limit <= 0 {
-		limit = 100
-	}
-	all := []Finding{}
-	for m, err := range consume.Scan(ctx, js, consume.ScanOptions{
-		Stream: topology.StreamReports, Subjects: []string{SubjectFindings}, FromTime: since,
-	}) {
-		if err != nil {
-			return nil, err
-		}
-		f, err := DecodeFinding(m.Data)
-		if err != nil {
-			continue // written by something else
-		}
-		if all = append(all, f); len(all) >= 2*limit {
-			all = append(all[:0], all[len(all)-limit:]...)
-		}
-	}
-	return all[max(0, len(all)-limit):], nil
 }

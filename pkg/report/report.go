@@ -18,9 +18,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
-// ErrNone is returned by [Last] when there is no report.
-var ErrNone = errors.New("no report")
-
 // Trigger is why a run took place.
 type Trigger string
 
@@ -234,55 +231,6 @@ func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error
 		revised.apply(&reports[i])
 	}
 	return reports, nil
-}
-
-// Last returns the newest report of a resource, over all accounts, or
-// [ErrNone].
-func Last(ctx context.Context, js jetstream.JetStream, source, resource string) (Report, error) {
-	q := Query{Source: source, Resource: resource}
-	s, err := js.Stream(ctx, topology.StreamReports)
-	if err != nil {
-		return Report{}, fmt.Errorf("stream %s: %w", topology.StreamReports, err)
-	}
-	m, err := s.GetLastMsgForSubject(ctx, q.subject())
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Report{}, fmt.Errorf("%s of %s: %w", resource, source, ErrNone)
-	}
-	if err != nil {
-		return Report{}, fmt.Errorf("last report of %s of %s: %w", resource, source, err)
-	}
-	return Decode(m.Data)
-}
-
-// Follow waits for the report of one run among those that q chooses and
-// returns it. It waits as long as ctx lets it: a run that its runner left is
-// reported by the one who continues it.
-func Follow(ctx context.Context, js jetstream.JetStream, q Query, run string) (Report, error) {
-	cfg := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{q.subject()}, DeliverPolicy: jetstream.DeliverAllPolicy, InactiveThreshold: time.Minute,
-	}
-	if !q.Since.IsZero() {
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &q.Since
-	}
-	cons, err := js.OrderedConsumer(ctx, topology.StreamReports, cfg)
-	if err != nil {
-		return Report{}, fmt.Errorf("follow run %s: %w", run, err)
-	}
-	messages, err := cons.Messages()
-	if err != nil {
-		return Report{}, fmt.Errorf("follow run %s: %w", run, err)
-	}
-	defer messages.Stop()
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return Report{}, fmt.Errorf("follow run %s: %w", run, err)
-		}
-		if m.Headers().Get(jetstream.MsgIDHeader) != run {
-			continue
-		}
-		return Decode(m.Data())
-	}
 }
 
 // Decode reads a report as it is stored. The error means that something else wrote it.

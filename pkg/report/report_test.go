@@ -1,8 +1,6 @@
 package report_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -78,42 +76,14 @@ func TestReportsAreListedInOrder(t *testing.T) {
 	}
 }
 
-func TestLastReportIsWholeAsItWasPublished(t *testing.T) {
+func TestReportIsWholeAsItWasPublished(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
-	if _, err := report.Last(t.Context(), js, "orders", "order"); !errors.Is(err, report.ErrNone) {
-		t.Errorf("Last() of nothing = %v, want ErrNone", err)
-	}
 	want := run("r1", "orders", "order")
 	publish(t, js, want)
-	got, err := report.Last(t.Context(), js, "orders", "order")
-	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
-		t.Errorf("Last() = %+v, %v, want %+v", got, err, want)
-	}
-}
-
-func TestFollowFindsTheRunBeforeAndAfterItEnds(t *testing.T) {
-	t.Parallel()
-	js := setup(t)
-	publish(t, js, run("before", "orders", "order"))
-	since := report.Query{Source: "orders", Since: time.Now().Add(-time.Minute)}
-	if r, err := report.Follow(t.Context(), js, since, "before"); err != nil || r.Run != "before" {
-		t.Errorf("Follow() of an ended run = %+v, %v", r, err)
-	}
-	found := make(chan error, 1)
-	go func() {
-		_, err := report.Follow(t.Context(), js, report.Query{}, "after")
-		found <- err
-	}()
-	publish(t, js, run("between", "orders", "order"))
-	publish(t, js, run("after", "orders", "order"))
-	if err := <-found; err != nil {
-		t.Errorf("Follow() of a coming run = %v", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := report.Follow(ctx, js, report.Query{}, "never"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Follow() of no run = %v, want the context's end", err)
+	got, err := report.List(t.Context(), js, report.Query{Source: "orders", Resource: "order"})
+	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", []report.Report{want}) {
+		t.Errorf("List() = %+v, %v, want %+v", got, err, want)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -81,11 +82,7 @@ func TestLostInsideAlarms(t *testing.T) {
 		return strings.Contains(log.String(), `level=ERROR msg="triggers were accepted but lost inside: their records were found by reconciliation" resource=orders.north.order`)
 	})
 	eventually(t, "the finding", func() bool {
-		all, err := report.Findings(t.Context(), f.js, time.Time{}, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range all {
+		for _, x := range findings(t, f.js) {
 			if x.Kind == report.RecordsLostInside && x.Name == "orders.north.order" && x.Count == 1 {
 				return true
 			}
@@ -147,4 +144,21 @@ func (f *fixture) swallow() {
 	case <-time.After(time.Minute):
 		f.t.Fatal("the trigger was not answered within a minute")
 	}
+}
+
+// findings are all that were published, oldest first.
+func findings(t *testing.T, js jetstream.JetStream) []report.Finding {
+	t.Helper()
+	var all []report.Finding
+	for m, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamReports, Subjects: []string{report.SubjectFindings}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := report.DecodeFinding(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, f)
+	}
+	return all
 }

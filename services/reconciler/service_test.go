@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -209,12 +210,15 @@ func (f *fixture) ask(nc *nats.Conn, req control.Request) control.Started {
 // follow returns the report of a run that was asked for.
 func (f *fixture) follow(started control.Started) report.Report {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
-	defer cancel()
-	rep, err := report.Follow(ctx, f.js, report.Query{Source: "orders", Resource: "order"}, started.Run)
-	if err != nil {
-		f.t.Fatalf("report of run %s: %v", started.Run, err)
-	}
+	var rep report.Report
+	eventually(f.t, "the report of run "+started.Run, func() bool {
+		all := f.reports()
+		i := slices.IndexFunc(all, func(r report.Report) bool { return r.Run == started.Run })
+		if i >= 0 {
+			rep = all[i]
+		}
+		return i >= 0
+	})
 	return rep
 }
 

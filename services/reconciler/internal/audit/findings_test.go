@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/natstest"
-	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
 )
@@ -20,12 +19,8 @@ import (
 // not repaired.
 func (f *fixture) found() string {
 	f.t.Helper()
-	all, err := report.Findings(f.t.Context(), f.js, time.Time{}, 0)
-	if err != nil {
-		f.t.Fatal(err)
-	}
 	var texts []string
-	for _, x := range all {
+	for _, x := range findings(f.t, f.js) {
 		if x.At.IsZero() || x.Detail == "" {
 			f.t.Errorf("finding %+v says too little", x)
 		}
@@ -88,9 +83,8 @@ func TestLostAdvisoryIsReported(t *testing.T) {
 	f.answered()
 	f.audited(f.audit(time.Hour), 3)
 	f.wantFound("triggers_lost orders")
-	all, err := report.Findings(t.Context(), f.js, time.Time{}, 0)
-	if err != nil || all[0].Count != 2 {
-		t.Errorf("findings %+v, %v, want 2 triggers", all, err)
+	if all := findings(t, f.js); all[0].Count != 2 {
+		t.Errorf("findings %+v, want 2 triggers", all)
 	}
 }
 
@@ -171,8 +165,8 @@ func TestPurgedStreamIsFound(t *testing.T) {
 				t.Errorf("%+v, want one finding", res)
 			}
 			f.wantFound("stream_purged TERCEL_RAW (not repaired)")
-			if all, err := report.Findings(t.Context(), f.js, time.Time{}, 0); err != nil || all[0].Count != tt.count {
-				t.Errorf("findings %+v, %v, want a count of %d", all, err, tt.count)
+			if all := findings(t, f.js); all[0].Count != tt.count {
+				t.Errorf("findings %+v, want a count of %d", all, tt.count)
 			}
 			f.trigger("fine5")
 			f.answered()
@@ -267,11 +261,7 @@ func TestRemovedBuckets(t *testing.T) {
 	if err != nil || len(changes) != 0 {
 		t.Errorf("still differs: %v, %v", changes, err)
 	}
-	all, err := report.Findings(t.Context(), f.js, time.Time{}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, x := range all {
+	for _, x := range findings(t, f.js) {
 		if len(x.Detail) < 20 {
 			t.Errorf("finding %+v doesn't say what is lost", x)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/natstest"
+	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/audit"
 	"github.com/tercelhq/tercel/services/reconciler/internal/collector"
@@ -230,4 +231,21 @@ func (f *fixture) answered() {
 		i := c.CachedInfo()
 		return i.NumPending == 0 && i.NumAckPending == 0 && i.Delivered.Stream == f.stream(topology.StreamRaw).CachedInfo().State.LastSeq
 	})
+}
+
+// findings are all that were published, oldest first.
+func findings(t *testing.T, js jetstream.JetStream) []report.Finding {
+	t.Helper()
+	var all []report.Finding
+	for m, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamReports, Subjects: []string{report.SubjectFindings}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := report.DecodeFinding(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, f)
+	}
+	return all
 }

@@ -236,11 +236,7 @@ func (f *eventsFixture) run(o run.Options) report.Report {
 	if err := begun.Do(); err != nil {
 		f.t.Fatal(err)
 	}
-	rep, err := report.Last(f.t.Context(), f.js, f.key.Source, f.key.Resource)
-	if err != nil || rep.Run != begun.ID() {
-		f.t.Fatalf("report of run %s, %v, want that of %s", rep.Run, err, begun.ID())
-	}
-	return rep
+	return lastReport(f.t, f.js, f.key, begun.ID())
 }
 
 var demand = run.Options{Trigger: report.Demand}

@@ -373,14 +373,17 @@ func (f *fixture) do(r *run.Runner) report.Report {
 // report is that of a run, which must be the last.
 func (f *fixture) report(id string) report.Report {
 	f.t.Helper()
-	rep, err := report.Last(f.t.Context(), f.js, key.Source, key.Resource)
-	if err != nil {
-		f.t.Fatal(err)
+	return lastReport(f.t, f.js, key, id)
+}
+
+// lastReport is the last report of a resource, which must be that of a run.
+func lastReport(t *testing.T, js jetstream.JetStream, key cursor.Key, run string) report.Report {
+	t.Helper()
+	last, err := report.List(t.Context(), js, report.Query{Source: key.Source, Resource: key.Resource, Limit: 1})
+	if err != nil || len(last) != 1 || last[0].Run != run {
+		t.Fatalf("the last report is %+v, %v, want that of run %s", last, err, run)
 	}
-	if rep.Run != id {
-		f.t.Fatalf("the last report is of run %s, want %s", rep.Run, id)
-	}
-	return rep
+	return last[0]
 }
 
 func (f *fixture) reports() []report.Report {

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -56,11 +55,7 @@ func TestPromise10EventsOfAWindowWithMoreTriggersThanAreKept(t *testing.T) {
 				if err := begun.Do(); err != nil {
 					t.Fatal(err)
 				}
-				rep, err := report.Last(t.Context(), f.js, f.key.Source, f.key.Resource)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if rep.Run != begun.ID() || rep.Listed != n || rep.Missed != missed || rep.Matched != n-missed || rep.Sets.Held.Records != n-missed {
+				if rep := lastReport(t, f.js, f.key, begun.ID()); rep.Listed != n || rep.Missed != missed || rep.Matched != n-missed || rep.Sets.Held.Records != n-missed {
 					t.Errorf("with room for %d of %d triggers: %+v, want %d missed of %d", most, len(arrived), rep.Counts, missed, n)
 				}
 			}
@@ -76,9 +71,8 @@ func TestPromise10EventsOfAWindowWithMoreTriggersThanAreKept(t *testing.T) {
 			if err := begun.Do(); err != nil {
 				t.Fatal(err)
 			}
-			rep, err := report.Last(t.Context(), f.js, f.key.Source, f.key.Resource)
-			if err != nil || rep.Missed != missed || rep.Matched != n-missed+1 || rep.Repaired != missed {
-				t.Errorf("%v, report %+v, want %d missed and repaired and the late one matched", err, rep.Counts, missed)
+			if rep := lastReport(t, f.js, f.key, begun.ID()); rep.Missed != missed || rep.Matched != n-missed+1 || rep.Repaired != missed {
+				t.Errorf("report %+v, want %d missed and repaired and the late one matched", rep.Counts, missed)
 			}
 		})
 	}
