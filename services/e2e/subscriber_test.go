@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,39 @@ func TestExamplesOfSubscribers(t *testing.T) {
 			}
 			checkDeadLetter(t, js, tt.inGo)
 		})
+	}
+}
+
+// With the production configuration the examples work as a team does: with its
+// key, the consumer that was made for it, and nothing else of Tercel's server.
+func TestExamplesOfSubscribersInProduction(t *testing.T) {
+	t.Parallel()
+	f := newNATSFolder(t)
+	_, url := f.single()
+	f.setUp(url, teamPipeline, nil)
+	admin := f.connect("admin", url)
+	team := natstest.Start(t, false) // where it keeps what is its own
+	own, err := jetstream.New(team.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := f.clients.file(filepath.Join(f.dir, "tls", "clients"))
+	inGo := exec.Command(subscriberInGo(t), "-nats", url, "-nkey", f.seed("billing"), "-ca", ca,
+		"-consumer", topology.TeamDurable("billing"), "-team-nats", team.URL())
+	// Its client compares certificates with names alone.
+	inJavaScript := subscriberInJavaScript()(t, strings.Replace(url, "127.0.0.1", "localhost", 1))
+	inJavaScript.Env = append(inJavaScript.Env, "NATS_NKEY="+f.seed("billing"), "NATS_CA="+ca,
+		"CONSUMER="+topology.TeamDurable("billing"), "TEAM_NATS_URL="+team.URL())
+	for i, cmd := range []*exec.Cmd{inGo, inJavaScript} { // one after the other: it is one consumer
+		var want []string
+		for j, e := range subscribedEvents {
+			publishEnriched(t, admin.js, i*len(subscribedEvents)+j, e.Event, e.body)
+			want = append(want, []string{e.inGo, e.js}[i])
+		}
+		if got := subscribe(t, cmd, len(want)); !slices.Equal(got, want) {
+			t.Errorf("%s: the outcomes are %q, want %q", cmd.Path, got, want)
+		}
+		checkDeadLetter(t, own, cmd == inGo)
 	}
 }
 

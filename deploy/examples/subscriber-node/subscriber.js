@@ -5,9 +5,18 @@
 // with is skipped, and so is a version of a record that is not greater than the
 // one before. What it can't deal with goes to a dead-letter stream of its own.
 //
+//   npm install
 //   NATS_URL=127.0.0.1:4222 TEAM=shipping SOURCE=orders node subscriber.js
+//
+// On servers as in deploy/nats a team has an account of its own, and in it one
+// consumer of Tercel's, which "tercel setup" makes. What the team keeps is then
+// on a server of the team's:
+//
+//   NATS_URL=nats-0:4222 NATS_NKEY=secrets/seeds/billing.nk NATS_CA=ca.crt \
+//   CONSUMER=team_billing TEAM_NATS_URL=127.0.0.1:4222 node subscriber.js
 import { createHash } from "node:crypto";
-import { connect, headers, nanos } from "@nats-io/transport-node";
+import { readFileSync } from "node:fs";
+import { connect, headers, nanos, nkeyAuthenticator } from "@nats-io/transport-node";
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 
@@ -18,9 +27,12 @@ const maxTries = 5;
 
 class Unusable extends Error {}
 
-// What the team keeps may be on another server than Tercel's streams.
-const options = (url) => ({ servers: url, name: team, maxReconnectAttempts: -1, inboxPrefix: `_INBOX_${team}` });
-const nc = await connect(options(servers));
+const { NATS_NKEY, NATS_CA, CONSUMER } = process.env;
+const options = (url) => ({ servers: url, name: team, maxReconnectAttempts: -1 });
+const theirs = options(servers);
+if (NATS_NKEY) theirs.authenticator = nkeyAuthenticator(new TextEncoder().encode(readFileSync(NATS_NKEY, "utf8").trim()));
+if (NATS_CA) theirs.tls = { caFile: NATS_CA };
+const nc = await connect(theirs);
 const own = await connect(options(process.env.TEAM_NATS_URL ?? servers));
 
 const ownManager = await jetstreamManager(own);
@@ -30,16 +42,7 @@ const kvm = new Kvm(own);
 const seen = await kvm.create(`${team}_seen`, { ttl: 7 * 24 * 3600 * 1000 });
 const versions = await kvm.create(`${team}_versions`);
 
-const manager = await jetstreamManager(nc);
-const settings = {
-  durable_name: team,
-  filter_subject: `tercel.enriched.${source}.>`,
-  ack_policy: AckPolicy.Explicit,
-  ack_wait: nanos(30_000),
-  max_ack_pending: 100,
-};
-await manager.consumers.add("TERCEL_ENRICHED", settings); // does nothing if it is there
-const consumer = await jetstream(nc).consumers.get("TERCEL_ENRICHED", team);
+const consumer = await (CONSUMER ? jetstream(nc, { domain: "tercel" }).consumers.get("TERCEL_ENRICHED", CONSUMER) : makeConsumer());
 const messages = await consumer.consume({ max_messages: 50 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => messages.stop());
 console.log(JSON.stringify({ ready: true }));
@@ -61,6 +64,19 @@ for await (const m of messages) {
 }
 await nc.close();
 await own.close();
+
+// makeConsumer makes the team's consumer, unless it is there.
+async function makeConsumer() {
+  const manager = await jetstreamManager(nc);
+  await manager.consumers.add("TERCEL_ENRICHED", {
+    durable_name: team,
+    filter_subject: `tercel.enriched.${source}.>`,
+    ack_policy: AckPolicy.Explicit,
+    ack_wait: nanos(30_000),
+    max_ack_pending: 100,
+  });
+  return jetstream(nc).consumers.get("TERCEL_ENRICHED", team);
+}
 
 // handle has the event's effect, which here is a line of output.
 async function handle(m) {

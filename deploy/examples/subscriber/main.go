@@ -10,14 +10,17 @@
 //   - What it can't deal with goes to a dead-letter stream of its own, with the
 //     reason, and holds nothing up.
 //
-// What the team keeps may be on another server or in another account than
-// Tercel's streams: those are only read.
+// On servers as in deploy/nats a team has an account of its own, and in it one
+// consumer of Tercel's, which "tercel setup" makes. What the team keeps is then
+// on a server of the team's:
+//
+//	subscriber -nats nats://nats-0:4222 -nkey secrets/seeds/billing.nk -ca ca.crt \
+//		-consumer team_billing -team-nats nats://127.0.0.1:4222
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,7 +28,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -39,41 +41,25 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	var (
-		url     = flag.String("nats", nats.DefaultURL, "where Tercel's streams are")
-		creds   = flag.String("creds", "", "credentials for them")
-		teamURL = flag.String("team-nats", "", "where this team keeps what is its own (default: the same)")
-		team    = flag.String("team", "billing", "name of the team's consumer, stream and buckets")
-		source  = flag.String("source", "orders", "the source whose events are wanted")
-	)
-	flag.Parse()
-	if *teamURL == "" {
-		*teamURL = *url
-	}
-	events, err := connect(*url, *creds, *team)
+	s := parse()
+	events, own, err := s.connect()
 	if err != nil {
 		return err
 	}
-	defer events.Conn().Close()
-	own, err := connect(*teamURL, "", *team)
+	defer events.Close()
+	defer own.Close()
+	js, err := jetstream.New(own)
 	if err != nil {
 		return err
 	}
-	defer own.Conn().Close()
-	w, err := newWorker(ctx, own, *team)
+	w, err := newWorker(ctx, js, s.team)
 	if err != nil {
 		return err
 	}
 	w.log = slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	consumer, err := events.CreateOrUpdateConsumer(ctx, "TERCEL_ENRICHED", jetstream.ConsumerConfig{
-		Durable:       *team,
-		FilterSubject: "tercel.enriched." + *source + ".>",
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       30 * time.Second,
-		MaxAckPending: 100,
-	})
+	consumer, err := s.consumer(ctx, events)
 	if err != nil {
-		return fmt.Errorf("consumer %s of TERCEL_ENRICHED: %w", *team, err)
+		return fmt.Errorf("consumer of TERCEL_ENRICHED: %w", err)
 	}
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(50))
 	if err != nil {
@@ -90,18 +76,6 @@ func run(ctx context.Context) error {
 		}
 		w.take(ctx, m)
 	}
-}
-
-func connect(url, creds, name string) (jetstream.JetStream, error) {
-	options := []nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.CustomInboxPrefix("_INBOX_" + name)}
-	if creds != "" {
-		options = append(options, nats.UserCredentials(creds))
-	}
-	nc, err := nats.Connect(url, options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	return jetstream.New(nc)
 }
 
 // maxTries is after how many deliveries an event that still fails is given up.
