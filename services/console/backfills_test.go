@@ -88,6 +88,16 @@ func TestBackfills(t *testing.T) {
 			t.Errorf("active only %t: %v, %v, want %s", active, ids, err, want)
 		}
 	}
+	paused, err := p.backfills.PauseBackfill(ctx, connect.NewRequest(&adminv1.PauseBackfillRequest{Id: "b1", Reason: "a test"})) // no reconciler runs
+	if err != nil || paused.Msg.GetBackfill().GetState() != adminv1.BackfillState_BACKFILL_STATE_PAUSED || paused.Msg.GetBackfill().GetPages() != 6 {
+		t.Errorf("paused: %v, %v", paused, err)
+	}
+	if stored, err := store.Load(ctx, "b1"); err != nil || stored.State != cursor.Paused {
+		t.Errorf("it is stored as %s, %v", stored.State, err)
+	}
+	if _, err := p.backfills.PauseBackfill(ctx, connect.NewRequest(&adminv1.PauseBackfillRequest{Id: "b9", Reason: "a test"})); reasonOf(err) != adminv1.Reason_REASON_NOT_FOUND {
+		t.Errorf("pause of what isn't there: %v", err)
+	}
 	p.asksForBackfills()
 }
 

@@ -32,11 +32,7 @@ func (s backfills) ListBackfills(ctx context.Context, req *connect.Request[admin
 		if req.Msg.GetActiveOnly() && !b.Active() {
 			continue
 		}
-		stretches, err := store.Stretches(ctx, b.ID)
-		if err != nil {
-			return nil, err
-		}
-		out, err := s.told(ctx, b, stretches)
+		out, err := s.stand(ctx, store, b)
 		if err != nil {
 			return nil, err
 		}
@@ -106,9 +102,21 @@ func (s backfills) StartBackfill(ctx context.Context, req *connect.Request[admin
 	return connect.NewResponse(&adminv1.StartBackfillResponse{Backfill: out}), nil
 }
 
-// PauseBackfill has one stop at its last pages.
+// PauseBackfill has one stop at its last pages. No reconciler has to run for that: it
+// is noted where each of them sees it.
 func (s backfills) PauseBackfill(ctx context.Context, req *connect.Request[adminv1.PauseBackfillRequest]) (*connect.Response[adminv1.PauseBackfillResponse], error) {
-	out, err := s.change(ctx, req.Msg.GetId(), control.Pause)
+	if err := backfillID(req.Msg.GetId()); err != nil {
+		return nil, err
+	}
+	store, err := cursor.OpenBackfills(ctx, s.js)
+	if err != nil {
+		return nil, err
+	}
+	b, err := store.Pause(ctx, req.Msg.GetId(), s.deps.Now())
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.stand(ctx, store, b)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +172,11 @@ func (s backfills) ask(ctx context.Context, req control.BackfillRequest) (*admin
 	if err != nil {
 		return nil, err
 	}
+	return s.stand(ctx, store, b)
+}
+
+// stand is a backfill with how far it has come.
+func (s backfills) stand(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) (*adminv1.Backfill, error) {
 	stretches, err := store.Stretches(ctx, b.ID)
 	if err != nil {
 		return nil, err
