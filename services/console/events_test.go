@@ -196,6 +196,7 @@ func TestTailEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.store(trigger("evt-1", "order.shipped"), `{}`)
+	p.awaitStatus("evt-1", adminv1.EventStatus_EVENT_STATUS_DELIVERED) // events of different records overtake each other
 	p.store(trigger("evt-2", "order.paid"), `{"n":2}`)
 	if !raw.Receive() || raw.Msg().GetMessage().GetAttributes().GetId() != "evt-2" || string(raw.Msg().GetMessage().GetPayload()) != `{"n` || raw.Msg().GetMessage().GetPayloadBytes() != 7 {
 		t.Errorf("the tail has %v, %v", raw.Msg(), raw.Err())
