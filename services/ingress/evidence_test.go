@@ -43,6 +43,10 @@ sources:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:PLAIN]
     event: {id: header.Cookie, type: body.kind}
+  naming:
+    verify: {scheme: hmac-sha256, header: X-Signature, signed: "{signed_headers:X-Signed-Headers}.{body}"}
+    secrets: [env:PLAIN]
+    event: {type: body.kind}
   several:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:PLAIN]
@@ -221,5 +225,28 @@ func TestTheAddressIsKeptWhereItIsSigned(t *testing.T) {
 	huge := f.proven("signed", `{"kind":"huge"}`, http.Header{"X-Delivery": {"d-10"}, "X-Other": {strings.Repeat("x", 9<<10)}})
 	if got, err := event.ParseReceived(f.take(huge).Received); err != nil || !got.TooLarge {
 		t.Errorf("kept is %+v, %v; want that it was too large", got, err)
+	}
+}
+
+// Promise 9: a request itself says which headers are signed, and one that names
+// its credentials has them kept by their names alone.
+func TestPromise9NoCredentialIsKeptThatTheRequestNames(t *testing.T) {
+	t.Parallel()
+	f := setup(t, evidently(t))
+	src := f.sources["naming"]
+	d := delivery{method: http.MethodPost, path: "/v1/naming", body: `{"kind":"k"}`, header: http.Header{
+		"Content-Type": {"application/json"}, "Authorization": {"Bearer planted"}, "Cookie": {"session=planted"}, "X-Shown": {"shown"},
+		"X-Signed-Headers": {"x-signed-headers,authorization,cookie,x-shown"},
+	}}
+	for name, values := range src.Verifier().SignRequest(src.Keys()[0], signature.Request{Body: []byte(d.body), Header: d.header}, "", at) {
+		d.header[name] = values
+	}
+	e := f.take(d)
+	got, err := event.ParseReceived(e.Received)
+	if err != nil || got.Header.Get("X-Shown") != "shown" || !slices.Contains(got.Withheld, "Authorization") || !slices.Contains(got.Withheld, "Cookie") {
+		t.Errorf("kept is %+v, %v; want the header that may be shown, and the names of the others", got, err)
+	}
+	if strings.Contains(e.Received, "planted") {
+		t.Errorf("a credential is kept: %s", e.Received)
 	}
 }
