@@ -18,6 +18,10 @@ import (
 // ErrNoBackfill is returned for a backfill that doesn't exist (any more).
 var ErrNoBackfill = errors.New("no such backfill")
 
+// ErrBackfillOver is returned for a change that comes too late: the backfill has
+// ended or was cancelled.
+var ErrBackfillOver = errors.New("the backfill is over")
+
 // pauseTries bounds how often a pause gives way to another change.
 const pauseTries = 5
 
@@ -231,8 +235,8 @@ func (s *Backfills) Save(ctx context.Context, b Backfill) (Backfill, error) {
 }
 
 // Pause says that a backfill shall stop at its last saved pages. Whoever works on
-// it, now or later, heeds that; nobody has to run. It returns [ErrNoBackfill], or
-// an error for one that has ended or was cancelled.
+// it, now or later, heeds that; nobody has to run. It returns [ErrNoBackfill] or
+// [ErrBackfillOver].
 func (s *Backfills) Pause(ctx context.Context, id string, now time.Time) (Backfill, error) {
 	for range pauseTries {
 		b, err := s.Load(ctx, id)
@@ -240,9 +244,9 @@ func (s *Backfills) Pause(ctx context.Context, id string, now time.Time) (Backfi
 		case err != nil || b.State == Paused:
 			return b, err
 		case b.State == Cancelled:
-			return b, fmt.Errorf("backfill %s was cancelled: start another one", id)
+			return b, fmt.Errorf("%w: %s was cancelled, start another one", ErrBackfillOver, id)
 		case !b.Active():
-			return b, fmt.Errorf("backfill %s has ended: there is nothing to pause", id)
+			return b, fmt.Errorf("%w: %s has ended, there is nothing to pause", ErrBackfillOver, id)
 		}
 		b.State, b.ChangedAt = Paused, now
 		if b, err = s.Save(ctx, b); !errors.Is(err, ErrConflict) {

@@ -198,3 +198,38 @@ func TestStretchTotalsItsSlices(t *testing.T) {
 		t.Error("a stretch without slices is done")
 	}
 }
+
+// A backfill is paused where everybody sees it: nobody has to run for that.
+func TestBackfillsArePaused(t *testing.T) {
+	t.Parallel()
+	store, _ := openBackfills(t)
+	for name, tt := range map[string]struct {
+		is   cursor.Backfill
+		want error
+		says string
+	}{
+		"one that runs":          {is: cursor.Backfill{ID: "runs", State: cursor.Running}},
+		"one that is paused":     {is: cursor.Backfill{ID: "paused", State: cursor.Paused}},
+		"one that was cancelled": {cursor.Backfill{ID: "cancelled", State: cursor.Cancelled}, cursor.ErrBackfillOver, "start another"},
+		"one that has ended":     {cursor.Backfill{ID: "ended", State: cursor.Ended, EndedAt: begun}, cursor.ErrBackfillOver, "nothing to pause"},
+		"one that nobody knows":  {want: cursor.ErrNoBackfill, says: "no such backfill"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tt.is.ID != "" {
+				if _, err := store.Save(t.Context(), tt.is); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, err := store.Pause(t.Context(), tt.is.ID, begun)
+			if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("Pause() = %v, want %v that says %q", err, tt.want, tt.says)
+			}
+			if err != nil {
+				return
+			}
+			if stored, err := store.Load(t.Context(), tt.is.ID); err != nil || b.State != cursor.Paused || stored.State != cursor.Paused {
+				t.Errorf("Pause() = %s, and %s is stored, %v", b.State, stored.State, err)
+			}
+		})
+	}
+}

@@ -95,6 +95,14 @@ func TestBackfills(t *testing.T) {
 	if stored, err := store.Load(ctx, "b1"); err != nil || stored.State != cursor.Paused {
 		t.Errorf("it is stored as %s, %v", stored.State, err)
 	}
+	over := cursor.Backfill{ID: "over", Source: "orders", Resource: "order", State: cursor.Ended, StartedAt: time.Now(), EndedAt: time.Now(), To: time.Now()}
+	if _, err := store.Save(ctx, over); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.backfills.PauseBackfill(ctx, connect.NewRequest(&adminv1.PauseBackfillRequest{Id: "over", Reason: "a test"}))
+	if connect.CodeOf(err) != connect.CodeFailedPrecondition || reasonOf(err) != adminv1.Reason_REASON_ALREADY_DONE {
+		t.Errorf("to pause one that has ended = %v, want that there is nothing to pause", err)
+	}
 	if _, err := p.backfills.PauseBackfill(ctx, connect.NewRequest(&adminv1.PauseBackfillRequest{Id: "b9", Reason: "a test"})); reasonOf(err) != adminv1.Reason_REASON_NOT_FOUND {
 		t.Errorf("pause of what isn't there: %v", err)
 	}

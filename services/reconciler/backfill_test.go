@@ -162,27 +162,31 @@ func TestBackfillPausesAndResumes(t *testing.T) {
 	third := f.shop.heldAtThird()
 	b := f.backfill(nc, all)
 	<-third
-	change := func(a control.Action) cursor.Backfill {
+	store, err := cursor.OpenBackfills(t.Context(), f.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause := func() {
 		t.Helper()
-		return f.backfill(nc, control.BackfillRequest{Action: a, ID: b.ID})
+		if got, err := store.Pause(t.Context(), b.ID, time.Now()); err != nil || got.State != cursor.Paused {
+			t.Errorf("Pause() = %s, %v, want paused", got.State, err)
+		}
 	}
-	if got := change(control.Pause); got.State != cursor.Paused {
-		t.Errorf("state %s, want paused", got.State)
-	}
+	pause()
 	eventually(t, "nobody works on it", func() bool {
 		holder, err := cursor.Holder(t.Context(), f.js, cursor.BackfillLease(b.ID))
 		return err == nil && holder == ""
 	})
 	stop()
 	f.start() // it stays paused
-	change(control.Pause)
+	pause()
 	if p := f.progress(b.ID); p.Pages != 2 || !p.Active() || p.Complete {
 		t.Errorf("progress while paused %+v, want two pages", p)
 	}
 	if got := f.shop.asked(); got != "1 2 3" {
 		t.Errorf("pages asked for while paused: %s", got)
 	}
-	change(control.Resume)
+	f.backfill(nc, control.BackfillRequest{Action: control.Resume, ID: b.ID})
 	p := f.atEnd(b.ID)
 	if !p.Complete || p.Pages != 5 || p.Rested == 0 {
 		t.Errorf("progress %+v, want it complete after a rest", p)
@@ -190,9 +194,12 @@ func TestBackfillPausesAndResumes(t *testing.T) {
 	if got := f.shop.asked(); got != "1 2 3 3 4 5" {
 		t.Errorf("pages asked for: %s, want only the third twice", got)
 	}
-	for _, a := range []control.Action{control.Pause, control.Resume, control.Cancel} {
-		if _, err := control.Backfill(t.Context(), nc, control.BackfillRequest{Action: a, ID: b.ID}); err == nil {
-			t.Errorf("%s of one that is complete = nil, want an error", a)
+	if _, err := store.Pause(t.Context(), b.ID, time.Now()); !errors.Is(err, cursor.ErrBackfillOver) {
+		t.Errorf("Pause() of one that is complete = %v, want %v", err, cursor.ErrBackfillOver)
+	}
+	for _, a := range []control.Action{control.Resume, control.Cancel} {
+		if _, err := control.Backfill(t.Context(), nc, control.BackfillRequest{Action: a, ID: b.ID}); !errors.Is(err, cursor.ErrBackfillOver) {
+			t.Errorf("%s of one that is complete = %v, want %v", a, err, cursor.ErrBackfillOver)
 		}
 	}
 }
@@ -213,7 +220,7 @@ func TestBackfillIsCancelled(t *testing.T) {
 	if r := f.reports()[1]; r.Complete || r.Listed != 2 || r.Error != "cancelled by an operator" {
 		t.Errorf("report %+v", r)
 	}
-	if _, err := control.Backfill(t.Context(), nc, control.BackfillRequest{Action: control.Resume, ID: b.ID}); err == nil || !strings.Contains(err.Error(), "start another") {
+	if _, err := control.Backfill(t.Context(), nc, control.BackfillRequest{Action: control.Resume, ID: b.ID}); !errors.Is(err, cursor.ErrBackfillOver) || !strings.Contains(err.Error(), "start another") {
 		t.Errorf("resume of one that was cancelled = %v", err)
 	}
 	f.shop.set(nil)
@@ -251,8 +258,8 @@ func TestBackfillsThatCannotBeStartedSayWhy(t *testing.T) {
 		"slices":               {func(r *control.BackfillRequest) { r.Account, r.Slices = "south", 2 }, control.ErrRange, "can't be cut by time"},
 		"too many slices":      {func(r *control.BackfillRequest) { r.Account, r.Slices = "south", 1000 }, control.ErrRange, "1 to 64 slices"},
 		"a rate below 0":       {func(r *control.BackfillRequest) { r.Account, r.Rate = "south", -1 }, control.ErrRange, "rate of 1 to"},
-		"unknown backfill":     {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Pause, ID: "x"} }, control.ErrUnknown, "no such backfill: x"},
-		"bad id":               {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Pause, ID: ">"} }, control.ErrUnknown, "no such backfill"},
+		"unknown backfill":     {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Resume, ID: "x"} }, control.ErrUnknown, "no such backfill: x"},
+		"bad id":               {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: control.Cancel, ID: ">"} }, control.ErrUnknown, "no such backfill"},
 		"unknown action":       {func(r *control.BackfillRequest) { *r = control.BackfillRequest{Action: "stop", ID: b.ID} }, control.ErrRange, "start, resume or cancel"},
 	}
 	for name, tt := range tests {

@@ -45,6 +45,13 @@ func (p *play) ask(ctx context.Context, req control.BackfillRequest) (string, er
 		}
 		var b cursor.Backfill
 		err = p.asking(func() error {
+			if req.Action == pause { // nobody is asked for that
+				store, err := cursor.OpenBackfills(ctx, p.js)
+				if err == nil {
+					b, err = store.Pause(ctx, req.ID, time.Now())
+				}
+				return err
+			}
 			b, err = control.Backfill(ctx, p.nc, req)
 			return err
 		})
@@ -72,6 +79,9 @@ func isClosed(c <-chan struct{}) bool {
 		return false
 	}
 }
+
+// pause is what is done to a backfill beside the actions of a reconciler.
+const pause control.Action = "pause"
 
 // steer pauses, resumes or cancels the backfill that is under way.
 func (p *play) steer(a control.Action) error {

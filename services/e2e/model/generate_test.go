@@ -117,7 +117,7 @@ func (g generator) backfill() step {
 }
 
 func (g generator) steer() step {
-	return step{do: steer, action: pick(g, []control.Action{control.Pause, control.Pause, control.Resume, control.Resume, control.Cancel})}
+	return step{do: steer, action: pick(g, []control.Action{pause, pause, control.Resume, control.Resume, control.Cancel})}
 }
 
 // eventful is something that happens at the provider.

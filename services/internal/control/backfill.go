@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 )
@@ -25,7 +24,6 @@ type Action string
 // The actions.
 const (
 	Start  Action = "start"
-	Pause  Action = "pause"
 	Resume Action = "resume"
 	Cancel Action = "cancel"
 )
@@ -56,14 +54,10 @@ type backfillAnswer struct {
 }
 
 // Backfill asks a reconciler to start or change a backfill and returns it as it
-// is then, or [ErrNobody], [ErrUnknown], [ErrRunning], [ErrRange], or what the
-// reconciler said.
-//
-// To pause one, nobody is asked: that is noted where every reconciler sees it.
+// is then, or [ErrNobody], [ErrUnknown], [ErrRunning], [ErrRange],
+// [cursor.ErrBackfillOver], or what the reconciler said. Who wants one paused asks
+// nobody: see [cursor.Backfills.Pause].
 func Backfill(ctx context.Context, nc *nats.Conn, req BackfillRequest) (cursor.Backfill, error) {
-	if req.Action == Pause {
-		return pauseBackfill(ctx, nc, req.ID)
-	}
 	data, err := json.Marshal(req)
 	if err != nil {
 		return cursor.Backfill{}, fmt.Errorf("backfill: %w", err)
@@ -87,27 +81,9 @@ func Backfill(ctx context.Context, nc *nats.Conn, req BackfillRequest) (cursor.B
 	return a.Backfill, nil
 }
 
-func pauseBackfill(ctx context.Context, nc *nats.Conn, id string) (cursor.Backfill, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return cursor.Backfill{}, fmt.Errorf("pause backfill %s: %w", id, err)
-	}
-	store, err := cursor.OpenBackfills(ctx, js)
-	if err != nil {
-		return cursor.Backfill{}, err
-	}
-	b, err := store.Pause(ctx, id, time.Now())
-	if errors.Is(err, cursor.ErrNoBackfill) {
-		err = fmt.Errorf("%w: %w", ErrUnknown, err)
-	}
-	return b, err
-}
-
 // ServeBackfills answers requests with do, one after the other, until ctx ends.
-// An error of do is told to whoever asked; wrap [ErrUnknown], [ErrRunning] and
-// [ErrRange] where they apply.
+// An error of do is told to whoever asked; wrap [ErrUnknown], [ErrRunning],
+// [ErrRange] and [cursor.ErrBackfillOver] where they apply.
 func ServeBackfills(ctx context.Context, nc *nats.Conn, do func(context.Context, BackfillRequest) (cursor.Backfill, error)) error {
 	requests := make(chan *nats.Msg, maxWaiting) // never closed; what is over is dropped by the client
 	sub, err := nc.ChanQueueSubscribe(subjectBackfill, queue, requests)

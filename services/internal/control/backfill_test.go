@@ -1,7 +1,6 @@
 package control_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +9,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/natstest"
-	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/control"
 )
 
@@ -83,56 +80,5 @@ func TestBackfillRequestsAreAnswered(t *testing.T) {
 		if err != nil || !strings.Contains(string(answer.Data), "want a JSON object with action") {
 			t.Errorf("%q is answered %s, %v", text, answer.Data, err)
 		}
-	}
-}
-
-// A backfill is paused without a reconciler that would have to run for it.
-func TestBackfillIsPausedWithoutAReconciler(t *testing.T) {
-	t.Parallel()
-	nc := natstest.Start(t, false).Connect()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
-		t.Fatal(err)
-	}
-	store, err := cursor.OpenBackfills(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := time.Now()
-	tests := map[string]struct {
-		is      cursor.Backfill
-		want    string // in the error, or "" for none
-		unknown bool
-	}{
-		"one that runs":          {is: cursor.Backfill{ID: "runs", State: cursor.Running}},
-		"one that is paused":     {is: cursor.Backfill{ID: "paused", State: cursor.Paused}},
-		"one that was cancelled": {is: cursor.Backfill{ID: "cancelled", State: cursor.Cancelled}, want: "start another"},
-		"one that has ended":     {is: cursor.Backfill{ID: "ended", State: cursor.Ended, EndedAt: ended}, want: "nothing to pause"},
-		"one that nobody knows":  {want: "no such backfill", unknown: true},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if tt.is.ID != "" {
-				if _, err := store.Save(t.Context(), tt.is); err != nil {
-					t.Fatal(err)
-				}
-			}
-			id := cmp.Or(tt.is.ID, "unknown")
-			b, err := control.Backfill(t.Context(), nc, control.BackfillRequest{Action: control.Pause, ID: id})
-			if tt.want != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, control.ErrUnknown) != tt.unknown {
-					t.Errorf("Backfill() = %v, want an error that says %q", err, tt.want)
-				}
-				return
-			}
-			stored, loadErr := store.Load(t.Context(), id)
-			if err != nil || loadErr != nil || b.State != cursor.Paused || stored.State != cursor.Paused {
-				t.Errorf("Backfill() = %s, %v, and %s is stored, %v", b.State, err, stored.State, loadErr)
-			}
-		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
+
+	"github.com/tercelhq/tercel/pkg/cursor"
 )
 
 // Errors of [RunReconcile]. Texts that come with them say which resources are
@@ -68,7 +70,7 @@ type answer struct {
 }
 
 // codes are the errors that a caller may branch on.
-var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning, "paused": ErrPaused, "range": ErrRange}
+var codes = map[string]error{"unknown": ErrUnknown, "running": ErrRunning, "paused": ErrPaused, "range": ErrRange, "over": cursor.ErrBackfillOver}
 
 // codeOf is the code of an error, or "".
 func codeOf(err error) string {

@@ -53,6 +53,7 @@ var known = []struct {
 	{deadletter.ErrStage, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
 	{deadletter.ErrPatch, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},
 	{cursor.ErrForward, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
+	{cursor.ErrBackfillOver, connect.CodeFailedPrecondition, adminv1.Reason_REASON_ALREADY_DONE},
 	{cursor.ErrNoBackfill, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{refusal.ErrNotFound, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{control.ErrRange, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},

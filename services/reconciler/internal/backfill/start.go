@@ -193,14 +193,14 @@ func (s *Service) changed(ctx context.Context, store *cursor.Backfills, b cursor
 	case b.State == want:
 		return b, nil
 	case b.State == cursor.Cancelled:
-		return b, fmt.Errorf("backfill %s was cancelled: start another one", b.ID)
+		return b, fmt.Errorf("%w: %s was cancelled, start another one", cursor.ErrBackfillOver, b.ID)
 	case !b.Active() && a == control.Resume:
 		if err := s.unfinished(ctx, store, b); err != nil {
 			return b, err
 		}
 		b.Attempt, b.EndedAt = b.Attempt+1, time.Time{}
 	case !b.Active():
-		return b, fmt.Errorf("backfill %s has ended: there is nothing to %s", b.ID, a)
+		return b, fmt.Errorf("%w: %s has ended, there is nothing to %s", cursor.ErrBackfillOver, b.ID, a)
 	}
 	now := s.deps.Now()
 	if want == cursor.Running {
@@ -217,7 +217,7 @@ func (s *Service) unfinished(ctx context.Context, store *cursor.Backfills, b cur
 		return err
 	}
 	if !slices.ContainsFunc(stretches, func(st cursor.Stretch) bool { return !st.Complete }) {
-		return fmt.Errorf("backfill %s is complete: there is nothing to resume", b.ID)
+		return fmt.Errorf("%w: %s is complete, there is nothing to resume", cursor.ErrBackfillOver, b.ID)
 	}
 	return s.admit(ctx, store, b)
 }
