@@ -88,6 +88,7 @@ var layers = []layer{
 
 	{"services/internal/adminv1connect", []string{"proto"}},
 	{"services/internal/watch", nil},
+	{"services/internal/process", nil},
 	{"services/internal/certs", []string{"pkg", "services/internal/watch"}},
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},

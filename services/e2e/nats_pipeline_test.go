@@ -192,7 +192,7 @@ func (f *natsFolder) reloads(srv *process, url string) {
 		`{include "secrets/users/admin.conf"}`+"\n"+`{include "secrets/users/guest.conf", permissions: {publish: ["guest.>"], subscribe: ["_INBOX.guest.>"]}}`, 1)
 	write(f.t, users, guest)
 	f.clients.issue(filepath.Join(f.dir, "tls", "clients"), 77)
-	if err := srv.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := srv.run.Signal(syscall.SIGHUP); err != nil {
 		f.t.Fatal(err)
 	}
 	eventually(f.t, time.Minute, "new connections see the new certificate", func() error {
@@ -211,7 +211,7 @@ func (f *natsFolder) reloads(srv *process, url string) {
 	u.Close()
 	// Gone again; what it was refused is its own fault.
 	write(f.t, users, string(text))
-	if err := srv.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := srv.run.Signal(syscall.SIGHUP); err != nil {
 		f.t.Fatal(err)
 	}
 	eventually(f.t, time.Minute, "the removed user can't connect", func() error {

@@ -1,23 +1,20 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/freeport"
+	proc "github.com/tercelhq/tercel/services/internal/process"
 )
 
-// process is a program that a test runs, stops, kills and starts again.
+// process is a program that a test runs, stops, kills and starts again. A test
+// that is killed takes its programs along.
 type process struct {
 	t      *testing.T
 	name   string
@@ -28,8 +25,7 @@ type process struct {
 	ready  func() error // nil when the program is ready, see answers and listens
 	log    string
 
-	cmd    *exec.Cmd
-	exited chan error // receives the exit, buffered
+	run *proc.Process // the latest run
 }
 
 // start starts the program and waits until it is ready. It is killed when the
@@ -37,59 +33,34 @@ type process struct {
 func (p *process) start() {
 	p.t.Helper()
 	p.log = filepath.Join(logDir(p.t), filepath.Base(p.name)+p.suffix+".log")
-	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	run := &proc.Process{
+		Path: p.name, Args: p.args, Env: p.env, Dir: p.dir, Log: p.log,
+		Ready: func(context.Context) error { return p.ready() },
+	}
+	p.run = run
+	p.t.Cleanup(run.Kill)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	if err := run.Start(ctx); err != nil {
 		p.t.Fatal(err)
 	}
-	p.cmd = exec.Command(p.name, p.args...)
-	p.cmd.Env, p.cmd.Dir = append(os.Environ(), p.env...), p.dir
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	// A test that is killed takes its programs along.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	_ = log.Close()
-	p.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(p.cmd, p.exited)
-	p.t.Cleanup(func() { _ = p.cmd.Process.Kill() })
-	eventually(p.t, time.Minute, filepath.Base(p.name)+" is ready", func() error {
-		select {
-		case err := <-p.exited:
-			p.exited <- err
-			p.t.Fatalf("%s ended at its start: %v\n%s", p.name, err, p.output())
-		default:
-		}
-		return p.ready()
-	})
 }
 
 // kill ends the program as a crash would, and waits until it is gone.
-func (p *process) kill() {
-	p.t.Helper()
-	_ = p.cmd.Process.Kill()
-	<-p.exited
-}
+func (p *process) kill() { p.run.Kill() }
 
 // stop asks the program to end and checks that it does so by itself and well.
 func (p *process) stop() {
 	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-p.exited:
-		if err != nil {
-			p.t.Errorf("%s after SIGTERM: %v\n%s", p.name, err, p.output())
-		}
-	case <-time.After(time.Minute):
-		p.t.Errorf("%s did not end within a minute of SIGTERM\n%s", p.name, p.output())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := p.run.Stop(ctx); err != nil {
+		p.t.Error(err)
 	}
 }
 
 // output is the end of what the program has written.
-func (p *process) output() string {
-	b, _ := os.ReadFile(p.log)
-	return string(b[max(0, len(b)-8_000):])
-}
+func (p *process) output() string { return p.run.Output() }
 
 // logDir keeps the programs' logs of a test, until it has passed.
 func logDir(t *testing.T) string {
@@ -107,36 +78,12 @@ func logDir(t *testing.T) string {
 
 // listens is ready when addr takes connections.
 func listens(addr string) func() error {
-	return func() error {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	}
+	return func() error { return proc.Listens(addr)(context.Background()) }
 }
 
 // answers is ready when url answers 200.
 func answers(url string) func() error {
-	return func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		var body bytes.Buffer
-		_, _ = body.ReadFrom(resp.Body)
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", resp.Status, body.String())
-		}
-		return nil
-	}
+	return func() error { return proc.Answers(url)(context.Background()) }
 }
 
 // eventually waits for a condition, in steps that grow to a second.
