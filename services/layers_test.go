@@ -92,7 +92,8 @@ var layers = []layer{
 	{"services/internal/certs", []string{"pkg", "services/internal/watch"}},
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
-	{"services/internal/pgtest", []string{"pkg/freeport"}},
+	{"services/internal/chaos/link", nil},
+	{"services/internal/pgtest", []string{"pkg/freeport", "services/internal/chaos/link"}},
 	{"services/internal/pg", nil},
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/timeline", []string{"pkg"}},
@@ -225,6 +226,12 @@ var reservations = []reservation{
 		users: []string{"services/internal/bench"},
 		tests: []string{""},
 		why:   "it is made for tests and benchmarks",
+	},
+	{
+		path:  module + "services/internal/chaos",
+		users: []string{"services/internal/pgtest"},
+		tests: []string{""},
+		why:   "it does harm",
 	},
 	{
 		path:  module + "services/internal/simulator",

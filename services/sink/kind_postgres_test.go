@@ -16,11 +16,11 @@ import (
 // databases is the PostgreSQL server of all tests.
 var databases pgtest.Pool
 
-// postgresPlace is a schema of its own, behind a proxy of its own.
+// postgresPlace is a schema of its own, behind a link of its own.
 func postgresPlace(t *testing.T) *place {
 	t.Helper()
 	server := databases.Server(t)
-	proxy, schema := server.Proxied(t), pgtest.Name()
+	link, schema := server.Linked(t), pgtest.Name()
 	ask := func(t *testing.T) *pgx.Conn {
 		return postgresConn(t, server.URL(pgtest.Superuser, pgtest.Database, ""), schema)
 	}
@@ -33,11 +33,11 @@ func postgresPlace(t *testing.T) *place {
 	run(t, "CREATE SCHEMA "+schema)
 	return &place{
 		yaml:    "postgres: {dsn: env:DATABASE_URL}",
-		env:     map[string]string{"DATABASE_URL": server.URL(pgtest.Superuser, pgtest.Database, proxy.Addr()) + "?search_path=" + schema},
+		env:     map[string]string{"DATABASE_URL": server.URL(pgtest.Superuser, pgtest.Database, link.Addr()) + "?search_path=" + schema},
 		rows:    func(t *testing.T) []row { return postgresRows(t, ask(t)) },
 		records: func(t *testing.T) map[string]record { return postgresRecords(t, ask(t)) },
-		breakIt: func(*testing.T) func() { proxy.Down(); return proxy.Up },
-		hang:    func(*testing.T) func() { proxy.Freeze(); return proxy.Thaw },
+		breakIt: func(*testing.T) func() { link.Cut(); return link.Mend },
+		hang:    func(*testing.T) func() { link.Hold(); return link.Mend },
 		fill: func(t *testing.T) func() {
 			run(t, `CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS
 				$$BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END$$;

@@ -1,6 +1,6 @@
 // Package pgtest runs PostgreSQL servers of a test's or a benchmark's own, on
-// loopback, and lets them fail: killed, hanging, or behind a [Proxy] that cuts
-// connections.
+// loopback, and lets them fail: killed, hanging, or behind a [link.Link] that
+// cuts connections.
 //
 // It needs the server's programs, which Debian's package postgresql installs.
 package pgtest

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tercelhq/tercel/services/internal/chaos/link"
 )
 
 // Start runs a server for one test, which is skipped where PostgreSQL isn't
@@ -70,17 +72,17 @@ func need(t testing.TB, err error) {
 // Name returns a name for a schema, role or database that nobody has yet.
 func Name() string { return "t_" + strings.ToLower(rand.Text()) }
 
-// Proxied returns a proxy for s that is closed when the test ends.
-func (s *Server) Proxied(t testing.TB) *Proxy {
+// Linked returns a link to s that is closed when the test ends.
+func (s *Server) Linked(t testing.TB) *link.Link {
 	t.Helper()
-	p, err := NewProxy(s.addr)
+	l, err := link.Listen(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := p.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return p
+	return l
 }

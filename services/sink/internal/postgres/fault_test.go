@@ -157,16 +157,16 @@ func TestALockIsNotWaitedForLong(t *testing.T) {
 func TestPromise5CutConnections(t *testing.T) {
 	t.Parallel()
 	s := databases.Server(t)
-	x, proxy := newSchema(t, s), s.Proxied(t)
-	db := open(t, x.config(s, pgtest.Superuser, proxy.Addr()))
+	x, link := newSchema(t, s), s.Linked(t)
+	db := open(t, x.config(s, pgtest.Superuser, link.Addr()))
 	rng := rand.New(rand.NewPCG(1, 1))
 	all := items(0, 400)
 	cuts, repeated := 0, 0
 	for batch := range slices.Chunk(all, 10) {
 		if rng.IntN(3) == 0 {
-			proxy.CutAtAnswer()
+			link.ResetAtAnswer()
 		} else {
-			proxy.CutAfter(rng.IntN(40_000)) // a batch has some 25 KB
+			link.ResetAfter(rng.IntN(40_000)) // a batch has some 25 KB
 		}
 		for attempt := 0; ; attempt++ {
 			results := db.Write(t.Context(), batch)
