@@ -108,6 +108,7 @@ var layers = []layer{
 	{"services/internal/grafana", []string{"pkg"}},
 	{"services/internal/contract", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
+	{"services/internal/chaos/disk", nil},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
 	{"services/enricher", []string{"pkg", "services/internal"}},
