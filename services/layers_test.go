@@ -93,6 +93,7 @@ var layers = []layer{
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/chaos/link", nil},
+	{"services/internal/chaos/disk", nil},
 	{"services/internal/pgtest", []string{"pkg/freeport", "services/internal/chaos/link"}},
 	{"services/internal/pg", nil},
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
@@ -108,7 +109,6 @@ var layers = []layer{
 	{"services/internal/grafana", []string{"pkg"}},
 	{"services/internal/contract", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
-	{"services/internal/chaos/disk", nil},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
 	{"services/enricher", []string{"pkg", "services/internal"}},
