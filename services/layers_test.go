@@ -108,7 +108,7 @@ var layers = []layer{
 	{"services/internal/fileschema", []string{"pkg"}},
 	{"services/internal/grafana", []string{"pkg"}},
 	{"services/internal/contract", []string{"pkg"}},
-	{"services/internal/proof", []string{"pkg", "services/internal/simulator"}},
+	{"services/internal/proof", []string{"pkg", "services/internal/pgtest", "services/internal/simulator"}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
 	{"services/enricher", []string{"pkg", "services/internal"}},
@@ -160,8 +160,11 @@ var reservations = []reservation{
 		why:   "a database belongs to its destination; proof and tests read what it wrote",
 	},
 	{
-		path:  "github.com/jackc/pgx",
-		users: []string{"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench"},
+		path: "github.com/jackc/pgx",
+		users: []string{
+			"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench",
+			"services/internal/proof",
+		},
 		tests: []string{"services/e2e", "services/sink"},
 		why:   "a database belongs to its destination, and is read in one place",
 	},

@@ -98,8 +98,8 @@ func TestThePipelineRunsOnAProductionServer(t *testing.T) {
 		}
 		return complete(t.Context(), provider, destination, true)
 	})
-	if v := verdict(t, provider, destination); len(v.Doubled) > 0 || len(v.Forged) > 0 {
-		t.Errorf("doubled %v, forged %v; want none", v.Doubled, v.Forged)
+	if v := verdict(t, provider, destination); len(v.Doubled) > 0 || len(v.Refused) > 0 {
+		t.Errorf("doubled %v, forged %v; want none", v.Doubled, v.Refused)
 	}
 	for name, p := range parts {
 		p.stop()

@@ -100,8 +100,8 @@ func TestNothingIsLostWhileEveryProcessIsKilled(t *testing.T) {
 				return complete(t.Context(), provider, destination, true)
 			})
 			v := verdict(t, provider, destination)
-			if len(v.Doubled) > 0 || len(v.Forged) > 0 || v.Repaired == 0 {
-				t.Errorf("doubled %v, forged %v, %d repaired; want none, none and some", v.Doubled, v.Forged, v.Repaired)
+			if len(v.Doubled) > 0 || len(v.Refused) > 0 || v.Repaired == 0 {
+				t.Errorf("doubled %v, forged %v, %d repaired; want none, none and some", v.Doubled, v.Refused, v.Repaired)
 			}
 			t.Logf("%+v; %d repaired", provider.Book().Counts(), v.Repaired)
 			checkContract(t, js, file, secrets)

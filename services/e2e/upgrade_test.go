@@ -66,8 +66,8 @@ func TestRollingUpgradeLosesNothing(t *testing.T) {
 	eventually(t, 2*time.Minute, "everything is delivered", func() error {
 		return complete(t.Context(), provider, destination, true)
 	})
-	if v := verdict(t, provider, destination); len(v.Doubled) > 0 || len(v.Forged) > 0 {
-		t.Errorf("doubled %v, forged %v; want none", v.Doubled, v.Forged)
+	if v := verdict(t, provider, destination); len(v.Doubled) > 0 || len(v.Refused) > 0 {
+		t.Errorf("doubled %v, forged %v; want none", v.Doubled, v.Refused)
 	}
 	if n := b.failed.Load(); n > 0 {
 		t.Errorf("%d webhooks were answered with an error of the server, want none", n)

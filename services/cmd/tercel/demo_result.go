@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/tercelhq/tercel/services/internal/proof"
@@ -59,7 +57,7 @@ func newResult(book simulator.Book, v proof.Verdict, far proof.FarEnd) demoResul
 	c := book.Counts()
 	r := demoResult{
 		Sent: c.Sent, Dropped: c.Dropped, Accepted: c.Accepted, DuplicatesSent: c.DuplicatesSent, DuplicatesAbsorbed: v.Absorbed,
-		Forged: c.Forged, ForgedRefused: c.ForgedRefused, ForgedAccepted: len(v.Forged),
+		Forged: c.Forged, ForgedRefused: c.ForgedRefused, ForgedAccepted: len(v.Refused),
 		Undelivered: len(v.Undelivered), Lost: len(v.Lost), MissedRepaired: v.Repaired,
 	}
 	r.Delivered, r.Enriched = far.Delivered()
@@ -67,7 +65,7 @@ func newResult(book simulator.Book, v proof.Verdict, far proof.FarEnd) demoResul
 	r.fail(len(v.Lost), "lost", v.Lost)
 	r.fail(len(v.Undelivered), "accepted, but not delivered", v.Undelivered)
 	r.fail(len(v.Doubled), "delivered more than once", v.Doubled)
-	r.fail(len(v.Forged), "forged, but accepted", slices.Sorted(maps.Keys(v.Forged)))
+	r.fail(len(v.Refused), "forged, but accepted", v.Refused)
 	return r
 }
 

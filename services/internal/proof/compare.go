@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,17 +12,35 @@ import (
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
-// Verdict is what a comparison of both ends found.
+// Verdict is what a comparison of both ends found. Each fault is told in a
+// sentence that begins with its id.
 type Verdict struct {
-	// Lost says of each record whose newest version is not in the destination
-	// what is wrong with it.
+	// Lost are the records whose newest version is not in the destination.
 	Lost []string
-	// Undelivered are the ids of webhooks that were answered 2xx without an
-	// event in the destination, Doubled of those with several.
-	Undelivered, Doubled []string
-	// Forged are the delivery ids of forgeries that were answered 2xx or are in
-	// the destination.
-	Forged map[string]bool
+	// Undelivered are the webhooks that were answered 2xx and are neither in the
+	// destination nor in an open dead letter that says all.
+	Undelivered []string
+	// Doubled are the webhooks that were taken and have several events in the
+	// destination, and effects that the destination saw again.
+	Doubled []string
+	// Backward are the records whose version in the destination went back.
+	Backward []string
+	// Undone are the events in the destination that were changed or removed.
+	Undone []string
+	// Invented are the events in the destination of versions that no record had.
+	Invented []string
+	// Refused are the webhooks that were refused, or are forged, and are
+	// somewhere all the same. Forgeries that were answered 2xx are among them.
+	Refused []string
+	// Contextless are the dead letters that don't say all.
+	Contextless []string
+
+	// Accepted counts the webhooks that were answered 2xx, Delivered those of
+	// them that are in the destination, and DeadLettered those that are only in
+	// an open dead letter.
+	Accepted, Delivered, DeadLettered int
+	// Letters counts the dead letters, open or not.
+	Letters int
 	// Repaired counts the dropped changes whose version came to the destination
 	// by reconciliation.
 	Repaired int
@@ -33,22 +50,25 @@ type Verdict struct {
 	// Took are the times from sending a webhook that was taken at once to its
 	// event in the destination, sorted. Replayed ones waited for an operator.
 	Took []time.Duration
-
-	byDelivery map[string][]farEvent
 }
 
 // Compare holds the destination against the provider's book and records.
-// Without healed, records that the source refuses to show are left out.
+// Without healed, records that the source refuses to show are left out. It takes
+// some seconds for a million webhooks.
 func Compare(book simulator.Book, newest map[string]simulator.Record, far FarEnd, healed bool) Verdict {
-	v := Verdict{Forged: map[string]bool{}, byDelivery: map[string][]farEvent{}}
-	for _, e := range far.events {
-		if e.forged {
-			v.Forged[cmp.Or(e.deliveryID, e.id)] = true
-		}
-		if e.deliveryID != "" {
-			v.byDelivery[e.deliveryID] = append(v.byDelivery[e.deliveryID], e)
-		}
+	fates := fatesOf(book)
+	v := Verdict{
+		Doubled: slices.Clone(far.effects.doubled), Backward: far.effects.backward, Undone: far.effects.undone,
+		Refused: slices.Clone(far.Streams.refused), Contextless: far.Streams.contextless, Letters: far.Streams.letters,
 	}
+	v.checkRecords(newest, far, healed)
+	v.checkEvents(book, fates, far)
+	v.checkWebhooks(book, fates, far.Streams.dead, healed)
+	v.Repaired = repaired(book, far)
+	return v
+}
+
+func (v *Verdict) checkRecords(newest map[string]simulator.Record, far FarEnd, healed bool) {
 	for _, id := range slices.Sorted(maps.Keys(newest)) {
 		want := newest[id]
 		if want.Poisoned && !healed {
@@ -60,9 +80,11 @@ func Compare(book simulator.Book, newest map[string]simulator.Record, far FarEnd
 			v.Lost = append(v.Lost, id+" "+fault)
 		}
 	}
-	v.checkWebhooks(book, healed)
-	v.Repaired, v.Took = repaired(book, far), v.latencies(book)
-	return v
+	for _, id := range slices.Sorted(maps.Keys(far.records)) {
+		if _, ok := newest[id]; !ok {
+			v.Invented = append(v.Invented, id+" is a record in the destination only")
+		}
+	}
 }
 
 // differs says how a record in the destination isn't the one at the source.
@@ -89,7 +111,34 @@ func sameJSON(a, b []byte) bool {
 	return x.Canonicalize() == nil && y.Canonicalize() == nil && string(x) == string(y)
 }
 
-func (v *Verdict) checkWebhooks(book simulator.Book, healed bool) {
+// checkEvents looks at what is in the destination: whose event it is, and
+// whether the source could have shown it.
+func (v *Verdict) checkEvents(book simulator.Book, fates map[string]*fate, far FarEnd) {
+	had := versionsOf(book)
+	for _, e := range far.events {
+		f := fates[e.id]
+		switch {
+		case e.forged || e.webhook && f.refused():
+			v.Refused = append(v.Refused, e.id+" is in the destination")
+			continue
+		case e.webhook && f == nil:
+			v.Invented = append(v.Invented, e.id+" is a webhook in the destination only")
+			continue
+		case e.version != "" && !had.includes(e.recordID, e.version):
+			v.Invented = append(v.Invented, fmt.Sprintf("%s has version %s of %s, which the source never had", e.id, e.version, e.recordID))
+		}
+		if !e.webhook {
+			continue
+		}
+		f.events++
+		if e.origin == event.Webhook && f.takenAtOnce {
+			v.Took = append(v.Took, e.writtenAt.Sub(f.sentAt))
+		}
+	}
+	slices.Sort(v.Took)
+}
+
+func (v *Verdict) checkWebhooks(book simulator.Book, fates map[string]*fate, dead map[string]bool, healed bool) {
 	waits := map[string]bool{}
 	if !healed {
 		for _, id := range Poisoned(book) {
@@ -97,18 +146,35 @@ func (v *Verdict) checkWebhooks(book simulator.Book, healed bool) {
 		}
 	}
 	for _, d := range book.Deliveries {
-		switch n := len(v.byDelivery[d.ID]); {
-		case !d.Taken():
-		case d.Kind == simulator.Forged:
-			v.Forged[d.ID] = true
-		case d.Kind == simulator.Duplicate && n == 1:
-			v.Absorbed++
-		case d.Kind != simulator.Genuine || waits[d.ID]:
-		case n == 0:
-			v.Undelivered = append(v.Undelivered, d.ID)
-		case n > 1:
-			v.Doubled = append(v.Doubled, d.ID)
+		if !d.Taken() {
+			continue
 		}
+		switch f := fates[d.ID]; {
+		case d.Kind == simulator.Forged:
+			v.Refused = append(v.Refused, fmt.Sprintf("%s was answered %d", d.ID, d.Status))
+		case d.Kind == simulator.Duplicate:
+			if f.events == 1 {
+				v.Absorbed++
+			}
+		default:
+			v.Accepted++
+			v.checkTaken(d.ID, f.events, dead[d.ID], waits[d.ID])
+		}
+	}
+}
+
+// checkTaken looks at a webhook that was answered 2xx.
+func (v *Verdict) checkTaken(id string, events int, dead, waits bool) {
+	switch {
+	case events > 1:
+		v.Doubled = append(v.Doubled, fmt.Sprintf("%s has %d events in the destination", id, events))
+		fallthrough
+	case events == 1:
+		v.Delivered++
+	case dead:
+		v.DeadLettered++
+	case !waits:
+		v.Undelivered = append(v.Undelivered, id+" is neither in the destination nor a dead letter that says all")
 	}
 }
 
@@ -134,7 +200,7 @@ func repaired(book simulator.Book, far FarEnd) (n int) {
 	type version struct{ record, version string }
 	found := map[version]bool{}
 	for _, e := range far.events {
-		if e.origin == string(event.Reconcile) || e.origin == string(event.Backfill) {
+		if e.origin == event.Reconcile || e.origin == event.Backfill {
 			found[version{e.recordID, e.version}] = true
 		}
 	}
@@ -144,21 +210,4 @@ func repaired(book simulator.Book, far FarEnd) (n int) {
 		}
 	}
 	return n
-}
-
-// latencies are the times from sending a webhook that was taken at once to its
-// event in the destination, sorted. Replayed ones waited for an operator.
-func (v Verdict) latencies(book simulator.Book) (took []time.Duration) {
-	for _, d := range book.Deliveries {
-		if d.Kind != simulator.Genuine || !d.Taken() || d.Attempt != 1 {
-			continue
-		}
-		for _, e := range v.byDelivery[d.ID] {
-			if e.origin == string(event.Webhook) {
-				took = append(took, e.writtenAt.Sub(d.SentAt))
-			}
-		}
-	}
-	slices.Sort(took)
-	return took
 }

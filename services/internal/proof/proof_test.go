@@ -1,0 +1,430 @@
+package proof_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/proof"
+	"github.com/tercelhq/tercel/services/internal/simulator"
+)
+
+// faults are the faults of a verdict by their names.
+func faults(v proof.Verdict) map[string][]string {
+	all := map[string][]string{
+		"lost": v.Lost, "undelivered": v.Undelivered, "doubled": v.Doubled, "backward": v.Backward,
+		"undone": v.Undone, "invented": v.Invented, "refused": v.Refused, "contextless": v.Contextless,
+	}
+	maps.DeleteFunc(all, func(_ string, what []string) bool { return len(what) == 0 })
+	return all
+}
+
+func TestACompleteFarEndHasNoFault(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withStreams()
+	v := w.verdict()
+	if err := v.Err(); err != nil {
+		t.Error(err)
+	}
+	c := w.book.Counts()
+	if c.Dropped == 0 || c.ForgedRefused == 0 || c.DuplicatesAccepted == 0 {
+		t.Fatalf("the provider was too kind: %+v", c)
+	}
+	if v.Accepted != c.Accepted || v.Delivered != c.Accepted || v.Repaired != c.Dropped-w.deleted() || v.Absorbed != c.DuplicatesAccepted ||
+		len(v.Took) != c.Accepted {
+		t.Errorf("%d accepted, %d delivered, %d repaired, %d absorbed, %d took; book says %+v",
+			v.Accepted, v.Delivered, v.Repaired, v.Absorbed, len(v.Took), c)
+	}
+	want := fmt.Sprintf("| %d | %[1]d | 0 | %d | 0 | 0 | 0 | 0 | 0 |", c.Accepted, v.Repaired)
+	if v.Row() != want || strings.Count(proof.SummaryHead, "|") != 2*strings.Count(want, "|") {
+		t.Errorf("Row() = %s, want %s", v.Row(), want)
+	}
+}
+
+// deleted counts dropped changes that no list tells of: there are none.
+func (w *world) deleted() (n int) {
+	for _, c := range w.book.Changes {
+		if c.Dropped && c.Deleted {
+			n++
+		}
+	}
+	return n
+}
+
+// Whatever a pipeline can do wrong is told, by the one name that it has.
+func TestEveryPlantedFaultIsTold(t *testing.T) {
+	t.Parallel()
+	forged := func(w *world) simulator.Delivery {
+		for _, d := range w.book.Deliveries {
+			if d.Kind == simulator.Forged {
+				return d
+			}
+		}
+		w.t.Fatal("nothing was forged")
+		return simulator.Delivery{}
+	}
+	forgery := func(w *world) (event.Event, string) {
+		d := forged(w)
+		e := eventOf(w.newer)
+		e.ID, e.DeliveryID = d.ID, d.ID
+		return e, fmt.Sprintf(`{"trigger":{"delivery":%q}}`, d.ID)
+	}
+	tests := map[string]struct {
+		plant func(w *world) (words string) // of the error
+		want  []string                      // faults
+	}{
+		"a record is missing": {func(w *world) string {
+			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
+			w.exec(`DELETE FROM records WHERE record_id = $1`, w.alive)
+			return w.alive + " is not in the destination"
+		}, []string{"lost"}},
+		"a record was removed": {func(w *world) string {
+			w.exec(`DELETE FROM records WHERE record_id = $1`, w.alive)
+			return w.alive + " was removed with version " + string(event.TimeVersion(w.newer.At))
+		}, []string{"lost", "backward"}},
+		"a record is older than at the source": {func(w *world) string {
+			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
+			w.exec(`UPDATE records SET version = $1 WHERE record_id = $2`, string(event.TimeVersion(w.older.At)), w.alive)
+			return w.alive + " has version " + string(event.TimeVersion(w.older.At)) + " in the destination"
+		}, []string{"lost"}},
+		"a record has other content": {func(w *world) string {
+			w.exec(`UPDATE records SET record = '{"id":"ord_other"}' WHERE record_id = $1`, w.alive)
+			return w.alive + " has other content"
+		}, []string{"lost", "doubled"}},
+		"a deletion didn't come": {func(w *world) string {
+			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
+			w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, w.gone)
+			return w.gone + " is not deleted"
+		}, []string{"lost"}},
+		"a living record is deleted": {func(w *world) string {
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE record_id = $1`, w.alive)
+			return w.alive + " is deleted in the destination only"
+		}, []string{"lost"}},
+		"an event is missing": {func(w *world) string {
+			w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
+			w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+			return w.older.DeliveryID + " is neither in the destination nor"
+		}, []string{"undelivered"}},
+		"an event was removed": {func(w *world) string {
+			w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+			return w.older.DeliveryID + " was removed at "
+		}, []string{"undelivered", "undone"}},
+		"an event was changed": {func(w *world) string {
+			w.exec(`UPDATE events SET body = '{}' WHERE event_id = $1`, w.older.DeliveryID)
+			return w.older.DeliveryID + " was changed at "
+		}, []string{"undone"}},
+		"an event was written twice, one after the other": {func(w *world) string {
+			w.exec(`INSERT INTO proof.effects(target, did, source, account, event_id) VALUES ('events', 'INSERT', 'orders', '_', $1)`, w.older.DeliveryID)
+			return w.older.DeliveryID + " was written 2 times"
+		}, []string{"doubled"}},
+		"a webhook became two events": {func(w *world) string {
+			e := eventOf(w.older)
+			e.ID += "#2"
+			w.write(e, `{}`)
+			return w.older.DeliveryID + " has 2 events"
+		}, []string{"doubled"}},
+		"an event changed its record twice": {func(w *world) string {
+			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
+			w.exec(`UPDATE records SET related = '{}' WHERE record_id = $1`, w.alive)
+			w.exec(`ALTER TABLE records ENABLE TRIGGER proof`)
+			w.exec(`UPDATE records SET related = NULL WHERE record_id = $1`, w.alive)
+			return w.alive + " was made version " + string(event.TimeVersion(w.newer.At)) + " of " + w.newer.DeliveryID + " 2 times"
+		}, []string{"doubled"}},
+		"a version went back for a moment": {func(w *world) string {
+			older, newer := string(event.TimeVersion(w.older.At)), string(event.TimeVersion(w.newer.At))
+			w.exec(`UPDATE records SET version = $1 WHERE record_id = $2`, older, w.alive)
+			w.exec(`UPDATE records SET version = $1, related = '{}', observed_at = now() WHERE record_id = $2`, newer, w.alive)
+			return w.alive + " went from version " + newer + " back to " + older
+		}, []string{"backward"}},
+		"a version vanished for a moment": {func(w *world) string {
+			newer := string(event.TimeVersion(w.newer.At))
+			w.exec(`UPDATE records SET version = NULL WHERE record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET version = $1, observed_at = now() WHERE record_id = $2`, newer, w.alive)
+			return w.alive + " went from version " + newer + " back to none"
+		}, []string{"backward"}},
+		"a deletion went back for a moment": {func(w *world) string {
+			w.exec(`UPDATE records SET deleted_at = deleted_at - interval '1 hour' WHERE record_id = $1`, w.gone)
+			return w.gone + " went from deleted at "
+		}, []string{"backward"}},
+		"a deletion vanished for a moment": {func(w *world) string {
+			w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, w.gone)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE record_id = $1`, w.gone)
+			return "back to never"
+		}, []string{"backward"}},
+		"a version that never was": {func(w *world) string {
+			e := eventOf(w.older)
+			e.ID, e.DeliveryID, e.Origin, e.Version = "reconcile:order:x", "", event.Reconcile, event.TimeVersion(time.Now())
+			w.write(e, `{}`)
+			return e.ID + " has version " + string(e.Version)
+		}, []string{"invented"}},
+		"a webhook that never was": {func(w *world) string {
+			e := eventOf(w.older)
+			e.ID, e.DeliveryID = "dlv-x", "dlv-x"
+			w.write(e, `{}`)
+			return "dlv-x is a webhook in the destination only"
+		}, []string{"invented"}},
+		"a record that never was": {func(w *world) string {
+			e := eventOf(w.older)
+			e.RecordID = "ord_x"
+			w.record(e, `{}`)
+			return "ord_x is a record in the destination only"
+		}, []string{"invented"}},
+		"a forgery was accepted": {func(w *world) string {
+			d := forged(w)
+			d.Status = 202
+			w.book.Deliveries = append(slices.Clone(w.book.Deliveries), d)
+			return d.ID + " was answered 202"
+		}, []string{"refused"}},
+		"a forgery is in the destination": {func(w *world) string {
+			e, body := forgery(w)
+			w.write(e, body)
+			return e.ID + " is in the destination"
+		}, []string{"refused"}},
+		"a forgery is in the destination under another name": {func(w *world) string {
+			e, body := forgery(w)
+			e.ID, e.DeliveryID = "evt-x", ""
+			w.write(e, body)
+			return "evt-x is in the destination"
+		}, []string{"refused"}},
+		"a forgery is among the triggers": {func(w *world) string {
+			e, body := forgery(w)
+			w.withStreams().publish(e.RawSubject(), e, body)
+			return e.ID + " is in TERCEL_RAW at "
+		}, []string{"refused"}},
+		"a forgery's body is among the triggers": {func(w *world) string {
+			e, body := forgery(w)
+			e.ID, e.DeliveryID = "x", "x"
+			w.withStreams().publish(e.RawSubject(), e, body)
+			return "x is in TERCEL_RAW at "
+		}, []string{"refused"}},
+		"a forgery is among the events": {func(w *world) string {
+			e, body := forgery(w)
+			w.withStreams().publish(e.EnrichedSubject(), e, body)
+			return e.ID + " is in TERCEL_ENRICHED at "
+		}, []string{"refused"}},
+		"a forgery is a dead letter": {func(w *world) string {
+			e, body := forgery(w)
+			w.withStreams().bury(e, body, func(*deadletter.Letter) {})
+			return e.ID + " is in TERCEL_DLQ at "
+		}, []string{"refused"}},
+		"a refused webhook is among the triggers": {func(w *world) string {
+			w.refuse()
+			e := eventOf(w.older)
+			e.ID, e.DeliveryID = "dlv-refused", "dlv-refused"
+			w.withStreams().publish(e.RawSubject(), e, `{}`)
+			return "dlv-refused is in TERCEL_RAW at "
+		}, []string{"refused"}},
+		"a refused webhook is in the destination": {func(w *world) string {
+			w.refuse()
+			e := eventOf(w.older)
+			e.ID, e.DeliveryID = "dlv-refused", "dlv-refused"
+			w.write(e, `{}`)
+			return "dlv-refused is in the destination"
+		}, []string{"refused"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			words := tt.plant(w)
+			v := w.verdict()
+			got := faults(v)
+			if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, slices.Sorted(slices.Values(tt.want))) {
+				t.Errorf("faults %v, want %v", got, tt.want)
+			}
+			if err := v.Err(); err == nil || !strings.Contains(err.Error(), words) {
+				t.Errorf("Err() = %v, want %q in it", err, words)
+			}
+		})
+	}
+}
+
+// refuse adds a webhook to the book that was answered 4xx.
+func (w *world) refuse() {
+	w.book.Deliveries = append(slices.Clone(w.book.Deliveries), simulator.Delivery{
+		Kind: simulator.Genuine, ID: "dlv-refused", RecordID: w.alive, Attempt: 1, Status: 413, GaveUp: true,
+	})
+}
+
+// bury makes an event a dead letter, changed by change.
+func (w *world) bury(e event.Event, body string, change func(*deadletter.Letter)) uint64 {
+	w.t.Helper()
+	w.buried++ // a message is buried once
+	now := time.Now()
+	l := deadletter.Letter{
+		Subject: e.RawSubject(), Stream: topology.StreamRaw, OriginalSequence: w.buried + 1000, Consumer: topology.EnrichDurable("orders"),
+		MsgID: e.MsgID(), Kind: deadletter.Terminated, DeadAt: now, Header: e.Header(), Payload: []byte(body),
+		Reason: consume.Reason{Class: fault.Fatal, Message: "a test", Attempts: 3, FirstAt: now, LastAt: now},
+	}
+	change(&l)
+	ack, err := deadletter.Publish(w.t.Context(), w.js, l)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// A webhook that is only a dead letter is not lost, as long as the letter says
+// all and nobody has replayed it.
+func TestADeadLetterExcusesItsWebhook(t *testing.T) {
+	t.Parallel()
+	whole := func(*deadletter.Letter) {}
+	without := func(name string) func(*deadletter.Letter) {
+		return func(l *deadletter.Letter) { delete(l.Header, name) }
+	}
+	tests := map[string]struct {
+		change func(*deadletter.Letter)
+		after  func(w *world, seq uint64)
+		lacks  string // "" is nothing
+		lost   bool
+	}{
+		"a whole one":               {change: whole},
+		"given up by the server":    {change: func(l *deadletter.Letter) { l.Kind = deadletter.MaxDeliver }},
+		"with an empty payload":     {change: func(l *deadletter.Letter) { l.Payload = nil }, lacks: "its payload", lost: true},
+		"without its payload":       {change: func(l *deadletter.Letter) { l.PayloadMissing = true }, lacks: "its payload", lost: true},
+		"another's payload":         {change: func(l *deadletter.Letter) { l.Payload = []byte(`{"delivery":"other"}`) }, lacks: "its payload", lost: true},
+		"without its id":            {change: without(event.HeaderID), lacks: "the event's attributes", lost: true},
+		"without its delivery's id": {change: without(event.HeaderDeliveryID), lacks: "the delivery's id", lost: true},
+		"without its subject":       {change: func(l *deadletter.Letter) { l.Subject = "" }, lacks: "the original's subject", lost: true},
+		"without its place":         {change: func(l *deadletter.Letter) { l.OriginalSequence = 0 }, lacks: "the original's place", lost: true},
+		"without its message id":    {change: func(l *deadletter.Letter) { l.MsgID = "" }, lacks: "the original's message id", lost: true},
+		"without who gave it up":    {change: func(l *deadletter.Letter) { l.Kind = "" }, lacks: "who gave it up", lost: true},
+		"without a time":            {change: func(l *deadletter.Letter) { l.DeadAt = time.Time{} }, lacks: "when it was given up", lost: true},
+		"without a reason":          {change: func(l *deadletter.Letter) { l.Reason.Message = "" }, lacks: "the reason", lost: true},
+		"without its attempts":      {change: func(l *deadletter.Letter) { l.Reason.Attempts = 0 }, lacks: "its attempts", lost: true},
+		"replayed since": {change: whole, lost: true, after: func(w *world, seq uint64) {
+			if _, err := deadletter.Replay(w.t.Context(), w.js, seq, deadletter.ReplayOptions{}); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"discarded since": {change: whole, lost: true, after: func(w *world, seq uint64) {
+			if err := deadletter.Discard(w.t.Context(), w.js, seq, deadletter.Discarded{At: time.Now(), Reason: "a test"}); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+	}
+	w := newWorld(t).withStreams()
+	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
+	changes := w.webhooks()
+	letters := map[string]string{} // test by the webhook that it is about
+	for name, tt := range tests {
+		c := changes[len(letters)]
+		letters[c.DeliveryID] = name
+		w.exec(`DELETE FROM events WHERE event_id = $1`, c.DeliveryID)
+		if seq := w.bury(triggerOf(c), trigger(c), tt.change); tt.after != nil {
+			tt.after(w, seq)
+		}
+	}
+	v := w.verdict()
+	for id, name := range letters {
+		tt := tests[name]
+		about := func(text string) bool { return strings.HasPrefix(text, id) }
+		if lost := slices.ContainsFunc(v.Undelivered, about); lost != tt.lost {
+			t.Errorf("%s: lost %t, want %t", name, lost, tt.lost)
+		}
+		lacks := slices.ContainsFunc(v.Contextless, func(text string) bool {
+			return strings.Contains(text, id) && strings.HasSuffix(text, "lacks "+tt.lacks)
+		})
+		if want := tt.lacks != ""; lacks != want {
+			t.Errorf("%s: told to lack %q %t, want %t: %q", name, tt.lacks, lacks, want, v.Contextless)
+		}
+	}
+	excused := 0
+	for _, tt := range tests {
+		if !tt.lost {
+			excused++
+		}
+	}
+	if v.Letters != len(tests) || v.DeadLettered != excused {
+		t.Errorf("%d letters, of which %d stand for a webhook; want %d and %d", v.Letters, v.DeadLettered, len(tests), excused)
+	}
+}
+
+// webhooks are the changes that webhooks told of.
+func (w *world) webhooks() (changes []simulator.Change) {
+	for _, c := range w.book.Changes {
+		if !c.Dropped {
+			changes = append(changes, c)
+		}
+	}
+	return changes
+}
+
+// A message that was removed before it was delivered is a loss which its stream
+// doesn't tell of.
+func TestAMessageThatWasRemovedIsLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withStreams()
+	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
+	w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+	for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched} {
+		for m, err := range consume.Scan(t.Context(), w.js, consume.ScanOptions{Stream: stream}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Header.Get(event.HeaderDeliveryID) != w.older.DeliveryID {
+				continue
+			}
+			s, err := w.js.Stream(t.Context(), stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.DeleteMsg(t.Context(), m.Sequence); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := faults(w.verdict()); len(got) != 1 || len(got["undelivered"]) != 1 {
+		t.Errorf("faults %v, want one undelivered", got)
+	}
+}
+
+// A big letter leaves its payload where it was, which says all as well.
+func TestALetterMayLeaveItsPayloadInTheStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withStreams()
+	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
+	w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+	e := eventOf(w.older)
+	e.Resource, e.RecordID, e.Version, e.ObservedAt = "", "", "", time.Time{}
+	e.ID += "-again"
+	body := trigger(w.older) + strings.Repeat(" ", int(w.js.Conn().MaxPayload())-800)
+	m := nats.NewMsg(e.RawSubject())
+	m.Header, m.Data = e.Header(), []byte(body)
+	ack, err := w.js.PublishMsg(t.Context(), m, jetstream.WithMsgID(e.MsgID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.bury(e, body, func(l *deadletter.Letter) { l.OriginalSequence = ack.Sequence })
+	if v := w.verdict(); v.Err() != nil || v.DeadLettered != 1 {
+		t.Errorf("%d dead-lettered, %v", v.DeadLettered, v.Err())
+	}
+}
+
+func TestWatchBeginsBeforeTheFirstEffect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.far.Watch(t.Context()); err != nil {
+		t.Errorf("second Watch() = %v", err)
+	}
+	w.exec(`DROP SCHEMA proof CASCADE`)
+	if err := w.far.Watch(t.Context()); !errors.Is(err, proof.ErrTooLate) {
+		t.Errorf("Watch() = %v, want %v", err, proof.ErrTooLate)
+	}
+	w.exec(`DROP TABLE events, records`)
+	if err := w.far.Watch(t.Context()); !errors.Is(err, proof.ErrNoTables) {
+		t.Errorf("Watch() = %v, want %v", err, proof.ErrNoTables)
+	}
+}
