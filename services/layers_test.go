@@ -93,6 +93,7 @@ var layers = []layer{
 	{"services/internal/boot", []string{"pkg"}},
 	{"services/internal/embednats", []string{"pkg"}},
 	{"services/internal/chaos/link", nil},
+	{"services/internal/chaos/clock", nil},
 	{"services/internal/chaos/disk", nil},
 	{"services/internal/pgtest", []string{"pkg/freeport", "services/internal/chaos/link"}},
 	{"services/internal/pg", nil},
