@@ -32,7 +32,7 @@ func (p *Provider) routes() http.Handler {
 	all.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	all.HandleFunc("GET /simulation", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, mustJSON(p.Progress())) })
 	all.HandleFunc("GET /simulation/book", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, mustJSON(p.Book())) })
-	all.Handle("/", p.authenticated(p.limited(mux)))
+	all.Handle("/", p.failing(p.authenticated(p.limited(mux))))
 	return all
 }
 

@@ -41,8 +41,10 @@ const (
 	deleted = "order.deleted"
 )
 
-func newPlan(c Config) plan {
-	rng := rand.New(rand.NewPCG(c.Seed, seedPlan))
+// newPlan plans one round of changes, the first of which is 0. No round has a
+// record of another.
+func newPlan(c Config, round int) plan {
+	rng := rand.New(rand.NewPCG(c.Seed, seedPlan+uint64(round)<<32))
 	p := plan{run: c.Run, records: c.Records, customers: c.Records/10 + 1, poisoned: map[int]bool{}}
 	for _, i := range pick(rng, upTo(c.Records), c.Poison, c.Records) {
 		p.poisoned[i] = true
@@ -50,6 +52,19 @@ func newPlan(c Config) plan {
 	p.steps = makeSteps(rng, c)
 	p.markDeletes(rng, c)
 	p.markWebhooks(rng, c)
+	return p.from(round * c.Records)
+}
+
+// from gives a plan the records from a number on.
+func (p plan) from(first int) plan {
+	for i := range p.steps {
+		p.steps[i].record += first
+	}
+	poisoned := make(map[int]bool, len(p.poisoned))
+	for i := range p.poisoned {
+		poisoned[first+i] = true
+	}
+	p.poisoned = poisoned
 	return p
 }
 

@@ -2,7 +2,9 @@ package simulator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,41 +17,17 @@ import (
 // The receiver may come and go meanwhile: what it doesn't take is sent again
 // for as long as MaxAttempts and RetryMax allow.
 func (p *Provider) Run(ctx context.Context, target string) error {
-	jobs := make(chan webhook) // closed below, when nothing more comes
-	var workers, open sync.WaitGroup
-	for range p.cfg.Concurrency {
-		workers.Go(func() {
-			for w := range jobs {
-				p.deliver(ctx, target, w)
-				open.Done()
-			}
-		})
-	}
-	send := func(ws ...webhook) {
-		for _, w := range ws {
-			open.Add(1)
-			jobs <- w // a worker takes it in bounded time: deliver ends with ctx
-		}
-	}
-	started := time.Now()
-	for i, st := range p.plan.steps {
-		if err := p.pace(ctx, started, i); err != nil {
-			break
-		}
-		send(p.held.due(i)...)
-		send(p.step(i, st)...)
-	}
+	s := newSender(p, target)
+	made := p.changeAll(ctx, s)
 	// Repeats are held back when what they repeat was taken, so the first round
 	// may bring a second.
-	for open.Wait(); ctx.Err() == nil; open.Wait() {
-		rest := p.held.due(len(p.plan.steps) + maxBehind)
+	for s.open.Wait(); ctx.Err() == nil; s.open.Wait() {
+		rest := p.held.due(made + maxBehind)
 		if len(rest) == 0 {
 			break
 		}
-		send(rest...)
+		s.send(ctx, rest...)
 	}
-	close(jobs)
-	workers.Wait()
 	p.client.CloseIdleConnections()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("simulated provider: %w", err)
@@ -60,13 +38,57 @@ func (p *Provider) Run(ctx context.Context, target string) error {
 	return nil
 }
 
-// pace waits until change i is due.
-func (p *Provider) pace(ctx context.Context, started time.Time, i int) error {
-	if p.cfg.Rate > 0 {
-		due := started.Add(time.Duration(float64(i) / p.cfg.Rate * float64(time.Second)))
-		return wait(ctx, time.Until(due))
+// changeAll makes changes until there are no more to make, and returns how many
+// there were.
+func (p *Provider) changeAll(ctx context.Context, s *sender) (made int) {
+	started := time.Now()
+	for steps := p.plan.steps; ; steps = p.nextRound(made) {
+		for _, st := range steps {
+			if p.pace(ctx, started, made) != nil {
+				return made
+			}
+			s.send(ctx, p.held.due(made)...)
+			s.send(ctx, p.step(made, st)...)
+			made++
+		}
+		if !p.cfg.Endless || made+len(steps) > maxEvents {
+			return made
+		}
 	}
-	return ctx.Err()
+}
+
+// nextRound plans the round that begins after the changes made so far.
+func (p *Provider) nextRound(made int) []step {
+	next := newPlan(p.cfg, made/p.cfg.Events)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(p.store.plan.poisoned, next.poisoned)
+	return next.steps
+}
+
+var errStopped = errors.New("stopped")
+
+// pace waits until change i is due, or returns why there is none.
+func (p *Provider) pace(ctx context.Context, started time.Time, i int) error {
+	select {
+	case <-p.stop:
+		return errStopped
+	default:
+	}
+	due := started
+	if p.cfg.Rate > 0 {
+		due = started.Add(time.Duration(float64(i) / p.cfg.Rate * float64(time.Second)))
+	}
+	t := time.NewTimer(time.Until(due))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err()
+	case <-p.stop:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func wait(ctx context.Context, d time.Duration) error {

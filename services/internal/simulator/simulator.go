@@ -5,9 +5,10 @@
 // Its API has what a resource describes: one record, a related record, and a
 // list by time of change with pages; it checks its token, counts requests
 // against a budget, is unavailable now and then and refuses some records until
-// somebody heals it. [Provider.Run] changes records and sends a signed webhook
-// for each change, of which it drops, repeats, delays and forges a share. Like
-// a real provider it sends again what was not taken, for a while.
+// somebody heals it. [Provider.Fail] lets it fail in worse ways. [Provider.Run]
+// changes records and sends a signed webhook for each change, of which it drops,
+// repeats, delays and forges a share. Like a real provider it sends again what
+// was not taken, for a while.
 //
 // Everything that it does is in its [Book], which only grows, so that a test
 // can hold the far end of a pipeline against what really happened. What happens
@@ -43,6 +44,10 @@ type Config struct {
 	// Records is how many records they are made to, each at least once.
 	// Defaults to a quarter of Events.
 	Records int
+	// Endless lets Run go on with as many more changes, of as many new records,
+	// again and again until Stop is called, or until the book is full: after 5
+	// million changes.
+	Endless bool
 
 	// Drop is the share of changes whose webhook is never sent.
 	Drop float64
@@ -65,8 +70,9 @@ type Config struct {
 	// Token is what the API wants as a bearer token. Required.
 	Token config.Secret
 
-	// Rate is the number of changes a second. Defaults to as many as
-	// Concurrency allows.
+	// Rate is the number of changes a second, however long webhooks take: what
+	// isn't taken waits beside, up to 100,000 of them. Defaults to as many as are
+	// taken, Concurrency at a time.
 	Rate float64
 	// Concurrency is how many webhooks are on their way at once. Defaults to 16.
 	Concurrency int
@@ -131,8 +137,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxEvents bounds the book, which is in memory: about 300 bytes for a change
-// and its webhook.
+// maxEvents bounds the book, which is in memory together with the records: a
+// million changes of a quarter as many records, with a webhook each that is taken
+// at once, take about 400 MB.
 const maxEvents = 5_000_000
 
 // Scheme is how webhooks are signed: HMAC-SHA256 in hex in X-Signature over
@@ -154,12 +161,15 @@ type Provider struct {
 	api    http.Handler
 	budget budget
 	held   held
+	stop   chan struct{} // closed by Stop
+	once   sync.Once     // closes stop
 
 	mu    sync.Mutex // guards what is below
 	store store
 	book  Book
 	done  bool
-	rng   *rand.Rand // which API requests find the API unavailable
+	rng   *rand.Rand // which API requests find the API unavailable, or failing
+	fails failures
 }
 
 // New returns a provider that has not changed anything yet.
@@ -173,7 +183,7 @@ func New(cfg Config) (*Provider, error) {
 		return nil, fmt.Errorf("simulator: %w", err)
 	}
 	p := &Provider{
-		cfg: cfg, plan: newPlan(cfg), signer: s,
+		cfg: cfg, plan: newPlan(cfg, 0), signer: s,
 		client: &http.Client{
 			Timeout: cfg.Timeout,
 			// No proxy from the environment: the receiver is the one that Run is given.
@@ -183,8 +193,8 @@ func New(cfg Config) (*Provider, error) {
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		budget: budget{limit: cfg.Budget},
-		rng:    rand.New(rand.NewPCG(cfg.Seed, seedAPI)),
+		budget: budget{limit: cfg.Budget}, stop: make(chan struct{}),
+		rng: rand.New(rand.NewPCG(cfg.Seed, seedAPI)),
 	}
 	p.store = newStore(p.plan)
 	p.api = p.routes()
@@ -218,6 +228,9 @@ func (p *Provider) Heal() {
 	p.store.healed = true
 }
 
+// Stop ends the changes: Run sends what is left of their webhooks and returns.
+func (p *Provider) Stop() { p.once.Do(func() { close(p.stop) }) }
+
 // Book returns what was done so far. The caller may read it at leisure; it
 // must not change it.
 func (p *Provider) Book() Book {
@@ -240,7 +253,8 @@ func (p *Provider) Newest() map[string]Record {
 // Progress is how far a run has come.
 type Progress struct {
 	Counts
-	// Planned is the number of changes that the run makes.
+	// Planned is the number of changes that the run makes, or of one round of an
+	// endless one.
 	Planned int
 	// Done says that every change was made and every webhook answered or given up.
 	Done bool

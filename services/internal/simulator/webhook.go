@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/signature"
@@ -32,9 +33,13 @@ const (
 	tampered    forgery = "a body that was changed after it was signed"
 	stale       forgery = "a genuine signature of an hour ago"
 	unsigned    forgery = "no signature"
+	misplaced   forgery = "a genuine signature in another provider's header"
 )
 
-var forgeries = []forgery{wrongSecret, tampered, stale, unsigned}
+var forgeries = []forgery{wrongSecret, tampered, stale, unsigned, misplaced}
+
+// foreign is the header of another provider's signatures.
+const foreign = "X-Hub-Signature-256"
 
 // webhook is one webhook to deliver.
 type webhook struct {
@@ -108,7 +113,11 @@ func (s signer) header(w webhook, now time.Time) http.Header {
 		now = now.Add(-time.Hour)
 	}
 	h := s.verifier.Sign(key, body, w.id, now)
-	if w.forgery == unsigned {
+	switch w.forgery {
+	case misplaced:
+		h.Set(foreign, h.Get(Scheme().Header))
+		fallthrough
+	case unsigned:
 		h.Del(Scheme().Header)
 	}
 	h.Set(HeaderDelivery, w.id)
@@ -116,24 +125,59 @@ func (s signer) header(w webhook, now time.Time) http.Header {
 	return h
 }
 
+// maxOpen bounds the webhooks that wait to be taken: a goroutine each.
+const maxOpen = 100_000
+
+// sender sends the webhooks of a run.
+type sender struct {
+	*Provider
+	target string
+	open   sync.WaitGroup // of webhooks that are neither answered nor given up
+	room   chan struct{}  // has one for each of open
+	line   chan struct{}  // has one for each that is on its way
+}
+
+func newSender(p *Provider, target string) *sender {
+	room := p.cfg.Concurrency
+	if p.cfg.Rate > 0 {
+		room = max(room, maxOpen)
+	}
+	return &sender{Provider: p, target: target, room: make(chan struct{}, room), line: make(chan struct{}, p.cfg.Concurrency)}
+}
+
+// send begins to deliver webhooks, each as soon as there is room.
+func (s *sender) send(ctx context.Context, ws ...webhook) {
+	for _, w := range ws {
+		select {
+		case s.room <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		s.open.Go(func() {
+			s.deliver(ctx, w)
+			<-s.room
+		})
+	}
+}
+
 // deliver sends a webhook until it is taken, refused or given up.
-func (p *Provider) deliver(ctx context.Context, target string, w webhook) {
-	delay := p.cfg.RetryMin
+func (s *sender) deliver(ctx context.Context, w webhook) {
+	delay := s.cfg.RetryMin
 	for attempt := 1; ; attempt++ {
-		d, retryAfter := p.attempt(ctx, target, w)
+		d, retryAfter := s.attempt(ctx, w)
 		d.Attempt = attempt
-		again := w.kind != Forged && retryable(d.Status) && (w.must || attempt < p.cfg.MaxAttempts)
+		again := w.kind != Forged && retryable(d.Status) && (w.must || attempt < s.cfg.MaxAttempts)
 		if again && ctx.Err() == nil {
-			p.write(d)
+			s.write(d)
 			_ = wait(ctx, max(delay, retryAfter)) // an attempt that is too late ends at once
-			delay = min(2*delay, p.cfg.RetryMax)
+			delay = min(2*delay, s.cfg.RetryMax)
 			continue
 		}
 		d.GaveUp = !d.Taken() && w.kind != Forged
-		p.write(d)
+		s.write(d)
 		if d.Taken() && w.twice {
 			w.kind, w.twice = Duplicate, false
-			p.held.hold(w, w.step+w.again)
+			s.held.hold(w, w.step+w.again)
 		}
 		return
 	}
@@ -151,23 +195,28 @@ func retryable(status int) bool {
 }
 
 // attempt sends w once, signed anew.
-func (p *Provider) attempt(ctx context.Context, target string, w webhook) (d Delivery, retryAfter time.Duration) {
+func (s *sender) attempt(ctx context.Context, w webhook) (d Delivery, retryAfter time.Duration) {
+	select {
+	case s.line <- struct{}{}:
+		defer func() { <-s.line }()
+	case <-ctx.Done(): // the attempt ends at once
+	}
 	d = Delivery{Kind: w.kind, ID: w.id, RecordID: w.record, SentAt: time.Now()}
 	defer func() { d.AnsweredAt = time.Now() }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(w.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(w.body))
 	if err != nil {
 		return d, 0
 	}
-	req.Header = p.signer.header(w, d.SentAt)
-	resp, err := p.client.Do(req)
+	req.Header = s.signer.header(w, d.SentAt)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return d, 0
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // the status is the answer
 	_ = resp.Body.Close()
 	d.Status = resp.StatusCode
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		retryAfter = min(time.Duration(s)*time.Second, p.cfg.RetryMax)
+	if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
+		retryAfter = min(time.Duration(n)*time.Second, s.cfg.RetryMax)
 	}
 	return d, retryAfter
 }
