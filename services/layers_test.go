@@ -110,6 +110,9 @@ var layers = []layer{
 	{"services/internal/grafana", []string{"pkg"}},
 	{"services/internal/contract", []string{"pkg"}},
 	{"services/internal/proof", []string{"pkg", "services/internal/pgtest", "services/internal/simulator"}},
+	{"services/internal/chaos", []string{
+		"pkg", "services/internal/pgtest", "services/internal/process", "services/internal/simulator", "services/internal/proof",
+	}},
 
 	{"services/ingress", []string{"pkg", "services/internal"}},
 	{"services/enricher", []string{"pkg", "services/internal"}},
@@ -163,7 +166,7 @@ var reservations = []reservation{
 	{
 		path: "github.com/jackc/pgx",
 		users: []string{
-			"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench",
+			"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench", "services/internal/chaos",
 			"services/internal/proof",
 		},
 		tests: []string{"services/e2e", "services/sink"},
@@ -216,7 +219,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "pkg/freeport",
-		users: []string{"pkg/natstest", "services/internal/pgtest"},
+		users: []string{"pkg/natstest", "services/internal/pgtest", "services/internal/chaos"},
 		tests: []string{""},
 		why:   "who serves for good is told its port, or takes any",
 	},
@@ -228,7 +231,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "services/internal/pgtest",
-		users: []string{"services/internal/bench"},
+		users: []string{"services/internal/bench", "services/internal/chaos"},
 		tests: []string{""},
 		why:   "it is made for tests and benchmarks",
 	},
@@ -240,7 +243,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "services/internal/simulator",
-		users: []string{"services/cmd/tercel", "services/internal/proof"},
+		users: []string{"services/cmd/tercel", "services/internal/proof", "services/internal/chaos"},
 		tests: []string{""},
 		why:   "it is no part of a service",
 	},
