@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func names(faults []fault) (all []string) {
+	for _, f := range faults {
+		all = append(all, f.name)
+	}
+	return all
+}
+
+// What a seed decides must not depend on how long things take, and each fault has
+// its turn before any has a second.
+func TestASeedDecidesTheOrderAndEachFaultIsPlayed(t *testing.T) {
+	t.Parallel()
+	all := faults()
+	order := func(seed uint64, chosen func(*rand.Rand)) (order []string, numbers []uint64) {
+		s := newSchedule(all, seed)
+		for range 3 * len(all) {
+			f, r := s.next()
+			order, numbers = append(order, f.name), append(numbers, r.Uint64())
+			chosen(r)
+		}
+		return order, numbers
+	}
+	first, numbers := order(7, func(*rand.Rand) {})
+	again, same := order(7, func(r *rand.Rand) { r.Uint64() }) // a fault that chose more
+	if strings.Join(first, ",") != strings.Join(again, ",") {
+		t.Errorf("seed 7 once gives %q and then %q", first, again)
+	}
+	for i := range numbers {
+		if numbers[i] != same[i] {
+			t.Errorf("fault %d chooses by other numbers the second time", i)
+		}
+	}
+	if other, _ := order(8, func(*rand.Rand) {}); strings.Join(first, ",") == strings.Join(other, ",") {
+		t.Error("seeds 7 and 8 give one order")
+	}
+	seen := map[string]bool{}
+	for _, name := range first[:len(all)] {
+		seen[name] = true
+	}
+	if len(seen) != len(all) {
+		t.Errorf("the first %d are only %d different faults", len(all), len(seen))
+	}
+}
+
+func TestFaultsAreToldApart(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, f := range faults() {
+		if f.harm == nil || f.name == "" || seen[f.name] || strings.ContainsAny(f.name, "/|*?[\\") {
+			t.Errorf("fault %q has no harm, or a name that is another's or can't be chosen by", f.name)
+		}
+		seen[f.name] = true
+	}
+}
+
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	all := []fault{{name: "kill of sink-1"}, {name: "kill of node-1"}, {name: "pause of sink-1"}}
+	tests := map[string]struct {
+		only string
+		want string // "" is an error
+	}{
+		"nothing said":     {"", "kill of sink-1,kill of node-1,pause of sink-1"},
+		"a pattern":        {"kill*", "kill of sink-1,kill of node-1"},
+		"several patterns": {"pause*|*node*", "kill of node-1,pause of sink-1"},
+		"twice the same":   {"kill*|*sink-1", "kill of sink-1,kill of node-1,pause of sink-1"},
+		"no such fault":    {"kil", ""},
+		"no pattern":       {"[", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := choose(all, tt.only)
+			if s := strings.Join(names(got), ","); s != tt.want || (err == nil) != (tt.want != "") {
+				t.Errorf("choose(%q) = %q, %v; want %q", tt.only, s, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string]string{
+		"an unknown flag": "--sed 7",
+		"an argument":     "kill",
+		"no time":         "--time 0s",
+		"a negative rate": "--rate -1",
+		"no such fault":   "--list --only nothing",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := run(context.Background(), strings.Fields(args), t.Output()); err == nil {
+				t.Errorf("run(%s) = nil, want an error", args)
+			}
+		})
+	}
+	if o, err := parse(nil); err != nil || o.seed == 0 {
+		t.Errorf("parse() = %+v, %v; want any seed", o, err)
+	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	tab := table{Seed: 7, Rate: 100, Played: []played{
+		{Fault: "kill of sink-1", Harm: 1, Recovered: 2.5},
+		{Fault: "kill of node-1", Harm: 3, Recovered: 1},
+		{Fault: "kill of sink-1", Harm: 2, Recovered: 12, Error: "not recovered"},
+	}, NotHere: []notHere{{"power loss", "no root"}}}
+	tab.write(&b)
+	for _, want := range []string{
+		"Seed 7;", "| kill of node-1 | 1 | 3.0 | 1.0 | 1.0 |", "| kill of sink-1 | 2 | 1.0 failed | 2.5 failed | 12.0 |",
+		"| power loss | 0 | not here: no root |", "| faults played | 3 |",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tercelhq/tercel/services/internal/process"
+	"github.com/tercelhq/tercel/services/internal/proof"
+	"github.com/tercelhq/tercel/services/internal/simulator"
+)
+
+// badly is how the provider treats its receiver.
+var badly = simulator.Config{
+	Drop: 0.02, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.002, Delete: 0.02, Unavailable: 0.005, Concurrency: 256,
+}
+
+// load is what the provider does all the while: changes at a rate that doesn't
+// depend on the answers, and their webhooks.
+type load struct {
+	provider *simulator.Provider
+	began    time.Time
+	ended    chan struct{} // closed when every webhook was answered or given up
+	err      error         // read it after ended
+}
+
+// startLoad starts a load that lasts for longer than limit.
+func (w *world) startLoad(ctx context.Context, o options, limit time.Duration) (*load, error) {
+	cfg := badly
+	cfg.Seed, cfg.Rate = o.seed, o.rate
+	cfg.Events = max(int(o.rate*limit.Seconds()*1.1), 100)
+	if o.soak { // neither records nor dead letters may grow without end
+		cfg.Records, cfg.Poison = min(2000, cfg.Events), 0
+	}
+	p, err := w.newProvider(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{provider: p, began: time.Now(), ended: make(chan struct{})}
+	go func() {
+		defer close(l.ended)
+		l.err = p.Run(ctx, w.target(source))
+	}()
+	return l, nil
+}
+
+// stop ends the changes and waits until every webhook was answered or given up.
+func (l *load) stop(ctx context.Context) error {
+	l.provider.Stop()
+	select {
+	case <-l.ended:
+		return l.err
+	case <-ctx.Done():
+		return fmt.Errorf("webhooks are still on their way: %w", context.Cause(ctx))
+	}
+}
+
+// calibrate returns how many changes a second the pipeline takes when the
+// provider sends as fast as it is answered, until the last is in the destination.
+func (w *world) calibrate(ctx context.Context, d *proof.Destination) (float64, error) {
+	const events = 1500
+	p, err := w.newProvider(simulator.Config{Events: events, Concurrency: 64})
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := p.Run(ctx, w.target(warmup)); err != nil {
+		return 0, err
+	}
+	if c := p.Book().Counts(); c.Accepted != events {
+		return 0, fmt.Errorf("%d of %d webhooks were taken in a sound world", c.Accepted, events)
+	}
+	err = process.Await(ctx, func(ctx context.Context) error {
+		if n, _ := d.Size(ctx); n < events {
+			return fmt.Errorf("%d of %d events are in the destination", n, events)
+		}
+		return nil
+	})
+	return events / time.Since(began).Seconds(), err
+}
+
+// errOver means that a load has ended before it was stopped.
+var errOver = errors.New("the load has ended before the faults have")
+
+// comesThrough waits until a webhook that was sent from now on is in the
+// destination.
+func (w *world) comesThrough(ctx context.Context, l *load) error {
+	now, from := time.Now(), len(l.provider.Book().Deliveries)
+	return process.Await(ctx, func(ctx context.Context) error {
+		select {
+		case <-l.ended:
+			return errors.Join(errOver, l.err)
+		default:
+		}
+		var taken []string
+		for _, d := range l.provider.Book().Deliveries[from:] {
+			if d.Kind == simulator.Genuine && d.Taken() && d.SentAt.After(now) {
+				taken = append(taken, d.ID)
+			}
+		}
+		if len(taken) == 0 {
+			return errors.New("no webhook was taken")
+		}
+		var found bool
+		if err := w.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM events WHERE delivery_id = ANY($1))`, taken).Scan(&found); err != nil {
+			return err
+		}
+		if !found {
+			return fmt.Errorf("%d webhooks were taken and none is in the destination", len(taken))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/freeport"
+	"github.com/tercelhq/tercel/services/internal/chaos/balancer"
+	"github.com/tercelhq/tercel/services/internal/chaos/link"
+	"github.com/tercelhq/tercel/services/internal/pgtest"
+	"github.com/tercelhq/tercel/services/internal/process"
+	"github.com/tercelhq/tercel/services/internal/simulator"
+)
+
+// startTime bounds the start of the whole world, and of any process that a fault
+// has ended.
+const startTime = 3 * time.Minute
+
+// member is one process of the pipeline or of its cluster.
+type member struct {
+	*process.Process
+	name string // such as "ingress-1"
+	kind string // such as "ingress", the program's name
+	addr string // where an ingress takes webhooks, or a server its clients
+
+	health string // base URL of its health and figures
+}
+
+// world is everything that runs.
+type world struct {
+	dir       string        // with all that is written
+	retention time.Duration // how long streams keep messages
+
+	members map[string]*member // by name
+	order   []string           // the names in the order of their start
+	ways    map[way]*link.Link // of all connections between members
+	db      *pgtest.Server
+	pool    *pgxpool.Pool // to db itself
+	nc      *nats.Conn    // to all servers themselves
+	js      jetstream.JetStream
+
+	balancer *balancer.Balancer
+	api      *http.Server
+	apiAddr  string
+	provider atomic.Pointer[simulator.Provider] // whose API is served
+
+	ends []func() // in the order of starts
+}
+
+// build makes the programs that are run.
+func build(ctx context.Context, dir string) error {
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	for _, kind := range kinds {
+		args = append(args, "./services/cmd/"+kind)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/nats-io/nats-server/v2")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// newWorld builds and starts everything in dir. Close it, even after an error.
+func newWorld(ctx context.Context, dir string, retention time.Duration) (w *world, err error) {
+	w = &world{dir: dir, retention: retention, members: map[string]*member{}, ways: map[way]*link.Link{}}
+	for _, sub := range []string{"bin", "logs", "config", "store"} {
+		if err := os.MkdirAll(w.path(sub), 0o700); err != nil {
+			return w, err
+		}
+	}
+	if err := build(ctx, w.path("bin")); err != nil {
+		return w, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for _, start := range []func(context.Context) error{w.startDatabase, w.startAPI, w.startCluster, w.startServices} {
+		if err := start(ctx); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+func (w *world) path(elem ...string) string {
+	return filepath.Join(append([]string{w.dir}, elem...)...)
+}
+
+// close ends everything, the last first.
+func (w *world) close() {
+	for i := len(w.ends) - 1; i >= 0; i-- {
+		w.ends[i]()
+	}
+}
+
+// add makes a member of a program that was built.
+func (w *world) add(m member, args []string, env ...string) *member {
+	page := "/readyz"
+	if m.kind == server {
+		page = "/healthz"
+	}
+	m.Process = &process.Process{
+		Path: w.path("bin", m.kind), Args: args, Env: env, Log: w.path("logs", m.name+".log"), Ready: process.Answers(m.health + page),
+	}
+	w.members[m.name], w.order = &m, append(w.order, m.name)
+	w.ends = append(w.ends, m.Kill)
+	return &m
+}
+
+// ready waits until every process is ready.
+func (w *world) ready(ctx context.Context) error {
+	for _, name := range w.order {
+		if err := w.members[name].AwaitReady(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (w *world) startDatabase(ctx context.Context) (err error) {
+	if w.db, err = pgtest.Launch(); err != nil { // which syncs every commit
+		return err
+	}
+	w.ends = append(w.ends, func() { _ = w.db.Stop() })
+	if w.pool, err = pgxpool.New(ctx, w.dsn(w.db.Addr())); err != nil {
+		return err
+	}
+	w.ends = append(w.ends, w.pool.Close)
+	return nil
+}
+
+func (w *world) dsn(addr string) string { return w.db.URL(pgtest.Superuser, pgtest.Database, addr) }
+
+// startAPI serves the API of the provider of the hour.
+func (w *world) startAPI(context.Context) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.apiAddr = l.Addr().String()
+	w.api = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		p := w.provider.Load()
+		if p == nil {
+			http.Error(rw, "there is no provider yet", http.StatusServiceUnavailable)
+			return
+		}
+		p.ServeHTTP(rw, r)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- w.api.Serve(l) }()
+	w.ends = append(w.ends, func() {
+		_ = w.api.Close()
+		<-served
+	})
+	return nil
+}
+
+// newProvider returns a provider whose API is served from now on.
+func (w *world) newProvider(cfg simulator.Config) (*simulator.Provider, error) {
+	cfg.Secret, cfg.Token = config.NewSecret(secret), config.NewSecret(token)
+	p, err := simulator.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	w.provider.Store(p)
+	return p, nil
+}
+
+// target is where a source's webhooks are sent.
+func (w *world) target(source string) string { return w.balancer.URL() + "/v1/" + source }
+
+// free returns an address for a process to listen on.
+func free() (string, error) {
+	port, err := freeport.Find()
+	return fmt.Sprint("127.0.0.1:", port), err
+}
+
+// freeAddrs returns n such addresses.
+func freeAddrs(n int) (addrs []string, err error) {
+	for range n {
+		addr, bad := free()
+		addrs, err = append(addrs, addr), errors.Join(err, bad)
+	}
+	return addrs, err
+}
