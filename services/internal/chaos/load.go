@@ -13,7 +13,7 @@ import (
 
 // badly is how the provider treats its receiver.
 var badly = simulator.Config{
-	Drop: 0.02, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.002, Delete: 0.02, Unavailable: 0.005, Concurrency: 256,
+	Drop: 0.02, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.002, Delete: 0.02, Unavailable: 0.005, Events: 4000, Concurrency: 256,
 }
 
 // load is what the provider does all the while: changes at a rate that doesn't
@@ -25,13 +25,14 @@ type load struct {
 	err      error         // read it after ended
 }
 
-// startLoad starts a load that lasts for longer than limit.
+// startLoad starts a load that lasts until it is stopped; of a soak until limit.
 func (w *world) startLoad(ctx context.Context, o options, limit time.Duration) (*load, error) {
 	cfg := badly
-	cfg.Seed, cfg.Rate = o.seed, o.rate
-	cfg.Events = max(int(o.rate*limit.Seconds()*1.1), 100)
+	cfg.Seed, cfg.Rate, cfg.Endless = o.seed, o.rate, true
 	if o.soak { // neither records nor dead letters may grow without end
-		cfg.Records, cfg.Poison = min(2000, cfg.Events), 0
+		cfg.Endless, cfg.Poison = false, 0
+		cfg.Events = max(int(o.rate*limit.Seconds()), 100)
+		cfg.Records = min(2000, cfg.Events)
 	}
 	p, err := w.newProvider(cfg)
 	if err != nil {
