@@ -99,7 +99,9 @@ var layers = []layer{
 	{"services/internal/pg", nil},
 	{"services/internal/destination", []string{"pkg", "services/internal/pg", "services/internal/pgtest"}},
 	{"services/internal/timeline", []string{"pkg"}},
-	{"services/internal/bench", []string{"pkg", "services/internal/embednats", "services/internal/pgtest", "services/internal/timeline"}},
+	{"services/internal/bench", []string{
+		"pkg", "services/internal/embednats", "services/internal/pgtest", "services/internal/process", "services/internal/timeline",
+	}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/replay", []string{"pkg", "services/internal/control"}},
 	{"services/internal/status", []string{"pkg"}},
@@ -219,7 +221,7 @@ var reservations = []reservation{
 	},
 	{
 		path:  module + "pkg/freeport",
-		users: []string{"pkg/natstest", "services/internal/pgtest", "services/internal/chaos"},
+		users: []string{"pkg/natstest", "services/internal/pgtest", "services/internal/chaos", "services/internal/bench"},
 		tests: []string{""},
 		why:   "who serves for good is told its port, or takes any",
 	},

@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,11 +44,11 @@ type comparison struct {
 	Growth float64 `json:"growth"`
 }
 
-// compareAs compares n records in one of the ways and prints what it took. All of
+// compareAs compares records in one of the ways and prints what it took. All of
 // them get nothing but the listed ids and versions, and read what they compare
 // them with first.
-func compareAs(ctx context.Context, way, url string, n int) error {
-	nc, err := nats.Connect(url, nats.Timeout(time.Minute))
+func compareAs(ctx context.Context, p part, compare func(context.Context, jetstream.JetStream, int) (comparison, error)) error {
+	nc, err := nats.Connect(p.NATS, nats.Timeout(time.Minute))
 	if err != nil {
 		return err
 	}
@@ -58,25 +58,26 @@ func compareAs(ctx context.Context, way, url string, n int) error {
 		return err
 	}
 	debug.SetGCPercent(reconcilerGCPercent)
-	began, missing := time.Now(), 0
-	self := &process{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
-	self.resetPeak()
-	base := self.peakMiB()
-	switch way {
-	case "ledger":
-		missing, err = compareLedger(ctx, js, n)
-	case "blocks":
-		missing, err = compareBlocks(ctx, js, n)
-	case "keys":
-		n = min(n, maxKeys)
-		missing, err = compareKeys(ctx, js, n)
-	default:
-		err = fmt.Errorf("no such way to compare: %s", way)
-	}
+	began := time.Now()
+	base := ownPeak()
+	c, err := compare(ctx, js, p.Records)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(comparison{n, missing, time.Since(began), self.peakMiB() - base})
+	c.Took, c.Growth = time.Since(began), ownPeak()-base
+	return json.NewEncoder(os.Stdout).Encode(c)
+}
+
+// ownPeak is the most memory that this process has had at once, in MiB.
+func ownPeak() float64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			return mib(kib << 10)
+		}
+	}
+	return 0
 }
 
 // listedID is the id of a listed record, and listedVersion its version.
@@ -87,23 +88,24 @@ func listedAt(i int) time.Time { return time.Unix(1_760_000_000+int64(i), 0) }
 // unseen reports whether a listed record was never seen.
 func unseen(i int) bool { return i%1000 == 999 }
 
-func compareLedger(ctx context.Context, js jetstream.JetStream, n int) (missing int, err error) {
+func compareLedger(ctx context.Context, js jetstream.JetStream, n int) (comparison, error) {
+	missing := 0
 	l, err := ledger.Open(ctx, js, sized(n), event.NoAccount, "order")
 	if err != nil {
-		return 0, err
+		return comparison{}, err
 	}
 	if _, err := l.CatchUp(ctx); err != nil {
-		return 0, err
+		return comparison{}, err
 	}
 	for i := range n {
 		switch v := l.Lookup(listedID(i), event.TimeVersion(listedAt(i))); {
 		case v == ledger.Missed && unseen(i):
 			missing++
 		case v != ledger.Matched:
-			return 0, fmt.Errorf("%s is %s", listedID(i), v)
+			return comparison{}, fmt.Errorf("%s is %s", listedID(i), v)
 		}
 	}
-	return missing, nil
+	return comparison{Records: n, Missing: missing}, nil
 }
 
 // hashed is what a bare block keeps of a record: hash of its id and version.
@@ -112,14 +114,15 @@ func hashed(i int) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-func compareBlocks(ctx context.Context, js jetstream.JetStream, n int) (missing int, err error) {
+func compareBlocks(ctx context.Context, js jetstream.JetStream, n int) (comparison, error) {
+	missing := 0
 	kv, err := js.KeyValue(ctx, blocksBucket)
 	if err != nil {
-		return 0, err
+		return comparison{}, err
 	}
 	w, err := kv.Watch(ctx, sized(n)+".*")
 	if err != nil {
-		return 0, err
+		return comparison{}, err
 	}
 	defer func() { _ = w.Stop() }()
 	index := make(map[uint64]struct{}, n)
@@ -136,13 +139,14 @@ func compareBlocks(ctx context.Context, js jetstream.JetStream, n int) (missing 
 			missing++
 		}
 	}
-	return missing, nil
+	return comparison{Records: n, Missing: missing}, nil
 }
 
-func compareKeys(ctx context.Context, js jetstream.JetStream, n int) (int, error) {
+func compareKeys(ctx context.Context, js jetstream.JetStream, n int) (comparison, error) {
+	n = min(n, maxKeys)
 	kv, err := js.KeyValue(ctx, keysBucket)
 	if err != nil {
-		return 0, err
+		return comparison{}, err
 	}
 	absent := make([]bool, n)
 	var all errgroup.Group
@@ -164,7 +168,7 @@ func compareKeys(ctx context.Context, js jetstream.JetStream, n int) (int, error
 			missing++
 		}
 	}
-	return missing, err
+	return comparison{Records: n, Missing: missing}, err
 }
 
 // sized is the source whose ledger has about n records.

@@ -1,35 +1,53 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// startHeld starts a command in which every fsync and fdatasync takes longer by
-// d, as on a slower disk: the kernel holds those calls, and no others, until
-// this process lets them go on (seccomp_unotify(2), read 2026-11-26). The
-// program itself is the same, and its data is synced all the same.
-func startHeld(cmd *exec.Cmd, d time.Duration) error {
-	started := make(chan error, 1)
-	go func() {
-		// The filter is the thread's and of what it starts. Never unlocked, the
-		// thread ends with this goroutine.
-		runtime.LockOSThread()
-		listener, err := holdSyncs()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err == nil {
-			go letGo(listener, d)
-		}
-		started <- err
-	}()
-	return <-started
+// heldVariable tells the server that its syncs are held already, and
+// listenerFile is the descriptor by which the process that holds them is told of
+// each.
+const (
+	heldVariable = "BENCH_HELD"
+	listenerFile = 3
+)
+
+// serveHeld makes this process the server, in which every fsync and fdatasync
+// takes longer, as on a slower disk: the kernel holds those calls, and no others,
+// until a process of its own lets them go on (seccomp_unotify(2), read
+// 2026-11-26). The program itself is the same, and its data is synced all the
+// same.
+func serveHeld(p part) error {
+	// The filter is the thread's, and of what it starts or becomes.
+	runtime.LockOSThread()
+	listener, err := holdSyncs()
+	if err != nil {
+		return fmt.Errorf("hold syncs: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(part{Hold: p.Hold})
+	if err != nil {
+		return err
+	}
+	release := exec.Command(self, "as", "release", string(text))
+	release.ExtraFiles = []*os.File{os.NewFile(listener, "syncs")}
+	release.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := release.Start(); err != nil {
+		return err
+	}
+	return syscall.Exec(self, os.Args, append(os.Environ(), heldVariable+"=yes"))
 }
 
 // holdSyncs makes the kernel tell of this thread's syncs before it does them.
@@ -43,24 +61,24 @@ func holdSyncs() (listener uintptr, err error) {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("hold syncs: %w", err)
+		return 0, err
 	}
 	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
-		return 0, fmt.Errorf("hold syncs: %w", errno)
+		return 0, errno
 	}
 	return listener, nil
 }
 
-// notice is struct seccomp_notif, and release is struct seccomp_notif_resp.
+// notice is struct seccomp_notif, and answer is struct seccomp_notif_resp.
 type (
 	notice struct {
 		id         uint64
 		pid, flags uint32
 		call       [64]byte // struct seccomp_data
 	}
-	release struct {
+	answer struct {
 		id    uint64
 		value int64
 		errno int32
@@ -77,8 +95,8 @@ func letGo(listener uintptr, d time.Duration) {
 		case 0:
 			go func() {
 				time.Sleep(d)
-				r := release{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-				_, _, _ = unix.Syscall(unix.SYS_IOCTL, listener, unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+				a := answer{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+				_, _, _ = unix.Syscall(unix.SYS_IOCTL, listener, unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&a)))
 			}()
 		case unix.EINTR:
 		case unix.ENOENT: // a signal has interrupted the call, which comes again; or the process has ended

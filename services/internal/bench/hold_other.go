@@ -4,8 +4,14 @@ package main
 
 import (
 	"errors"
-	"os/exec"
 	"time"
 )
 
-func startHeld(*exec.Cmd, time.Duration) error { return errors.New("hold syncs: only Linux can") }
+const (
+	heldVariable = "BENCH_HELD"
+	listenerFile = 3
+)
+
+func serveHeld(part) error { return errors.New("hold syncs: only Linux can") }
+
+func letGo(uintptr, time.Duration) {}

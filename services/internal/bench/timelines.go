@@ -3,31 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/event"
-	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/timeline"
 )
 
-// timelines measures how long it takes to find what became of an event among many
-// that are stored, what the index of them costs, and how long it isn't complete
-// after its first start and after another.
-type timelines struct {
-	*bench
-	counts []int // of events that are stored
-}
+// timelines measures how long it takes to find what became of an event among ever
+// more that are stored, what the index of them costs, and how long it isn't
+// complete after its first start and after another.
+type timelines struct{}
 
 // Every event has a trigger and an enriched event of its own, and every record so
 // many events.
@@ -36,80 +29,51 @@ const versions = 5
 // questions is how many timelines are asked for by each kind of id.
 const questions = 300
 
-func (b *timelines) run(ctx context.Context) error {
-	var err error
-	if b.dir, err = os.MkdirTemp("", "tercel-bench-"); err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(b.dir) }()
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "events\tfilled in\tindexed in\tagain after a restart\tindex's memory\tfolder\tby event p50/p99/max\tby delivery\tby record")
-	for _, n := range b.counts {
-		if err := b.measure(ctx, n, out); err != nil {
+func (b timelines) run(ctx context.Context, l *lab) error {
+	for _, n := range []int{10_000, l.size(1_000_000, 20_000)} {
+		if err := l.with(ctx, relaxed, func(s *stand) error { return b.measure(ctx, s, n) }); err != nil {
 			return err
 		}
 	}
-	if err := out.Flush(); err != nil {
-		return err
-	}
-	fmt.Printf("\nEach event is two messages, and a record has %d events. %d timelines of each kind of id.\n", versions, questions)
 	return nil
 }
 
-func (b *timelines) measure(ctx context.Context, n int, out io.Writer) error {
-	server, url, _, err := b.startServer(scenario{name: fmt.Sprint("timeline-", n), durability: topology.Relaxed})
+func (b timelines) measure(ctx context.Context, s *stand, n int) error {
+	if err := b.fill(ctx, s, n); err != nil {
+		return err
+	}
+	cfg := timeline.Config{Dir: filepath.Join(s.dir, "index")}
+	first, err := indexed(ctx, s.js, cfg, func(*timeline.Index) error { return nil })
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	nc, err := nats.Connect(url)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
-	if err := topology.Ensure(ctx, js, streams(topology.Relaxed)); err != nil {
-		return err
-	}
-	began := time.Now()
-	if err := fillWays(ctx, js, n); err != nil {
-		return err
-	}
-	filled := time.Since(began).Round(time.Second)
-	cfg := timeline.Config{Dir: filepath.Join(b.dir, fmt.Sprint("index-", n))}
-	first, err := indexed(ctx, js, cfg, func(*timeline.Index) error { return nil })
-	if err != nil {
-		return err
-	}
-	var columns []string
-	again, err := indexed(ctx, js, cfg, func(x *timeline.Index) error {
+	_, err = indexed(ctx, s.js, cfg, func(x *timeline.Index) error {
 		memory, disk := x.Size()
-		columns = append(columns, fmt.Sprintf("%.1f MiB\t%.1f MiB", float64(memory)/(1<<20), float64(disk)/(1<<20)))
+		cost := figures{Rate: float64(n) / first.Seconds(), Peak: mib(memory), Disk: float64(disk) / float64(n)}
 		for _, by := range []struct {
+			name   string
 			kind   timeline.By
 			prefix string
 			of     int
-		}{{timeline.ByEvent, "evt-", n}, {timeline.ByDelivery, "delivery-", n}, {timeline.ByRecord, "order-", n / versions}} {
-			times, err := ask(ctx, x, by.kind, by.prefix, by.of)
+		}{{"event", timeline.ByEvent, "evt-", n}, {"delivery", timeline.ByDelivery, "delivery-", n}, {"record", timeline.ByRecord, "order-", n / versions}} {
+			_, err := s.measure(ctx, fmt.Sprintf("%d events, a timeline by %s", n, by.name), 1, subject{"timeline index", func(ctx context.Context) (figures, error) {
+				times, err := ask(ctx, x, by.kind, by.prefix, by.of)
+				f := cost
+				f.latencies(times)
+				return f, err
+			}})
 			if err != nil {
 				return err
 			}
-			columns = append(columns, times)
+			cost = figures{}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\n", n, filled, first, again, strings.Join(columns, "\t"))
-	return nil
+	return err
 }
 
-// fillWays stores the messages of n events.
-func fillWays(ctx context.Context, js jetstream.JetStream, n int) error {
+// fill stores the messages of n events.
+func (timelines) fill(ctx context.Context, s *stand, n int) error {
 	trigger := func(i int) event.Event {
 		at := time.Unix(1760000000+int64(i), 0)
 		return event.Event{
@@ -119,20 +83,23 @@ func fillWays(ctx context.Context, js jetstream.JetStream, n int) error {
 	}
 	filler := strings.Repeat("x", 256)
 	// No ids for the server to keep: they would be what takes the time.
-	err := fill(ctx, js, n, func(i int) *nats.Msg {
+	err := s.fill(ctx, n, func(i int) *nats.Msg {
 		e := trigger(i)
-		return &nats.Msg{Subject: e.RawSubject(), Header: e.Header(), Data: fmt.Appendf(nil, `{"id":%q,"filler":%q}`, e.ID, filler)}
+		m := nats.NewMsg(e.RawSubject())
+		m.Header, m.Data = e.Header(), fmt.Appendf(nil, `{"id":%q,"filler":%q}`, e.ID, filler)
+		return m
 	})
 	if err != nil {
 		return err
 	}
-	return fill(ctx, js, n, func(i int) *nats.Msg {
+	return s.fill(ctx, n, func(i int) *nats.Msg {
 		e := trigger(i)
 		e.Resource, e.RecordID, e.Version = "order", fmt.Sprint("order-", i%(n/versions)), event.TimeVersion(e.Time)
 		e.ObservedAt, e.TriggerSequence = e.Time, uint64(i)+1
-		return &nats.Msg{Subject: e.EnrichedSubject(), Header: e.Header(), Data: event.Body{
-			Trigger: []byte(`{"id":"` + e.ID + `"}`), Record: fmt.Appendf(nil, `{"filler":%q}`, filler),
-		}.Encode()}
+		m := nats.NewMsg(e.EnrichedSubject())
+		m.Header = e.Header()
+		m.Data = event.Body{Trigger: []byte(`{"id":"` + e.ID + `"}`), Record: fmt.Appendf(nil, `{"filler":%q}`, filler)}.Encode()
+		return m
 	})
 }
 
@@ -165,7 +132,7 @@ func indexed(ctx context.Context, js jetstream.JetStream, cfg timeline.Config, t
 }
 
 // ask asks for timelines of ids by chance, and returns how long that took.
-func ask(ctx context.Context, x *timeline.Index, by timeline.By, prefix string, of int) (string, error) {
+func ask(ctx context.Context, x *timeline.Index, by timeline.By, prefix string, of int) ([]time.Duration, error) {
 	r := rand.New(rand.NewPCG(1, uint64(of)))
 	times := make([]time.Duration, questions)
 	for i := range times {
@@ -173,17 +140,15 @@ func ask(ctx context.Context, x *timeline.Index, by timeline.By, prefix string, 
 		began := time.Now()
 		t, err := x.Trace(ctx, timeline.Query{ID: id, By: by})
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		want := 1
 		if by == timeline.ByRecord {
 			want = versions
 		}
 		if times[i] = time.Since(began); len(t.Events) != want || t.Behind() {
-			return "", fmt.Errorf("timeline of %s: %d events, want %d", id, len(t.Events), want)
+			return nil, fmt.Errorf("timeline of %s: %d events, want %d", id, len(t.Events), want)
 		}
 	}
-	slices.Sort(times)
-	at := func(percent int) time.Duration { return times[(questions-1)*percent/100].Round(100 * time.Microsecond) }
-	return fmt.Sprintf("%s/%s/%s", at(50), at(99), at(100)), nil
+	return times, nil
 }

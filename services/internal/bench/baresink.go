@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"io"
 	"net"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +14,7 @@ import (
 )
 
 const (
-	bareTables = `CREATE TABLE events(source text, account text, id text, body json, PRIMARY KEY (source, account, id));
+	bareTables = `CREATE TABLE events(source text, account text, event_id text, body json, PRIMARY KEY (source, account, event_id));
 		CREATE TABLE records(source text, account text, resource text, id text, version text, record json,
 			PRIMARY KEY (source, account, resource, id))`
 	bareEvent  = `INSERT INTO events VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
@@ -25,12 +23,9 @@ const (
 )
 
 // deliverBare is the yardstick of the sink: the least that writes two rows for
-// each event. It runs until its standard input ends.
-func deliverBare(ctx context.Context, url, dsn, listen string, write func(context.Context, *pgx.Conn, []jetstream.Msg) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() { _, _ = io.Copy(io.Discard, os.Stdin); stop() }()
-	nc, err := nats.Connect(url)
+// each event, until ctx ends.
+func deliverBare(ctx context.Context, p part, write func(context.Context, *pgx.Conn, []jetstream.Msg) error) error {
+	nc, err := nats.Connect(p.NATS)
 	if err != nil {
 		return err
 	}
@@ -39,7 +34,7 @@ func deliverBare(ctx context.Context, url, dsn, listen string, write func(contex
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, dsn)
+	conn, err := pgx.Connect(ctx, p.DSN)
 	if err != nil {
 		return err
 	}
@@ -51,25 +46,45 @@ func deliverBare(ctx context.Context, url, dsn, listen string, write func(contex
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", listen)
+	l, err := net.Listen("tcp", p.Listen)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = l.Close() }()
 	for ctx.Err() == nil {
-		batch, err := consumer.Fetch(500, jetstream.FetchMaxWait(time.Second))
+		msgs, err := waitingNow(consumer)
 		if err != nil {
 			return err
-		}
-		var msgs []jetstream.Msg
-		for m := range batch.Messages() {
-			msgs = append(msgs, m)
 		}
 		if err := write(ctx, conn, msgs); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// waitingNow waits for a message, and returns it with up to 499 others that are
+// there by then.
+func waitingNow(consumer jetstream.Consumer) ([]jetstream.Msg, error) {
+	var msgs []jetstream.Msg
+	first, err := consumer.Fetch(1, jetstream.FetchMaxWait(time.Second))
+	if err != nil {
+		return nil, err
+	}
+	for m := range first.Messages() {
+		msgs = append(msgs, m)
+	}
+	if len(msgs) == 0 {
+		return nil, nil
+	}
+	rest, err := consumer.FetchNoWait(499)
+	if err != nil {
+		return nil, err
+	}
+	for m := range rest.Messages() {
+		msgs = append(msgs, m)
+	}
+	return msgs, nil
 }
 
 // bareRows are the parameters of a message's two rows.

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -15,9 +15,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// yardstick serves until its standard input ends.
-func yardstick(url, listen string) error {
-	nc, err := nats.Connect(url)
+// serveBare is the yardstick of the ingress: the smallest honest handler, which
+// checks an HMAC and awaits one acknowledgement for each event.
+func serveBare(ctx context.Context, p part) error {
+	nc, err := nats.Connect(p.NATS)
 	if err != nil {
 		return err
 	}
@@ -26,12 +27,9 @@ func yardstick(url, listen string) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Addr: listen, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(
+	srv := &http.Server{Addr: p.Listen, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(handle(js, r)) })}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		_ = srv.Close()
-	}()
+	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	if err := srv.ListenAndServe(); err != http.ErrServerClosed {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -19,10 +18,9 @@ import (
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
-// enricherBare is a yardstick of the enricher.
-type enricherBare struct {
-	url, listen, source, api string
-	workers                  int
+// bareEnricher is a yardstick of the enricher.
+type bareEnricher struct {
+	part
 
 	js       jetstream.JetStream
 	consumer jetstream.Consumer
@@ -31,12 +29,10 @@ type enricherBare struct {
 // fetchMany is how many messages the yardsticks ask for.
 const fetchMany = 256
 
-// run runs one of the loops until standard input ends.
-func (b *enricherBare) run(ctx context.Context, loop func(context.Context) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() { _, _ = io.Copy(io.Discard, os.Stdin); stop() }()
-	nc, err := nats.Connect(b.url)
+// enrichBare runs one of the loops until ctx ends.
+func enrichBare(ctx context.Context, p part, loop func(*bareEnricher, context.Context) error) error {
+	b := &bareEnricher{part: p}
+	nc, err := nats.Connect(b.NATS)
 	if err != nil {
 		return err
 	}
@@ -44,26 +40,27 @@ func (b *enricherBare) run(ctx context.Context, loop func(context.Context) error
 	if b.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096)); err != nil {
 		return err
 	}
-	if b.consumer, err = b.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(b.source)); err != nil {
+	if b.consumer, err = b.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(b.Source)); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", b.listen)
+	l, err := net.Listen("tcp", b.Listen)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	return loop(ctx)
+	return loop(b, ctx)
 }
 
-// enriched is a message of TERCEL_ENRICHED made of a trigger.
+// enriched is a message of TERCEL_ENRICHED made of a trigger. The server keeps of
+// a message that it was in a batch, which this one isn't.
 func enriched(m jetstream.Msg, data []byte) *nats.Msg {
-	return &nats.Msg{
-		Subject: "tercel.enriched" + strings.TrimPrefix(m.Subject(), "tercel.raw"), Header: maps.Clone(m.Headers()), Data: data,
-	}
+	header := maps.Clone(m.Headers())
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Nats-Batch-") })
+	return &nats.Msg{Subject: "tercel.enriched" + strings.TrimPrefix(m.Subject(), "tercel.raw"), Header: header, Data: data}
 }
 
 // fetch passes triggers on, 256 at a time.
-func (b *enricherBare) fetch(ctx context.Context) error {
+func (b *bareEnricher) fetch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		batch, err := b.consumer.Fetch(fetchMany, jetstream.FetchMaxWait(time.Second))
 		if err != nil {
@@ -98,7 +95,7 @@ func settle(m jetstream.Msg, f jetstream.PubAckFuture) error {
 }
 
 // pipe passes triggers on without ever waiting for a whole batch.
-func (b *enricherBare) pipe(ctx context.Context) error {
+func (b *bareEnricher) pipe(ctx context.Context) error {
 	type sent struct {
 		jetstream.Msg
 		jetstream.PubAckFuture
@@ -127,15 +124,15 @@ func (b *enricherBare) pipe(ctx context.Context) error {
 
 // get has workers get a record each, put it beside the trigger, publish and
 // acknowledge.
-func (b *enricherBare) get(ctx context.Context) error {
+func (b *bareEnricher) get(ctx context.Context) error {
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one unless somebody has replaced it
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = b.workers, b.workers
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = b.Workers, b.Workers
 	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
-	feed, failed := make(chan jetstream.Msg, fetchMany), make(chan error, b.workers)
+	feed, failed := make(chan jetstream.Msg, fetchMany), make(chan error, b.Workers)
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer close(feed)
-	for range b.workers {
+	for range b.Workers {
 		workers.Go(func() {
 			for m := range feed {
 				if err := b.getOne(ctx, client, m); err != nil {
@@ -161,14 +158,14 @@ func (b *enricherBare) get(ctx context.Context) error {
 	return nil
 }
 
-func (b *enricherBare) getOne(ctx context.Context, client *http.Client, m jetstream.Msg) error {
+func (b *bareEnricher) getOne(ctx context.Context, client *http.Client, m jetstream.Msg) error {
 	var trigger struct {
 		ID string `json:"id"`
 	}
 	if err := json.Unmarshal(m.Data(), &trigger); err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.api+"/orders/"+trigger.ID, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.API+"/orders/"+trigger.ID, nil)
 	if err != nil {
 		return err
 	}
@@ -191,28 +188,4 @@ func (b *enricherBare) getOne(ctx context.Context, client *http.Client, m jetstr
 		return err
 	}
 	return settle(m, f)
-}
-
-// serveAPI is an API whose records are at /LATENCY/orders/ID. It runs until
-// standard input ends.
-func serveAPI(listen string) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{latency}/orders/{id}", func(w http.ResponseWriter, r *http.Request) {
-		latency, err := time.ParseDuration(r.PathValue("latency"))
-		if err != nil {
-			http.NotFound(w, r)
-			return
-		}
-		time.Sleep(latency)
-		s := newSender(nil)
-		s.writeBody(r.PathValue("id"))
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = fmt.Fprintf(w, `{"updated_at":"2026-01-02T15:04:05Z",%s`, s.body.Bytes()[1:])
-	})
-	srv := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _, _ = io.Copy(io.Discard, os.Stdin); _ = srv.Close() }()
-	if err := srv.ListenAndServe(); err != http.ErrServerClosed {
-		return err
-	}
-	return nil
 }
