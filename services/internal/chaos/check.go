@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/services/internal/process"
 	"github.com/tercelhq/tercel/services/internal/proof"
 )
@@ -38,7 +37,7 @@ func (r *runner) settle(ctx context.Context, healed bool) {
 	err := bounded(ctx, func(ctx context.Context) error {
 		return process.Await(ctx, func(ctx context.Context) error {
 			if healed {
-				n, err := r.replay(ctx)
+				n, err := r.w.replay(ctx)
 				if err != nil {
 					return err
 				}
@@ -66,21 +65,6 @@ func (r *runner) compare(ctx context.Context, healed bool) (proof.Verdict, error
 		return proof.Verdict{}, err
 	}
 	return proof.Compare(book, r.load.provider.Newest(), far, healed), nil
-}
-
-// replay sends open dead letters again, as an operator would.
-func (r *runner) replay(ctx context.Context) (n int, err error) {
-	open := deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}
-	for l, err := range deadletter.List(ctx, r.w.js, open) {
-		if err != nil {
-			return n, err
-		}
-		if _, err := deadletter.Replay(ctx, r.w.js, l.Sequence, deadletter.ReplayOptions{}); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
 }
 
 // account writes down how both ends compare.

@@ -24,7 +24,7 @@ type fault struct {
 
 // faults are all there are. Each family has a file.
 func faults() []fault {
-	return slices.Concat(kills(), pauses(), restarts(), upgrades())
+	return slices.Concat(kills(), pauses(), restarts(), upgrades(), leaders(), outages(), fullStreams(), deletions(), refusals(), failures())
 }
 
 // patterns are the parts of what --only was given.

@@ -162,6 +162,9 @@ func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) 
 	if err := r.w.ready(recovering); err != nil {
 		return fmt.Errorf("not recovered: %w", err)
 	}
+	if err := process.Await(recovering, r.w.whole); err != nil {
+		return fmt.Errorf("not recovered: %w", err)
+	}
 	p.Recovered = since(began)
 	c := r.load.provider.Book().Counts()
 	events, _ := r.far.Size(ctx)

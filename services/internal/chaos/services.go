@@ -10,11 +10,12 @@ import (
 
 // Of the provider, as the pipeline knows it.
 const (
-	source   = "orders"
-	warmup   = "warmup"
-	resource = "order"
-	secret   = "the webhooks' secret of the fault suite"
-	token    = "the API token of the fault suite"
+	source      = "orders"
+	warmup      = "warmup"
+	resource    = "order"
+	destination = "warehouse"
+	secret      = "the webhooks' secret of the fault suite"
+	token       = "the API token of the fault suite"
 )
 
 // kinds are the services, in the order of their start, and howMany of each run.

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/services/internal/simulator"
+)
+
+// failures let the source's API fail in each of its ways, wholly or in part.
+func failures() (all []fault) {
+	for _, how := range simulator.Failures() {
+		all = append(all, fault{name: "source API: " + string(how), harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+			p := w.provider.Load()
+			p.Fail(how, []float64{1, 0.3}[r.IntN(2)])
+			defer p.Fail(how, 0)
+			return between(ctx, r, 3*time.Second, 15*time.Second)
+		}})
+	}
+	return all
+}
+
+// refusals make a storm of dead letters: the API refuses every record for a
+// while, for good as it seems. Afterwards an operator replays them.
+func refusals() []fault {
+	return []fault{{name: "storm of dead letters", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		w.refuses.Store(true)
+		err := between(ctx, r, 3*time.Second, 10*time.Second)
+		w.refuses.Store(false)
+		if err != nil {
+			return err
+		}
+		_, err = w.replay(ctx)
+		return err
+	}}}
+}
+
+// replay sends open dead letters again, as an operator would.
+func (w *world) replay(ctx context.Context) (n int, err error) {
+	open := deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}
+	for l, err := range deadletter.List(ctx, w.js, open) {
+		if err != nil {
+			return n, err
+		}
+		if _, err := deadletter.Replay(ctx, w.js, l.Sequence, deadletter.ReplayOptions{}); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
