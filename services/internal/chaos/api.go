@@ -27,7 +27,7 @@ func failures() (all []fault) {
 func refusals() []fault {
 	return []fault{{name: "storm of dead letters", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 		w.refuses.Store(true)
-		err := between(ctx, r, 3*time.Second, 10*time.Second)
+		err := between(ctx, r, 2*time.Second, 5*time.Second)
 		w.refuses.Store(false)
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ func restarts() (all []fault) {
 // restart ends a process, which must do so by itself and well, and starts it
 // again.
 func (w *world) restart(ctx context.Context, m *member) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if err := m.Stop(ctx); err != nil {
 		return err

@@ -142,6 +142,7 @@ func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) 
 	defer func() {
 		if err != nil {
 			p.Error = err.Error()
+			r.say("%s for %s s: %v", f.name, p.Harm, err)
 		}
 		r.table.Played = append(r.table.Played, p)
 	}()
@@ -189,7 +190,7 @@ func (r *runner) sampled(ctx context.Context, f func() error) error {
 }
 
 // harmTime bounds one fault's harm.
-const harmTime = 5 * time.Minute
+const harmTime = 10 * time.Minute
 
 // schedule is the order of faults: each once, then any.
 type schedule struct {
