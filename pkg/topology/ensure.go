@@ -54,12 +54,16 @@ func Ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 	return backoff.Retry(func() error {
 		err := ensure(ctx, js, c)
 		var api *jetstream.APIError
-		if errors.Is(err, ErrDestructive) || errors.As(err, &api) && api.Code >= 400 && api.Code < 500 {
+		if errors.Is(err, ErrDestructive) || errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && api.ErrorCode != errNoPeers {
 			return backoff.Permanent(err)
 		}
 		return err
 	}, policy)
 }
+
+// errNoPeers is the server's code for too few nodes to keep a stream, although
+// others may be about to join.
+const errNoPeers jetstream.ErrorCode = 10005
 
 func ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 	changes, err := Diff(ctx, js, c)

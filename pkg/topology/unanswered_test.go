@@ -68,3 +68,27 @@ func TestEnsureAsksAgainWhatIsNotAnswered(t *testing.T) {
 		})
 	}
 }
+
+// lonely is a cluster of which one node alone is there at first: it can be asked,
+// and finds no peers to keep a stream with.
+type lonely struct {
+	jetstream.JetStream
+	joined atomic.Bool
+}
+
+func (l *lonely) CreateOrUpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	if !l.joined.Swap(true) {
+		return nil, &jetstream.APIError{Code: 400, ErrorCode: 10005, Description: "no suitable peers for placement, peer offline"}
+	}
+	return l.JetStream.CreateOrUpdateStream(ctx, c)
+}
+
+// Services that start with their cluster don't end because its nodes don't all
+// know each other yet.
+func TestEnsureWaitsForTheNodesOfACluster(t *testing.T) {
+	t.Parallel()
+	l := &lonely{JetStream: natstest.Run(t)}
+	if err := topology.Ensure(t.Context(), l, topology.DefaultConfig()); err != nil || !l.joined.Load() {
+		t.Errorf("Ensure() = %v, asked %t; want nil once the node has peers", err, l.joined.Load())
+	}
+}
