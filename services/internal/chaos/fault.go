@@ -16,6 +16,8 @@ type fault struct {
 	// possible is nil where the fault can be played, or else says why it can't be
 	// here. A fault without it can be played everywhere.
 	possible func(*world) error
+	// clocks says that it needs programs whose clock can be set.
+	clocks bool
 	// harm does harm and undoes it: it returns when nothing hinders the pipeline
 	// any more. What it chooses, it chooses by r. An error is the suite's own: that
 	// the harm could not be done or undone.
@@ -24,7 +26,10 @@ type fault struct {
 
 // faults are all there are. Each family has a file.
 func faults() []fault {
-	return slices.Concat(kills(), pauses(), restarts(), upgrades(), leaders(), outages(), fullStreams(), deletions(), refusals(), failures())
+	return slices.Concat(
+		kills(), pauses(), restarts(), upgrades(), networkFaults(), clockFaults(),
+		leaders(), outages(), fullStreams(), deletions(), refusals(), failures(),
+	)
 }
 
 // patterns are the parts of what --only was given.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,10 @@ func play(ctx context.Context, o options, chosen []fault, out io.Writer) (err er
 			err = os.RemoveAll(dir)
 		}
 	}()
-	r.w, err = newWorld(ctx, dir, o.retention())
+	r.w, err = newWorld(ctx, dir, plan{
+		retention: o.retention(),
+		clocks:    slices.ContainsFunc(chosen, func(f fault) bool { return f.clocks }),
+	})
 	defer r.w.close()
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/freeport"
 	"github.com/tercelhq/tercel/services/internal/chaos/balancer"
+	"github.com/tercelhq/tercel/services/internal/chaos/clock"
 	"github.com/tercelhq/tercel/services/internal/chaos/link"
 	"github.com/tercelhq/tercel/services/internal/pgtest"
 	"github.com/tercelhq/tercel/services/internal/process"
@@ -41,8 +42,8 @@ type member struct {
 
 // world is everything that runs.
 type world struct {
-	dir       string        // with all that is written
-	retention time.Duration // how long streams keep messages
+	plan
+	dir string // with all that is written
 
 	members map[string]*member // by name
 	order   []string           // the names in the order of their start
@@ -61,28 +62,37 @@ type world struct {
 	ends []func() // in the order of starts
 }
 
-// build makes the programs that are run.
-func build(ctx context.Context, dir string) error {
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+// build makes the programs that are run, on request with clocks that can be set.
+func build(ctx context.Context, dir string, clocks bool) error {
+	programs := []string{"github.com/nats-io/nats-server/v2"}
 	for _, kind := range kinds {
-		args = append(args, "./services/cmd/"+kind)
+		programs = append(programs, "./services/cmd/"+kind)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/nats-io/nats-server/v2")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if clocks {
+		return clock.Build(ctx, dir, programs...)
+	}
+	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, programs...)
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return nil
 }
 
+// plan is what a world is made for.
+type plan struct {
+	retention time.Duration // how long streams keep messages
+	clocks    bool          // clocks are to be set
+}
+
 // newWorld builds and starts everything in dir. Close it, even after an error.
-func newWorld(ctx context.Context, dir string, retention time.Duration) (w *world, err error) {
-	w = &world{dir: dir, retention: retention, members: map[string]*member{}, ways: map[way]*link.Link{}}
-	for _, sub := range []string{"bin", "logs", "config", "store"} {
+func newWorld(ctx context.Context, dir string, p plan) (w *world, err error) {
+	w = &world{dir: dir, plan: p, members: map[string]*member{}, ways: map[way]*link.Link{}}
+	for _, sub := range []string{"bin", "logs", "config", "store", "clocks"} {
 		if err := os.MkdirAll(w.path(sub), 0o700); err != nil {
 			return w, err
 		}
 	}
-	if err := build(ctx, w.path("bin")); err != nil {
+	if err := build(ctx, w.path("bin"), p.clocks); err != nil {
 		return w, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -113,7 +123,8 @@ func (w *world) add(m member, args []string, env ...string) *member {
 		page = "/healthz"
 	}
 	m.Process = &process.Process{
-		Path: w.path("bin", m.kind), Args: args, Env: env, Log: w.path("logs", m.name+".log"), Ready: process.Answers(m.health + page),
+		Path: w.path("bin", m.kind), Args: args, Env: append(env, clock.Variable+"="+w.clockFile(m.name)),
+		Log: w.path("logs", m.name+".log"), Ready: process.Answers(m.health + page),
 	}
 	w.members[m.name], w.order = &m, append(w.order, m.name)
 	w.ends = append(w.ends, m.Kill)
