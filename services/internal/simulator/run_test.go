@@ -194,19 +194,21 @@ func TestRefusedWebhooksAreSentAgain(t *testing.T) {
 	tests := map[string]struct {
 		refuse  func(n int) int
 		attempt int // allowed
+		poison  float64
 		want    simulator.Counts
 	}{
-		"503 until it passes":         {until(4, 503), 10, simulator.Counts{Changes: 1, Sent: 1, Accepted: 1, Retries: 3}},
-		"429 until it passes":         {until(2, 429), 10, simulator.Counts{Changes: 1, Sent: 1, Accepted: 1, Retries: 1}},
-		"given up after all attempts": {until(100, 500), 3, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1, Retries: 2}},
-		"a 400 is final":              {until(100, 400), 3, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1}},
-		"a redirect is no acceptance": {until(100, 302), 3, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1}},
+		"503 until it passes":         {until(4, 503), 10, 0, simulator.Counts{Changes: 1, Sent: 1, Accepted: 1, Retries: 3}},
+		"429 until it passes":         {until(2, 429), 10, 0, simulator.Counts{Changes: 1, Sent: 1, Accepted: 1, Retries: 1}},
+		"given up after all attempts": {until(100, 500), 3, 0, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1, Retries: 2}},
+		"a 400 is final":              {until(100, 400), 3, 0, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1}},
+		"but not if no list tells it": {until(4, 401), 3, 1, simulator.Counts{Changes: 1, Sent: 1, Accepted: 1, Retries: 3}},
+		"a redirect is no acceptance": {until(100, 302), 3, 0, simulator.Counts{Changes: 1, Sent: 1, GaveUp: 1}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, r := newProvider(t, simulator.Config{
-				Events: 1, MaxAttempts: tt.attempt, RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond,
+				Events: 1, Poison: tt.poison, MaxAttempts: tt.attempt, RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond,
 			}), newReceiver(t)
 			r.refuse = tt.refuse
 			if got := run(t, p, r).Counts(); got != tt.want {

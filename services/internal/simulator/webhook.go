@@ -50,7 +50,7 @@ type webhook struct {
 	step    int
 	twice   bool
 	again   int
-	must    bool // never given up
+	must    bool // never given up, even if it is refused for a while
 	forgery forgery
 }
 
@@ -166,8 +166,8 @@ func (s *sender) deliver(ctx context.Context, w webhook) {
 	for attempt := 1; ; attempt++ {
 		d, retryAfter := s.attempt(ctx, w)
 		d.Attempt = attempt
-		again := w.kind != Forged && retryable(d.Status) && (w.must || attempt < s.cfg.MaxAttempts)
-		if again && ctx.Err() == nil {
+		again := retryable(d.Status) && attempt < s.cfg.MaxAttempts || w.must && !d.Taken()
+		if again && w.kind != Forged && ctx.Err() == nil {
 			s.write(d)
 			_ = wait(ctx, max(delay, retryAfter)) // an attempt that is too late ends at once
 			delay = min(2*delay, s.cfg.RetryMax)
