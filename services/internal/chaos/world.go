@@ -28,7 +28,7 @@ import (
 
 // startTime bounds the start of the whole world, and of any process that a fault
 // has ended.
-const startTime = 3 * time.Minute
+const startTime = 5 * time.Minute
 
 // member is one process of the pipeline or of its cluster.
 type member struct {
