@@ -58,24 +58,12 @@ func (o options) retention() time.Duration {
 
 // gentle are the faults of a soak: what an ordinary day has.
 func gentle() (all []fault) {
-	firsts := slices.DeleteFunc(memberNames(), func(name string) bool { return !strings.HasSuffix(name, "-1") || strings.HasPrefix(name, "sink") })
-	for _, f := range slices.Concat(kills(), restarts()) {
-		if slices.ContainsFunc(firsts, func(name string) bool { return strings.HasSuffix(f.name, " "+name) }) {
+	for _, f := range slices.Concat(kills(), restarts(), networkFaults()) {
+		ends := (strings.HasPrefix(f.name, "kill of ") || strings.HasPrefix(f.name, "restart of ")) &&
+			strings.HasSuffix(f.name, "-1") && !strings.HasSuffix(f.name, "sink-1")
+		if ends || strings.HasPrefix(f.name, "cut ") && strings.HasSuffix(f.name, " and all nodes") {
 			all = append(all, f)
 		}
-	}
-	for _, name := range serviceNames() {
-		all = append(all, fault{name: "cut between " + name + " and the nodes", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-			cut := w.links(func(k way) bool { return k.from == name && strings.HasPrefix(k.to, "node-") })
-			for _, l := range cut {
-				l.Cut()
-			}
-			err := between(ctx, r, time.Second, 10*time.Second)
-			for _, l := range cut {
-				l.Mend()
-			}
-			return err
-		}})
 	}
 	return all
 }
