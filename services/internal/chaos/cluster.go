@@ -21,6 +21,8 @@ const server = "nats-server"
 
 func nodeName(i int) string { return fmt.Sprint("node-", i+1) }
 
+func nodeNames() []string { return memberNames()[:nodes] }
+
 // nodeFile is a server's configuration. What is acknowledged is on disk first.
 // Nodes reach each other by the routes alone: what they would tell others of
 // themselves leads nowhere, and clients are told of no other server.
@@ -51,8 +53,12 @@ func (w *world) startCluster(ctx context.Context) error {
 			}
 			others = append(others, fmt.Sprintf("%q", "nats-route://"+addr))
 		}
+		store, err := w.newStore(nodeName(i))
+		if err != nil {
+			return err
+		}
 		file := w.path("config", nodeName(i)+".conf")
-		text := fmt.Sprintf(nodeFile, nodeName(i), clients[i], monitors[i], w.path("store", nodeName(i)), routes[i], strings.Join(others, ", "))
+		text := fmt.Sprintf(nodeFile, nodeName(i), clients[i], monitors[i], store, routes[i], strings.Join(others, ", "))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ func faults() []fault {
 	return slices.Concat(
 		kills(), pauses(), restarts(), upgrades(), networkFaults(), clockFaults(),
 		leaders(), outages(), fullStreams(), deletions(), refusals(), failures(),
+		powerCuts(), fullStores(), databases(),
 	)
 }
 

@@ -42,7 +42,7 @@ func networkFaults() (all []fault) {
 		all = append(all,
 			b.between("one node and the others", nodeAndOthers),
 			b.between("one node and all else", nodeAndAll),
-			b.between("one sink and the database", serviceAnd("sink", named("postgres"))),
+			b.between("one sink and the database", serviceAnd("sink", named(database))),
 			b.between("one enricher and the API", serviceAnd("enricher", named("api"))),
 			b.between("one reconciler and the API", serviceAnd("reconciler", named("api"))))
 	}
@@ -89,7 +89,7 @@ func named(want string) func(*rand.Rand) func(string) bool {
 
 func oneNode(r *rand.Rand) func(string) bool { return named(anyOf(server, r))(r) }
 
-func isNode(name string) bool { return slices.Contains(memberNames()[:nodes], name) }
+func isNode(name string) bool { return slices.Contains(nodeNames(), name) }
 
 // nodeAndOthers parts a node from the other nodes, while services reach it.
 func nodeAndOthers(r *rand.Rand) func(way) bool {

@@ -34,7 +34,7 @@ func upgrades() []fault {
 	return []fault{{name: "rolling upgrade of all services", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 		return w.upgrade(ctx, r, serviceNames())
 	}}, {name: "rolling upgrade of all nodes", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-		return w.upgrade(ctx, r, memberNames()[:nodes])
+		return w.upgrade(ctx, r, nodeNames())
 	}}}
 }
 

@@ -88,7 +88,7 @@ func (s *sampler) process(ctx context.Context, m *member) error {
 	s.add(m.name, memory, float64(u.Memory)/mebi)
 	s.add(m.name, descriptors, float64(u.Descriptors))
 	if m.kind == server {
-		bytes, err := folderSize(s.w.path("store", m.name))
+		bytes, err := folderSize(s.w.stores[m.name])
 		if err != nil {
 			return err
 		}

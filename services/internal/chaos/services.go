@@ -136,7 +136,7 @@ func (w *world) newService(name, kind string) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := w.via(name, "postgres", w.db.Addr())
+	db, err := w.via(name, database, w.db.Addr())
 	if err != nil {
 		return nil, err
 	}

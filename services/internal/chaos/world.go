@@ -20,6 +20,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/freeport"
 	"github.com/tercelhq/tercel/services/internal/chaos/balancer"
 	"github.com/tercelhq/tercel/services/internal/chaos/clock"
+	disks "github.com/tercelhq/tercel/services/internal/chaos/disk"
 	"github.com/tercelhq/tercel/services/internal/chaos/link"
 	"github.com/tercelhq/tercel/services/internal/pgtest"
 	"github.com/tercelhq/tercel/services/internal/process"
@@ -44,6 +45,9 @@ type member struct {
 type world struct {
 	plan
 	dir string // with all that is written
+
+	stores map[string]string      // folders, by the names of the processes that store in them
+	disks  map[string]*disks.Disk // that these are on, if they can be
 
 	members map[string]*member // by name
 	order   []string           // the names in the order of their start
@@ -86,9 +90,15 @@ type plan struct {
 
 // newWorld builds and starts everything in dir. Close it, even after an error.
 func newWorld(ctx context.Context, dir string, p plan) (w *world, err error) {
-	w = &world{dir: dir, plan: p, members: map[string]*member{}, ways: map[way]*link.Link{}}
+	w = &world{
+		dir: dir, plan: p, stores: map[string]string{}, disks: map[string]*disks.Disk{},
+		members: map[string]*member{}, ways: map[way]*link.Link{},
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the database's user must get through to its store
+		return w, err
+	}
 	for _, sub := range []string{"bin", "logs", "config", "store", "clocks"} {
-		if err := os.MkdirAll(w.path(sub), 0o700); err != nil {
+		if err := os.MkdirAll(w.path(sub), 0o711); err != nil {
 			return w, err
 		}
 	}
@@ -142,7 +152,11 @@ func (w *world) ready(ctx context.Context) error {
 }
 
 func (w *world) startDatabase(ctx context.Context) (err error) {
-	if w.db, err = pgtest.Launch(); err != nil { // which syncs every commit
+	dir, err := w.newStore(database)
+	if err != nil {
+		return err
+	}
+	if w.db, err = pgtest.LaunchIn(dir); err != nil { // which syncs every commit
 		return err
 	}
 	w.ends = append(w.ends, func() { _ = w.db.Stop() })

@@ -44,7 +44,11 @@ var ErrNoPrograms = errors.New("the programs of a PostgreSQL server are missing 
 
 // Launch makes a database cluster in a temporary folder and runs a server on
 // it, with settings such as "fsync=off". Stop it.
-func Launch(settings ...string) (*Server, error) {
+func Launch(settings ...string) (*Server, error) { return LaunchIn("", settings...) }
+
+// LaunchIn is [Launch] with a folder that the temporary one is made in, which the
+// user postgres must be let through to. "" is the usual one.
+func LaunchIn(parent string, settings ...string) (*Server, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
 		path, err := exec.LookPath("initdb")
@@ -53,7 +57,7 @@ func Launch(settings ...string) (*Server, error) {
 		}
 		found = append(found, path)
 	}
-	dir, err := os.MkdirTemp("", "tercel-pg-")
+	dir, err := os.MkdirTemp(parent, "tercel-pg-")
 	if err != nil {
 		return nil, err
 	}

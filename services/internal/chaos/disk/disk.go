@@ -68,6 +68,9 @@ func New(dir string, size int64) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Chmod(root, 0o711); err != nil { // so that any user's programs get to it
+		return nil, err
+	}
 	d := &Disk{image: filepath.Join(root, "image"), path: filepath.Join(root, "mounted")}
 	if err := d.make(size); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(root))
