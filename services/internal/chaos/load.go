@@ -11,9 +11,10 @@ import (
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
-// badly is how the provider treats its receiver.
+// badly is how the provider treats its receiver. Records change every few seconds,
+// so that a message that was held up has been overtaken.
 var badly = simulator.Config{
-	Drop: 0.02, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.002, Delete: 0.02, Unavailable: 0.005, Events: 4000, Concurrency: 256,
+	Drop: 0.02, Duplicate: 0.05, Reorder: 0.05, Forge: 0.02, Poison: 0.002, Delete: 0.02, Unavailable: 0.005, Events: 4000, Records: 200, Concurrency: 256,
 }
 
 // load is what the provider does all the while: changes at a rate that doesn't
