@@ -32,7 +32,7 @@ CREATE TABLE proof.effects(
 	was text COLLATE "C", version text COLLATE "C", was_deleted_at timestamptz, deleted_at timestamptz,
 	observed_at timestamptz, observed_nanos smallint, deleted_nanos smallint);
 
-CREATE FUNCTION proof.event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+CREATE FUNCTION proof.event() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE r record;
 BEGIN
 	r := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
@@ -41,7 +41,7 @@ BEGIN
 	RETURN NULL;
 END $$;
 
-CREATE FUNCTION proof.record() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+CREATE FUNCTION proof.record() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE r record; was text; was_deleted_at timestamptz;
 BEGIN
 	r := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
@@ -66,10 +66,10 @@ CREATE TRIGGER proof AFTER INSERT OR UPDATE OR DELETE ON events FOR EACH ROW EXE
 CREATE TRIGGER proof AFTER INSERT OR UPDATE OR DELETE ON records FOR EACH ROW EXECUTE FUNCTION proof.record();`
 
 // Watch has a PostgreSQL destination write down every effect on its tables from
-// now on, in a schema of its own, which [Destination.Read] then reads too. It
-// makes a write about a tenth slower. It needs a role that owns the tables, and
-// returns [ErrNoTables] or [ErrTooLate] when it is called too early or too late;
-// a second call does nothing.
+// now on, in a schema of its own, which [Destination.Read] then reads too. A row
+// takes about 40 microseconds longer to write. It needs the role that the sink
+// writes as, and returns [ErrNoTables] or [ErrTooLate] when it is called too early
+// or too late; a second call does nothing.
 func (d *Destination) Watch(ctx context.Context) error {
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
