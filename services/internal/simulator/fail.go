@@ -21,6 +21,8 @@ const (
 	FailSlowDownSilently Failure = "429 without Retry-After"
 	// FailBroken answers 500.
 	FailBroken Failure = "500"
+	// FailRefused answers 422, which asking again doesn't change.
+	FailRefused Failure = "422"
 	// FailHang takes the request and doesn't answer, until the client gives up or
 	// half a minute is over.
 	FailHang Failure = "no answer"
@@ -45,7 +47,7 @@ const (
 // Failures are all ways in which the API fails.
 func Failures() []Failure {
 	return []Failure{
-		FailSlowDown, FailSlowDownSilently, FailBroken, FailHang, FailReset, FailNotJSON, FailTruncated, FailCutOff,
+		FailSlowDown, FailSlowDownSilently, FailBroken, FailRefused, FailHang, FailReset, FailNotJSON, FailTruncated, FailCutOff,
 		FailPage, FailMistaken, FailEndless,
 	}
 }
@@ -79,6 +81,8 @@ func (p *Provider) failing(next http.Handler) http.Handler {
 			answerError(w, http.StatusTooManyRequests, "slow down")
 		case FailBroken:
 			answerError(w, http.StatusInternalServerError, "something went wrong")
+		case FailRefused:
+			answerError(w, http.StatusUnprocessableEntity, "not now, and not later")
 		case FailHang:
 			ctx, cancel := context.WithTimeout(r.Context(), maxFailing)
 			defer cancel()

@@ -48,6 +48,7 @@ func TestTheAPIFailsAsItIsTold(t *testing.T) {
 		simulator.FailSlowDown:         func(g got, _ string) bool { return g.status == 429 && g.header.Get("Retry-After") == "1" },
 		simulator.FailSlowDownSilently: func(g got, _ string) bool { return g.status == 429 && g.header.Get("Retry-After") == "" },
 		simulator.FailBroken:           func(g got, _ string) bool { return g.status == 500 },
+		simulator.FailRefused:          func(g got, _ string) bool { return g.status == 422 },
 		simulator.FailHang:             func(g got, _ string) bool { return errors.Is(g.err, context.DeadlineExceeded) },
 		simulator.FailReset:            func(g got, _ string) bool { return errors.Is(g.err, syscall.ECONNRESET) || errors.Is(g.err, io.EOF) },
 		simulator.FailNotJSON:          func(g got, _ string) bool { return g.status == 200 && g.err == nil && !json.Valid([]byte(g.body)) },
