@@ -45,7 +45,7 @@ func (r *runner) settle(ctx context.Context, healed bool) {
 			}
 			v, err := r.compare(ctx, healed)
 			if err == nil && len(v.Lost)+len(v.Undelivered) > 0 {
-				err = fmt.Errorf("%d records and %d webhooks are missing", len(v.Lost), len(v.Undelivered))
+				err = fmt.Errorf("%d records and %d webhooks are missing: %w", len(v.Lost), len(v.Undelivered), v.Err())
 			}
 			return err
 		})

@@ -44,6 +44,18 @@ func fatesOf(book simulator.Book) map[string]*fate {
 	return fates
 }
 
+// waitingOf are the records that wait for an operator: those that the source
+// refuses to show, and those whose webhook is a dead letter.
+func waitingOf(book simulator.Book, dead map[string]bool) map[string]bool {
+	waiting := map[string]bool{}
+	for _, c := range book.Changes {
+		if c.Poisoned || dead[c.DeliveryID] {
+			waiting[c.RecordID] = true
+		}
+	}
+	return waiting
+}
+
 // versions are the times of each record's changes, in order.
 type versions map[string][]time.Time
 

@@ -53,25 +53,30 @@ type Verdict struct {
 }
 
 // Compare holds the destination against the provider's book and records.
-// Without healed, records that the source refuses to show are left out. It takes
-// some seconds for a million webhooks.
+// Without healed, records that the source refuses to show are left out, and those
+// of which an open dead letter says something that nobody may know without it,
+// such as that they are gone. It takes some seconds for a million webhooks.
 func Compare(book simulator.Book, newest map[string]simulator.Record, far FarEnd, healed bool) Verdict {
 	fates := fatesOf(book)
 	v := Verdict{
 		Doubled: slices.Clone(far.effects.doubled), Backward: far.effects.backward, Undone: far.effects.undone,
 		Refused: slices.Clone(far.Streams.refused), Contextless: far.Streams.contextless, Letters: far.Streams.letters,
 	}
-	v.checkRecords(newest, far, healed)
+	var waiting map[string]bool // records
+	if !healed {
+		waiting = waitingOf(book, far.Streams.dead)
+	}
+	v.checkRecords(newest, far, waiting)
 	v.checkEvents(book, fates, far)
 	v.checkWebhooks(book, fates, far.Streams.dead, healed)
 	v.Repaired = repaired(book, far)
 	return v
 }
 
-func (v *Verdict) checkRecords(newest map[string]simulator.Record, far FarEnd, healed bool) {
+func (v *Verdict) checkRecords(newest map[string]simulator.Record, far FarEnd, waiting map[string]bool) {
 	for _, id := range slices.Sorted(maps.Keys(newest)) {
 		want := newest[id]
-		if want.Poisoned && !healed {
+		if waiting[id] {
 			continue
 		}
 		if got, ok := far.records[id]; !ok {

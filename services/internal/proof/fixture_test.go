@@ -253,17 +253,19 @@ func (w *world) publish(subject string, e event.Event, body string) {
 	}
 }
 
-func (w *world) verdict() proof.Verdict {
+func (w *world) verdict() proof.Verdict { return w.verdictOf(true) }
+
+func (w *world) verdictOf(healed bool) proof.Verdict {
 	w.t.Helper()
 	far, err := w.far.Read(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if w.js == nil {
-		return proof.Compare(w.book, w.newest, far, true)
+		return proof.Compare(w.book, w.newest, far, healed)
 	}
 	if far.Streams, err = proof.ReadStreams(w.t.Context(), w.js, w.book); err != nil {
 		w.t.Fatal(err)
 	}
-	return proof.Compare(w.book, w.newest, far, true)
+	return proof.Compare(w.book, w.newest, far, healed)
 }

@@ -352,6 +352,39 @@ func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 	}
 }
 
+// What waits for an operator is not lost before the source has healed: what it
+// refuses to show, and what a dead letter says.
+func TestWhatWaitsForAnOperatorIsNotLostYet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withStreams()
+	var gone, shown simulator.Change
+	for _, c := range w.webhooks() {
+		switch {
+		case c.Deleted:
+			gone = c
+		case !w.newest[c.RecordID].Deleted:
+			shown = c
+		}
+	}
+	w.exec(`ALTER TABLE events DISABLE TRIGGER proof; ALTER TABLE records DISABLE TRIGGER proof`)
+	w.exec(`DELETE FROM events WHERE event_id = $1`, gone.DeliveryID)
+	w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, gone.RecordID)
+	w.exec(`DELETE FROM events WHERE record_id = $1`, shown.RecordID)
+	w.exec(`DELETE FROM records WHERE record_id = $1`, shown.RecordID)
+	w.bury(triggerOf(gone), trigger(gone), func(*deadletter.Letter) {})
+	w.book.Changes = slices.Clone(w.book.Changes)
+	for i := range w.book.Changes {
+		c := &w.book.Changes[i]
+		c.Poisoned = c.RecordID == shown.RecordID
+	}
+	if err := w.verdictOf(false).Err(); err != nil {
+		t.Errorf("before it has healed: %v", err)
+	}
+	if v := w.verdict(); len(v.Lost) != 2 {
+		t.Errorf("afterwards, lost %q, want both records", v.Lost)
+	}
+}
+
 // webhooks are the changes that webhooks told of.
 func (w *world) webhooks() (changes []simulator.Change) {
 	for _, c := range w.book.Changes {
