@@ -26,9 +26,10 @@ func failures() (all []fault) {
 // while, for good as it seems. Afterwards an operator replays them.
 func refusals() []fault {
 	return []fault{{name: "storm of dead letters", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-		w.refuses.Store(true)
+		p := w.provider.Load()
+		p.Fail(simulator.FailRefused, 1)
 		err := between(ctx, r, 2*time.Second, 5*time.Second)
-		w.refuses.Store(false)
+		p.Fail("", 0)
 		if err != nil {
 			return err
 		}

@@ -60,7 +60,6 @@ type world struct {
 	balancer *balancer.Balancer
 	api      *http.Server
 	apiAddr  string
-	refuses  atomic.Bool                        // the API refuses every request
 	provider atomic.Pointer[simulator.Provider] // whose API is served
 
 	ends []func() // in the order of starts
@@ -180,10 +179,6 @@ func (w *world) startAPI(context.Context) error {
 		p := w.provider.Load()
 		if p == nil {
 			http.Error(rw, "there is no provider yet", http.StatusServiceUnavailable)
-			return
-		}
-		if w.refuses.Load() {
-			http.Error(rw, "this can't be shown to anybody", http.StatusUnprocessableEntity)
 			return
 		}
 		p.ServeHTTP(rw, r)
