@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ var story = sync.OnceValues(func() (*simulator.Provider, error) {
 // world is one pipeline's far end, which has all that it should have.
 type world struct {
 	t      *testing.T
+	source string
 	book   simulator.Book
 	newest map[string]simulator.Record
 	db     *sql.DB
@@ -89,28 +91,30 @@ type world struct {
 	buried       uint64 // dead letters
 }
 
-// newWorld has a copy of the one database that everything was delivered to.
+// newWorld has all that was delivered, under a source of the test's own.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	p, err := story()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, book: p.Book(), newest: p.Newest()}
-	template.Do(func() {
-		w.open("template0", "clean")
-		w.exec(tables)
-		if err := w.far.Watch(t.Context()); err != nil {
+	w := &world{t: t, book: p.Book(), newest: p.Newest(), source: pgtest.Name()}
+	shared.Do(func() {
+		first := &world{t: t, book: w.book, newest: w.newest, source: "orders"}
+		first.open(newDatabase(t, "shared"))
+		first.exec(tables)
+		if err := first.far.Watch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range w.book.Changes {
-			w.deliver(i, c)
-		}
-		if err := errors.Join(w.db.Close(), w.far.Close()); err != nil { // nobody copies what is in use
-			t.Fatal(err)
+			first.deliver(i, c)
 		}
 	})
-	w.open("clean", pgtest.Name())
+	w.open(databases.Server(t).URL(pgtest.Superuser, "shared", ""))
+	w.exec(`INSERT INTO events SELECT $1, account, event_id, type, resource, record_id, version, origin, deleted, delivery_id,
+		event_time, received_at, observed_at, written_at, sequence, trace_id, body FROM events WHERE source = 'orders'`, w.source)
+	w.exec(`INSERT INTO records SELECT $1, account, resource, record_id, version, observed_at, observed_nanos, deleted_at,
+		deleted_nanos, deleted, record, related, event_id, written_at FROM records WHERE source = 'orders'`, w.source)
 	for _, c := range w.book.Changes {
 		w.remember(c)
 	}
@@ -120,7 +124,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-var template sync.Once
+var shared sync.Once // makes the database that has everything, of source orders
 
 // withStreams adds the streams, with everything in them.
 func (w *world) withStreams() *world {
@@ -153,32 +157,60 @@ func (w *world) remember(c simulator.Change) {
 	}
 }
 
-// open makes a database and connects to it.
-func (w *world) open(template, name string) {
-	w.t.Helper()
-	server := databases.Server(w.t)
+// newDatabase makes a database and returns its connection string.
+func newDatabase(t *testing.T, name string) string {
+	t.Helper()
+	server := databases.Server(t)
 	admin, err := sql.Open("pgx", server.URL(pgtest.Superuser, pgtest.Database, ""))
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer admin.Close()
-	if _, err := admin.ExecContext(w.t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
-		w.t.Fatal(err)
+	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
 	}
-	dsn := server.URL(pgtest.Superuser, name, "")
+	return server.URL(pgtest.Superuser, name, "")
+}
+
+// open connects to a database.
+func (w *world) open(dsn string) {
+	w.t.Helper()
+	var err error
 	if w.db, err = sql.Open("pgx", dsn); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = w.db.Close() })
-	if w.far, err = proof.OpenPostgres(dsn, "orders", "order"); err != nil {
+	if w.far, err = proof.OpenPostgres(dsn, w.source, "order"); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = w.far.Close() })
 }
 
+// exec runs a query, in which MINE chooses the rows of the test's own source.
 func (w *world) exec(query string, args ...any) {
 	w.t.Helper()
-	if _, err := w.db.ExecContext(w.t.Context(), query, args...); err != nil {
+	if _, err := w.db.ExecContext(w.t.Context(), w.mine(query), args...); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (w *world) mine(query string) string {
+	return strings.ReplaceAll(query, "MINE", "source = '"+w.source+"'")
+}
+
+// unseen runs a query whose effects no trigger sees.
+func (w *world) unseen(query string, args ...any) {
+	w.t.Helper()
+	tx, err := w.db.BeginTx(w.t.Context(), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	_, err = tx.ExecContext(w.t.Context(), `SET LOCAL session_replication_role = replica`)
+	if err == nil {
+		_, err = tx.ExecContext(w.t.Context(), w.mine(query), args...)
+	}
+	if err := errors.Join(err, tx.Commit()); err != nil {
 		w.t.Fatalf("%s: %v", query, err)
 	}
 }
@@ -217,7 +249,7 @@ func (w *world) deliver(i int, c simulator.Change) {
 	w.write(e, body)
 	w.record(e, string(record))
 	if i%30 == 0 { // a repeat that changes nothing
-		w.exec(`UPDATE records SET written_at = now() WHERE record_id = $1`, c.RecordID)
+		w.exec(`UPDATE records SET written_at = now() WHERE MINE AND record_id = $1`, c.RecordID)
 	}
 }
 
@@ -227,13 +259,13 @@ func (w *world) write(e event.Event, body string) {
 	w.t.Helper()
 	w.exec(`INSERT INTO events(source, account, event_id, type, resource, record_id, version, origin, deleted, delivery_id, written_at, sequence, body)
 		VALUES ($1, $2, $3, $4, $5, $6, nullif($7, ''), $8, $9, nullif($10, ''), now(), 1, $11)`,
-		e.Source, e.Account, e.ID, e.Type, e.Resource, e.RecordID, string(e.Version), string(e.Origin), e.Deleted, e.DeliveryID, body)
+		w.source, e.Account, e.ID, e.Type, e.Resource, e.RecordID, string(e.Version), string(e.Origin), e.Deleted, e.DeliveryID, body)
 }
 
 func (w *world) record(e event.Event, record string) {
 	w.t.Helper()
 	if e.Deleted {
-		w.exec(`UPDATE records SET deleted = true, deleted_at = $1, deleted_nanos = 0 WHERE record_id = $2`, e.ObservedAt, e.RecordID)
+		w.exec(`UPDATE records SET deleted = true, deleted_at = $1, deleted_nanos = 0 WHERE MINE AND record_id = $2`, e.ObservedAt, e.RecordID)
 		return
 	}
 	w.exec(`INSERT INTO records AS r (source, account, resource, record_id, version, observed_at, observed_nanos, record, event_id, deleted, written_at)
@@ -241,7 +273,7 @@ func (w *world) record(e event.Event, record string) {
 		ON CONFLICT (source, account, resource, record_id) DO UPDATE SET version = excluded.version, observed_at = excluded.observed_at,
 			record = excluded.record, event_id = excluded.event_id, written_at = excluded.written_at
 		WHERE excluded.version > r.version`,
-		e.Source, e.Account, e.Resource, e.RecordID, string(e.Version), e.ObservedAt, record, e.ID)
+		w.source, e.Account, e.Resource, e.RecordID, string(e.Version), e.ObservedAt, record, e.ID)
 }
 
 func (w *world) publish(subject string, e event.Event, body string) {

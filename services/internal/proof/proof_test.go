@@ -17,6 +17,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/topology"
+	"github.com/tercelhq/tercel/services/internal/pgtest"
 	"github.com/tercelhq/tercel/services/internal/proof"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
@@ -86,47 +87,43 @@ func TestEveryPlantedFaultIsTold(t *testing.T) {
 		want  []string                      // faults
 	}{
 		"a record is missing": {func(w *world) string {
-			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
-			w.exec(`DELETE FROM records WHERE record_id = $1`, w.alive)
+			w.unseen(`DELETE FROM records WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " is not in the destination"
 		}, []string{"lost"}},
 		"a record was removed": {func(w *world) string {
-			w.exec(`DELETE FROM records WHERE record_id = $1`, w.alive)
+			w.exec(`DELETE FROM records WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " was removed with version " + string(event.TimeVersion(w.newer.At))
 		}, []string{"lost", "backward"}},
 		"a record is older than at the source": {func(w *world) string {
-			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
-			w.exec(`UPDATE records SET version = $1 WHERE record_id = $2`, string(event.TimeVersion(w.older.At)), w.alive)
+			w.unseen(`UPDATE records SET version = $1 WHERE MINE AND record_id = $2`, string(event.TimeVersion(w.older.At)), w.alive)
 			return w.alive + " has version " + string(event.TimeVersion(w.older.At)) + " in the destination"
 		}, []string{"lost"}},
 		"a record has other content": {func(w *world) string {
-			w.exec(`UPDATE records SET record = '{"id":"ord_other"}' WHERE record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET record = '{"id":"ord_other"}' WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " has other content"
 		}, []string{"lost", "doubled"}},
 		"a deletion didn't come": {func(w *world) string {
-			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
-			w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, w.gone)
+			w.unseen(`UPDATE records SET deleted = false, deleted_at = NULL WHERE MINE AND record_id = $1`, w.gone)
 			return w.gone + " is not deleted"
 		}, []string{"lost"}},
 		"a living record is deleted": {func(w *world) string {
-			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " is deleted in the destination only"
 		}, []string{"lost"}},
 		"an event is missing": {func(w *world) string {
-			w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
-			w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+			w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 			return w.older.DeliveryID + " is neither in the destination nor"
 		}, []string{"undelivered"}},
 		"an event was removed": {func(w *world) string {
-			w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+			w.exec(`DELETE FROM events WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 			return w.older.DeliveryID + " was removed at "
 		}, []string{"undelivered", "undone"}},
 		"an event was changed": {func(w *world) string {
-			w.exec(`UPDATE events SET body = '{}' WHERE event_id = $1`, w.older.DeliveryID)
+			w.exec(`UPDATE events SET body = '{}' WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 			return w.older.DeliveryID + " was changed at "
 		}, []string{"undone"}},
 		"an event was written twice, one after the other": {func(w *world) string {
-			w.exec(`INSERT INTO proof.effects(target, did, source, account, event_id) VALUES ('events', 'INSERT', 'orders', '_', $1)`, w.older.DeliveryID)
+			w.exec(`INSERT INTO proof.effects(target, did, source, account, event_id) VALUES ('events', 'INSERT', $2, '_', $1)`, w.older.DeliveryID, w.source)
 			return w.older.DeliveryID + " was written 2 times"
 		}, []string{"doubled"}},
 		"a webhook became two events": {func(w *world) string {
@@ -136,31 +133,29 @@ func TestEveryPlantedFaultIsTold(t *testing.T) {
 			return w.older.DeliveryID + " has 2 events"
 		}, []string{"doubled"}},
 		"an event changed its record twice": {func(w *world) string {
-			w.exec(`ALTER TABLE records DISABLE TRIGGER proof`)
-			w.exec(`UPDATE records SET related = '{}' WHERE record_id = $1`, w.alive)
-			w.exec(`ALTER TABLE records ENABLE TRIGGER proof`)
-			w.exec(`UPDATE records SET related = NULL WHERE record_id = $1`, w.alive)
+			w.unseen(`UPDATE records SET related = '{}' WHERE MINE AND record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET related = NULL WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " was made version " + string(event.TimeVersion(w.newer.At)) + " of " + w.newer.DeliveryID + " 2 times"
 		}, []string{"doubled"}},
 		"a version went back for a moment": {func(w *world) string {
 			older, newer := string(event.TimeVersion(w.older.At)), string(event.TimeVersion(w.newer.At))
-			w.exec(`UPDATE records SET version = $1 WHERE record_id = $2`, older, w.alive)
-			w.exec(`UPDATE records SET version = $1, related = '{}', observed_at = now() WHERE record_id = $2`, newer, w.alive)
+			w.exec(`UPDATE records SET version = $1 WHERE MINE AND record_id = $2`, older, w.alive)
+			w.exec(`UPDATE records SET version = $1, related = '{}', observed_at = now() WHERE MINE AND record_id = $2`, newer, w.alive)
 			return w.alive + " went from version " + newer + " back to " + older
 		}, []string{"backward"}},
 		"a version vanished for a moment": {func(w *world) string {
 			newer := string(event.TimeVersion(w.newer.At))
-			w.exec(`UPDATE records SET version = NULL WHERE record_id = $1`, w.alive)
-			w.exec(`UPDATE records SET version = $1, observed_at = now() WHERE record_id = $2`, newer, w.alive)
+			w.exec(`UPDATE records SET version = NULL WHERE MINE AND record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET version = $1, observed_at = now() WHERE MINE AND record_id = $2`, newer, w.alive)
 			return w.alive + " went from version " + newer + " back to none"
 		}, []string{"backward"}},
 		"a deletion went back for a moment": {func(w *world) string {
-			w.exec(`UPDATE records SET deleted_at = deleted_at - interval '1 hour' WHERE record_id = $1`, w.gone)
+			w.exec(`UPDATE records SET deleted_at = deleted_at - interval '1 hour' WHERE MINE AND record_id = $1`, w.gone)
 			return w.gone + " went from deleted at "
 		}, []string{"backward"}},
 		"a deletion vanished for a moment": {func(w *world) string {
-			w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, w.gone)
-			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE record_id = $1`, w.gone)
+			w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE MINE AND record_id = $1`, w.gone)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.gone)
 			return "back to never"
 		}, []string{"backward"}},
 		"a version that never was": {func(w *world) string {
@@ -316,13 +311,12 @@ func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 		}},
 	}
 	w := newWorld(t).withStreams()
-	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
 	changes := w.webhooks()
 	letters := map[string]string{} // test by the webhook that it is about
 	for name, tt := range tests {
 		c := changes[len(letters)]
 		letters[c.DeliveryID] = name
-		w.exec(`DELETE FROM events WHERE event_id = $1`, c.DeliveryID)
+		w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, c.DeliveryID)
 		if seq := w.bury(triggerOf(c), trigger(c), tt.change); tt.after != nil {
 			tt.after(w, seq)
 		}
@@ -366,11 +360,10 @@ func TestWhatWaitsForAnOperatorIsNotLostYet(t *testing.T) {
 			shown = c
 		}
 	}
-	w.exec(`ALTER TABLE events DISABLE TRIGGER proof; ALTER TABLE records DISABLE TRIGGER proof`)
-	w.exec(`DELETE FROM events WHERE event_id = $1`, gone.DeliveryID)
-	w.exec(`UPDATE records SET deleted = false, deleted_at = NULL WHERE record_id = $1`, gone.RecordID)
-	w.exec(`DELETE FROM events WHERE record_id = $1`, shown.RecordID)
-	w.exec(`DELETE FROM records WHERE record_id = $1`, shown.RecordID)
+	w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, gone.DeliveryID)
+	w.unseen(`UPDATE records SET deleted = false, deleted_at = NULL WHERE MINE AND record_id = $1`, gone.RecordID)
+	w.unseen(`DELETE FROM events WHERE MINE AND record_id = $1`, shown.RecordID)
+	w.unseen(`DELETE FROM records WHERE MINE AND record_id = $1`, shown.RecordID)
 	w.bury(triggerOf(gone), trigger(gone), func(*deadletter.Letter) {})
 	w.book.Changes = slices.Clone(w.book.Changes)
 	for i := range w.book.Changes {
@@ -400,8 +393,7 @@ func (w *world) webhooks() (changes []simulator.Change) {
 func TestAMessageThatWasRemovedIsLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withStreams()
-	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
-	w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+	w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 	for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched} {
 		for m, err := range consume.Scan(t.Context(), w.js, consume.ScanOptions{Stream: stream}) {
 			if err != nil {
@@ -428,8 +420,7 @@ func TestAMessageThatWasRemovedIsLost(t *testing.T) {
 func TestALetterMayLeaveItsPayloadInTheStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withStreams()
-	w.exec(`ALTER TABLE events DISABLE TRIGGER proof`)
-	w.exec(`DELETE FROM events WHERE event_id = $1`, w.older.DeliveryID)
+	w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 	e := eventOf(w.older)
 	e.Resource, e.RecordID, e.Version, e.ObservedAt = "", "", "", time.Time{}
 	e.ID += "-again"
@@ -448,16 +439,21 @@ func TestALetterMayLeaveItsPayloadInTheStream(t *testing.T) {
 
 func TestWatchBeginsBeforeTheFirstEffect(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	if err := w.far.Watch(t.Context()); err != nil {
-		t.Errorf("second Watch() = %v", err)
-	}
-	w.exec(`DROP SCHEMA proof CASCADE`)
-	if err := w.far.Watch(t.Context()); !errors.Is(err, proof.ErrTooLate) {
-		t.Errorf("Watch() = %v, want %v", err, proof.ErrTooLate)
-	}
-	w.exec(`DROP TABLE events, records`)
-	if err := w.far.Watch(t.Context()); !errors.Is(err, proof.ErrNoTables) {
-		t.Errorf("Watch() = %v, want %v", err, proof.ErrNoTables)
+	w := &world{t: t, source: "orders"}
+	w.open(newDatabase(t, pgtest.Name()))
+	for _, step := range []struct {
+		query string
+		want  error
+	}{
+		{"SELECT", proof.ErrNoTables},
+		{tables, nil},
+		{"SELECT", nil}, // again
+		{`INSERT INTO records(source, account, resource, record_id, deleted, event_id, written_at) VALUES ('orders', '_', 'order', '1', true, 'e', now());
+			DROP SCHEMA proof CASCADE`, proof.ErrTooLate},
+	} {
+		w.exec(step.query)
+		if err := w.far.Watch(t.Context()); !errors.Is(err, step.want) {
+			t.Errorf("after %.40s: Watch() = %v, want %v", step.query, err, step.want)
+		}
 	}
 }
