@@ -109,7 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.audit, err = audit.New(audit.Config{
 		Every: cfg.AuditEvery, Settle: cfg.AuditSettle, Sources: slices.Sorted(maps.Keys(cfg.Sources)),
 		Destinations: cfg.Delivered, LeaseTTL: cfg.LeaseTTL, Streams: cfg.Streams,
-	}, audit.Deps{Conn: deps.Conn, Log: deps.Log, Now: deps.Now})
+	}, audit.Deps{JetStream: s.js, Log: deps.Log, Now: deps.Now})
 	if err != nil {
 		return nil, err
 	}

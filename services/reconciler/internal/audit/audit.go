@@ -26,7 +26,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/metric"
 
@@ -57,8 +56,8 @@ type Config struct {
 
 // Deps are what an [Audit] borrows.
 type Deps struct {
-	Conn *nats.Conn
-	Log  *slog.Logger
+	JetStream jetstream.JetStream
+	Log       *slog.Logger
 	// Now tells the time of findings. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -119,11 +118,7 @@ func New(cfg Config, deps Deps) (*Audit, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	js, err := jetstream.New(deps.Conn)
-	if err != nil {
-		return nil, fmt.Errorf("jetstream: %w", err)
-	}
-	a := &Audit{cfg: cfg, deps: deps, js: js, bound: maxTriggers, suspects: map[string]stance{}}
+	a := &Audit{cfg: cfg, deps: deps, js: deps.JetStream, bound: maxTriggers, suspects: map[string]stance{}}
 	errs := [3]error{}
 	a.recovered, errs[0] = metrics.TriggersRecovered.Counter()
 	a.repaired, errs[1] = metrics.ConsumersRepaired.Counter()
@@ -191,7 +186,9 @@ func (a *Audit) pass(ctx context.Context, f *findings) (res Result, err error) {
 	if err := a.missing(ctx, p, f); err != nil {
 		return Result{}, err
 	}
-	if res.Repaired, err = a.repair(ctx, p, f); err != nil {
+	repaired, err := a.repair(ctx, p, f)
+	res.Repaired = len(repaired)
+	if err != nil {
 		return res, err
 	}
 	p.HealthyAt = started
@@ -200,6 +197,11 @@ func (a *Audit) pass(ctx context.Context, f *findings) (res Result, err error) {
 	}
 	var errs []error
 	for _, source := range a.cfg.Sources {
+		if repaired[topology.EnrichDurable(source)] {
+			// The server may still say that it is through with all that it is given
+			// again, and none of that would have its outcome yet.
+			continue
+		}
 		if err := a.source(ctx, source, p, f, &res); err != nil {
 			errs = append(errs, fmt.Errorf("audit of %s: %w", source, errors.Join(err, context.Cause(ctx))))
 		}

@@ -281,11 +281,11 @@ func TestTruncatedStreamIsReported(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t, false)
 	nc := server.Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t, nc, js}
+	f := &fixture{t, js}
 	f.ensure()
 	f.collector()
 	stop := f.enricher(nil)

@@ -25,7 +25,6 @@ import (
 // fixture is a pipeline of one source on a real server.
 type fixture struct {
 	t  *testing.T
-	nc *nats.Conn
 	js jetstream.JetStream
 }
 
@@ -36,7 +35,7 @@ func setup(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t, nc, js}
+	f := &fixture{t, js}
 	f.ensure()
 	return f
 }
@@ -53,7 +52,7 @@ func (f *fixture) audit(settle time.Duration) *audit.Audit {
 	a, err := audit.New(audit.Config{
 		Every: 100 * time.Millisecond, Settle: settle, Sources: []string{"orders"}, Destinations: []string{"warehouse"}, LeaseTTL: 5 * time.Second,
 		Streams: topology.DefaultConfig(),
-	}, audit.Deps{Conn: f.nc, Log: slog.New(slog.DiscardHandler)})
+	}, audit.Deps{JetStream: f.js, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.t.Fatal(err)
 	}

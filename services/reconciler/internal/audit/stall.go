@@ -47,9 +47,9 @@ func judge(info *jetstream.ConsumerInfo, last, end uint64) verdict {
 // repair finds the stages' consumers that stand still and sets them going
 // again. One that seems behind must stand where it stood a pass ago: a message
 // may just have come. HealthyAt of p is when all were last known to be
-// going.
-func (a *Audit) repair(ctx context.Context, p *progress, f *findings) (repaired int, err error) {
-	seen := map[string]stance{}
+// going. It returns the names of those that it has set going, also with an error.
+func (a *Audit) repair(ctx context.Context, p *progress, f *findings) (map[string]bool, error) {
+	repaired, seen := map[string]bool{}, map[string]stance{}
 	for _, name := range []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamAdvisories} {
 		stream, err := a.js.Stream(ctx, name)
 		if err != nil {
@@ -68,7 +68,7 @@ func (a *Audit) repair(ctx context.Context, p *progress, f *findings) (repaired 
 				return repaired, fmt.Errorf("consumer %s of %s: %w", info.Name, name, err)
 			}
 			if set {
-				repaired++
+				repaired[info.Name] = true
 				f.add(report.Finding{
 					Kind: report.ConsumerStalled, Name: info.Name, Repaired: true,
 					Detail: fmt.Sprintf("it had delivered %d of %s and stood still", info.Delivered.Stream, name),

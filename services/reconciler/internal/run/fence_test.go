@@ -236,7 +236,7 @@ func TestStoppedProcessWritesNothing(t *testing.T) {
 // pausedRunner makes a run that must be taken over.
 func pausedRunner(t *testing.T, addresses string) {
 	server, base, _ := strings.Cut(addresses, " ")
-	nc, err := nats.Connect(server)
+	nc, err := nats.Connect(server, nats.Timeout(30*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
