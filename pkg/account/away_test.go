@@ -42,7 +42,7 @@ func TestABucketReplacedMeanwhileIsReadAnew(t *testing.T) {
 		b.put(fmt.Sprint("old-", i), b.sealed(fmt.Sprint("old-", i), "{}"))
 	}
 	door := &gate{}
-	nc, err := nats.Connect(b.server.URL(), nats.SetCustomDialer(door), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(b.server.URL(), nats.Timeout(30*time.Second), nats.SetCustomDialer(door), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

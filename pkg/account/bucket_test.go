@@ -50,7 +50,7 @@ func box(t testing.TB) *seal.Box {
 // open makes the bucket if there is none.
 func (b *bucket) open() {
 	b.t.Helper()
-	js, err := jetstream.New(b.server.Connect())
+	js, err := jetstream.New(b.server.Connect(), natstest.Patient())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestALostBucketRemovesNobody(t *testing.T) {
 	set, log := open(t, b.source, nc)
 	table := set.Of("orders")
 	eventually(t, table, "south", "0 keys")
-	js, err := jetstream.New(b.server.Connect())
+	js, err := jetstream.New(b.server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

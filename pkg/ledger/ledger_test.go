@@ -284,7 +284,7 @@ func TestLedgerIsRebuilt(t *testing.T) {
 func TestPromise6ATailThatWasLostIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t, false)
-	js, err := jetstream.New(srv.Connect())
+	js, err := jetstream.New(srv.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

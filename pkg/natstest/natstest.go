@@ -134,7 +134,8 @@ func (s *Server) Connect() *nats.Conn {
 
 func connect(t testing.TB, urls string) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	// On a machine that is busy with other tests two seconds, the default, may be too few.
+	nc, err := nats.Connect(urls, nats.Timeout(30*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}

@@ -214,7 +214,7 @@ func TestBackgroundGivesWay(t *testing.T) {
 func TestReplicasShareTheLimits(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t, false)
-	js, err := jetstream.New(server.Connect())
+	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

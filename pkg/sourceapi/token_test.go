@@ -188,7 +188,7 @@ func TestTokenEndpointIsGuarded(t *testing.T) {
 func TestRotatedRefreshTokens(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t, false)
-	js, err := jetstream.New(server.Connect())
+	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

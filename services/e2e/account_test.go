@@ -73,7 +73,7 @@ func TestAnAccountsOwnCredentialsCountAllTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc := natstest.Start(t, true).Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func TestOneBudgetOfASourceIsSharedByAllReplicas(t *testing.T) {
 	}
 	server := natstest.Start(t, false)
 	nc := server.Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

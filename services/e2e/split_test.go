@@ -58,7 +58,7 @@ func TestEventsOfOneRequestGoTheirOwnWays(t *testing.T) {
 	}
 	server := natstest.Start(t, true)
 	nc := server.Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ sources:
 func runEnricher(t *testing.T, file *pipeline.File) jetstream.JetStream {
 	t.Helper()
 	nc := natstest.Start(t, false).Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestExamplesOfSubscribers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := natstest.Start(t, false)
-			js, err := jetstream.New(server.Connect())
+			js, err := jetstream.New(server.Connect(), natstest.Patient())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestExamplesOfSubscribersInProduction(t *testing.T) {
 	f.setUp(url, teamPipeline, nil)
 	admin := f.connect("admin", url)
 	team := natstest.Start(t, false) // where it keeps what is its own
-	own, err := jetstream.New(team.Connect())
+	own, err := jetstream.New(team.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

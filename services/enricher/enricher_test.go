@@ -432,6 +432,7 @@ const twoSources = oneSource + `
 func TestOneDeadAPIHoldsUpNoOtherSource(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
+	defer close(release) // or the API's server would never end
 	f := setup(t, twoSources, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/hub/") {
 			<-release // hangs as long as the test looks
@@ -453,7 +454,6 @@ func TestOneDeadAPIHoldsUpNoOtherSource(t *testing.T) {
 	if got := f.events(); len(got) != n || got[0].Source != "hub" {
 		t.Errorf("%d events, want %d of the source that lives", len(got), n)
 	}
-	close(release)
 }
 
 // Stopping ends the intake; the trigger in hand is finished and acknowledged.

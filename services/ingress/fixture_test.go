@@ -182,7 +182,7 @@ func (f *fixture) run() (stop func() error) {
 
 func (f *fixture) jetstream() jetstream.JetStream {
 	f.t.Helper()
-	js, err := jetstream.New(f.conn)
+	js, err := jetstream.New(f.conn, natstest.Patient())
 	if err != nil {
 		f.t.Fatal(err)
 	}

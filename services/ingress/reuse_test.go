@@ -77,7 +77,7 @@ func TestMessageOfASenderThatGaveUpIsNobodyElses(t *testing.T) {
 	})
 	f.service.Close()
 	line := &line{held: make(chan struct{}), released: make(chan struct{})}
-	conn, err := nats.Connect(f.server.URL(), nats.SetCustomDialer(line))
+	conn, err := nats.Connect(f.server.URL(), nats.Timeout(30*time.Second), nats.SetCustomDialer(line))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func items(events ...enriched) []delivery.Item {
 func stream(t *testing.T) (*natstest.Server, jetstream.JetStream) {
 	t.Helper()
 	server := natstest.Start(t, false)
-	js, err := jetstream.New(server.Connect())
+	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ var natsCannot = map[string]string{
 func natsPlace(t *testing.T) *place {
 	t.Helper()
 	server := natstest.Start(t, false)
-	js, err := jetstream.New(server.Connect())
+	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

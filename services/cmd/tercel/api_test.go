@@ -43,7 +43,7 @@ func startGuarded(t *testing.T) (url, ca string) {
 	t.Helper()
 	server := natstest.Start(t, false)
 	nc := server.Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

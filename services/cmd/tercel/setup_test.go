@@ -35,7 +35,7 @@ func TestSetup(t *testing.T) {
 	if out := ok(t, append(args, "--dry-run")...); strings.Contains(out, "set up") || !strings.Contains(out, "stream TERCEL_RAW: missing") {
 		t.Errorf("a dry run printed\n%s", out)
 	}
-	js, err := jetstream.New(server.Connect())
+	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 func setup(t *testing.T) (*api.API, jetstream.JetStream) {
 	t.Helper()
 	nc := natstest.Start(t, false).Connect()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}
