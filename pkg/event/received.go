@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Received is what is kept of a request beside its body, so that it can be
@@ -146,16 +144,4 @@ func cutValue(text string) (value, rest string, ok bool) {
 func (r Received) Knows(name string) bool {
 	_, ok := r.Header[name]
 	return ok
-}
-
-// Shown returns a message's headers as they may be shown: without what is kept of
-// its request, which is for no eyes but the checks'.
-func Shown(h nats.Header) nats.Header {
-	shown := make(nats.Header, len(h))
-	for name, values := range h {
-		if name != HeaderReceived {
-			shown[name] = values
-		}
-	}
-	return shown
 }

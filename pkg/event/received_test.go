@@ -38,9 +38,6 @@ func TestReceivedIsWrittenAndRead(t *testing.T) {
 	if again, err := event.FromHeader(e.Header()); err != nil || again.Received != text {
 		t.Errorf("as a header of an event: %q, %v", again.Received, err)
 	}
-	if shown := event.Shown(e.Header()); shown.Get(event.HeaderReceived) != "" || shown.Get(event.HeaderID) != "evt_1" {
-		t.Errorf("shown are %v", shown)
-	}
 }
 
 func TestReceivedIsBounded(t *testing.T) {

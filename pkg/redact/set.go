@@ -1,8 +1,6 @@
 package redact
 
 import (
-	"context"
-	"fmt"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,27 +27,10 @@ func (r Rules) Metadata() map[string]string {
 	return map[string]string{topology.MetadataRedact: strings.Join(r.Paths, " ")}
 }
 
-// Load returns the rules with which the pipeline on a server runs: the enricher
-// has left them there. One of before there were rules has left none for its
-// sources, and everything of them is shown.
-func Load(ctx context.Context, js jetstream.JetStream) (Set, error) {
-	stream, err := js.Stream(ctx, topology.StreamRaw)
-	if err != nil {
-		return nil, fmt.Errorf("redaction rules: %w", err)
-	}
-	var infos []*jetstream.ConsumerInfo
-	list := stream.ListConsumers(ctx)
-	for info := range list.Info() {
-		infos = append(infos, info)
-	}
-	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("redaction rules: %w", err)
-	}
-	return FromConsumers(infos), nil
-}
-
-// FromConsumers is [Load] for whoever has the consumers of TERCEL_RAW already. It
-// leaves out those of others.
+// FromConsumers returns the rules with which the pipeline on a server runs, as the
+// enricher has left them with the consumers of TERCEL_RAW; it leaves out those of
+// others. One of before there were rules has left none for its sources, and
+// everything of them is shown.
 func FromConsumers(infos []*jetstream.ConsumerInfo) Set {
 	set := Set{}
 	for _, info := range infos {

@@ -17,14 +17,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -89,44 +87,6 @@ type Body struct {
 	Shape jsontext.Value `json:"shape,omitempty"`
 	// Text is the body itself, redacted, where the source has it kept.
 	Text string `json:"text,omitempty"`
-}
-
-// Filter chooses refusals. A field that is zero chooses all.
-type Filter struct {
-	Source string
-	// Since leaves out those that were stored before it, After those up to a
-	// sequence. They are not used together.
-	Since time.Time
-	After uint64
-}
-
-// List yields the refusals that f chooses, the oldest first. An error ends it.
-func List(ctx context.Context, js jetstream.JetStream, f Filter) iter.Seq2[Record, error] {
-	source := "*"
-	if f.Source != "" {
-		source = event.Escape(f.Source)
-	}
-	o := consume.ScanOptions{
-		Stream: topology.StreamRefused, Subjects: []string{topology.PrefixRefused + "." + source}, FromTime: f.Since,
-	}
-	if f.After > 0 {
-		o.FromSequence = f.After + 1
-	}
-	return func(yield func(Record, error) bool) {
-		for m, err := range consume.Scan(ctx, js, o) {
-			if err != nil {
-				yield(Record{}, fmt.Errorf("list refused requests: %w", err))
-				return
-			}
-			r, err := Decode(m.Data)
-			if err != nil {
-				continue // written by something else
-			}
-			if r.Sequence = m.Sequence; !yield(r, nil) {
-				return
-			}
-		}
-	}
 }
 
 // ErrNotFound is returned by [Get] for a sequence that holds no refusal (any more).

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/refusal"
@@ -26,7 +27,11 @@ func (f *fixture) kept() []refusal.Record {
 	f.t.Helper()
 	f.service.Close()
 	var all []refusal.Record
-	for r, err := range refusal.List(f.t.Context(), f.jetstream(), refusal.Filter{}) {
+	for m, err := range consume.Scan(f.t.Context(), f.jetstream(), consume.ScanOptions{Stream: topology.StreamRefused}) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		r, err := refusal.Decode(m.Data)
 		if err != nil {
 			f.t.Fatal(err)
 		}
