@@ -121,6 +121,19 @@ func TestEveryActionIsRecorded(t *testing.T) {
 	if got := p.audit(); len(got) != operators {
 		t.Errorf("%d records, want one for each of the %d actions and none for looking", len(got), operators)
 	}
+	r := p.reader()
+	r.signIn(viewerToken)
+	shown := r.get("/audit").text
+	for _, want := range []string{
+		"<dt>plan token</dt><dd>made up</dd>", "plan again", "edited</dt><dd>true</dd>", "<dt>filter, destination</dt><dd>nobody</dd>",
+	} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("the page of audit records lacks %s", want)
+		}
+	}
+	if strings.Contains(shown, "{&#34;") || strings.Contains(shown, "{}") {
+		t.Error("the page of audit records shows messages as they are stored")
+	}
 	byMethod := func(req *adminv1.ListAuditRecordsRequest) int {
 		resp, err := p.pipeline.ListAuditRecords(t.Context(), connect.NewRequest(req))
 		if err != nil {

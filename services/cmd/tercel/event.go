@@ -66,7 +66,7 @@ func printTimeline(a *app, t *adminv1.TraceEventResponse) error {
 	for _, e := range t.GetEvents() {
 		fmt.Fprintf(a.out, "event %s of %s: %s\n", printable(e.GetId()), printable(e.GetSource()), eventWord(e.GetStatus()))
 	}
-	tb := newTable(a.out, "at", "stage", "what", "took", "stored", "known")
+	tb := newTable(a.out, "at", "stage", "took", "stored", "known", "what") // the widest last, so that no row is padded to it
 	for _, s := range t.GetSteps() {
 		known, what := "recorded", s.GetText()
 		if s.GetDerived() {
@@ -75,7 +75,7 @@ func printTimeline(a *app, t *adminv1.TraceEventResponse) error {
 		if len(t.GetEvents()) > 1 && s.GetEventId() != "" {
 			what = s.GetEventId() + ": " + what
 		}
-		tb.row(stamp(s.GetAt()), strings.TrimSpace(s.GetStage()+" "+s.GetName()), what, took(s.GetTook()), place(s.GetPosition()), known)
+		tb.row(stamp(s.GetAt()), strings.TrimSpace(s.GetStage()+" "+s.GetName()), took(s.GetTook()), place(s.GetPosition()), known, what)
 	}
 	if err := tb.flush(); err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 
 type reconcileCmd struct {
 	Run    reconcileRunCmd    `cmd:"" help:"Reconcile a resource now and show what was found."`
-	Status reconcileStatusCmd `cmd:"" help:"Show how far each resource is complete, and the last reports."`
+	Status reconcileStatusCmd `cmd:"" help:"Show how far each resource is complete, and the last reports, newest first."`
 	Report reconcileReportCmd `cmd:"" help:"Export what was found, why, and how complete the records are."`
 	Pause  reconcilePauseCmd  `cmd:"" help:"Reconcile a source, an account or a resource no more until it is resumed."`
 	Resume reconcileResumeCmd `cmd:"" help:"Reconcile again what was paused."`
@@ -212,7 +212,7 @@ func printReports(w io.Writer, reports []*adminv1.ReconciliationReport) error {
 	return t.flush()
 }
 
-// reports lists the newest reports, oldest first.
+// reports lists reports, the newest first.
 func (p *api) reports(ctx context.Context, limit int, req *adminv1.ListReconciliationReportsRequest) ([]*adminv1.ReconciliationReport, error) {
 	all, _, err := list(listFlags{Limit: limit}, func(size uint32, token string) ([]*adminv1.ReconciliationReport, string, error) {
 		req.PageSize, req.PageToken = size, token
@@ -222,6 +222,5 @@ func (p *api) reports(ctx context.Context, limit int, req *adminv1.ListReconcili
 		}
 		return resp.Msg.GetReports(), resp.Msg.GetNextPageToken(), nil
 	})
-	slices.Reverse(all)
 	return all, err
 }

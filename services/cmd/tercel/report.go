@@ -54,6 +54,7 @@ func (c reconcileReportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	slices.Reverse(reports) // an export tells things in the order in which they happened
 	switch c.Format {
 	case "json":
 		texts, err := messages(reports)

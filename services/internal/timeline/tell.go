@@ -273,10 +273,14 @@ func (t *tracer) tellLetter(w *way, l deadletter.Letter) {
 	if l.State == deadletter.StateOpen {
 		w.dead++
 	}
+	attempts := fmt.Sprint(l.Reason.Attempts, " attempts")
+	if l.Reason.Attempts == 1 {
+		attempts = "1 attempt"
+	}
 	t.out.Entries = append(t.out.Entries, Entry{
 		Kind: KindDeadLetter, Stage: l.Stage, Name: l.Name, Event: w.id, At: l.DeadAt, order: l.DeadAt, Known: Recorded,
 		Stream: topology.StreamDLQ, Sequence: l.Sequence, TraceID: l.Reason.TraceID, Attempt: l.Reason.Attempts,
-		Text: fmt.Sprintf("dead letter (%s) after %d attempts: %s [%s]", l.Reason.Class, l.Reason.Attempts, l.Reason.Message, l.State),
+		Text: fmt.Sprintf("dead letter (%s) after %s: %s [%s]", l.Reason.Class, attempts, l.Reason.Message, l.State),
 	})
 }
 
