@@ -8,27 +8,28 @@ import (
 )
 
 // kills end each process as a crash does, and start it again a moment later. At a
-// modest rate a process has hardly ever something in hand, so it is given a
-// backlog first and dies in the midst of it.
+// modest rate a process has hardly ever something in hand, so all that it asks of
+// others is made slow first, and it dies in the midst of that.
 func kills() (all []fault) {
 	for _, name := range memberNames() {
 		all = append(all, fault{name: "kill of " + name, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-			m := w.members[name]
-			if err := m.hold(ctx, r, time.Second, 3*time.Second); err != nil {
-				return err
+			m, asked := w.members[name], w.links(func(k way) bool { return k.from == name })
+			for _, l := range asked {
+				l.Delay(slow)
 			}
-			if err := between(ctx, r, 5*time.Millisecond, 200*time.Millisecond); err != nil {
-				return err
-			}
+			err := between(ctx, r, time.Second, 2*time.Second)
 			m.Kill()
-			if err := between(ctx, r, 0, 5*time.Second); err != nil {
-				return err
+			for _, l := range asked {
+				l.Mend()
 			}
-			return m.Launch()
+			return errors.Join(err, between(ctx, r, 0, 5*time.Second), m.Launch())
 		}})
 	}
 	return all
 }
+
+// slow is how late each byte is, each way.
+const slow = 100 * time.Millisecond
 
 // pauses let each process stand still, with its connections open and its leases
 // and messages in hand, some for longer than those last.
