@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/services/internal/simulator"
@@ -38,17 +41,24 @@ func refusals() []fault {
 	}}}
 }
 
-// replay sends open dead letters again, as an operator would.
+// replayers are how many dead letters are replayed at once.
+const replayers = 8
+
+// replay sends open dead letters again, as an operator would, and returns how many
+// there were.
 func (w *world) replay(ctx context.Context) (n int, err error) {
 	open := deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}
+	var replaying errgroup.Group
+	replaying.SetLimit(replayers)
 	for l, err := range deadletter.List(ctx, w.js, open) {
 		if err != nil {
-			return n, err
-		}
-		if _, err := deadletter.Replay(ctx, w.js, l.Sequence, deadletter.ReplayOptions{}); err != nil {
-			return n, err
+			return n, errors.Join(err, replaying.Wait())
 		}
 		n++
+		replaying.Go(func() error {
+			_, err := deadletter.Replay(ctx, w.js, l.Sequence, deadletter.ReplayOptions{})
+			return err
+		})
 	}
-	return n, nil
+	return n, replaying.Wait()
 }
