@@ -124,9 +124,10 @@ func renew(st cursor.Stretch, vain func(cursor.Window) bool) cursor.Stretch {
 	return st
 }
 
-// rest waits until a failed stretch may be tried again.
+// rest waits until a failed stretch may be tried again, but no longer than was
+// meant when that was written, by whatever clock.
 func (s *stretch) rest(ctx context.Context) error {
-	wait := time.NewTimer(max(0, s.st.RetryAt.Sub(s.deps.Now())))
+	wait := time.NewTimer(max(0, min(s.st.RetryAt.Sub(s.deps.Now()), s.st.RetryAt.Sub(s.st.UpdatedAt))))
 	defer wait.Stop()
 	select {
 	case <-wait.C:

@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -66,6 +67,41 @@ func TestBackfillOutlastsTrouble(t *testing.T) {
 	}
 	if n, distinct := f.messages(); distinct != 100 {
 		t.Errorf("%d triggers of %d records, want of 100", n, distinct)
+	}
+}
+
+// A runner whose clock was ahead when the list failed must not keep the others
+// from going on until their clocks have come as far.
+func TestBackfillDoesNotWaitForAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	a := f.withArchive(10)
+	a.fill(100, 10*time.Hour)
+	o := f.backfill(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a.hook(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") == "30" {
+			cancel() // a runner that dies
+			w.WriteHeader(http.StatusInternalServerError)
+			return true
+		}
+		return false
+	})
+	if _, err := f.runner(between).Backfill(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	left := f.stretch(o)
+	left.UpdatedAt = f.clock().Add(36 * time.Hour)
+	left.RetryAt = left.UpdatedAt.Add(time.Millisecond)
+	if _, err := o.Store.SaveStretch(t.Context(), o.ID, left); err != nil {
+		t.Fatal(err)
+	}
+	a.hook(func(http.ResponseWriter, *http.Request) bool { return false })
+	patient, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if rep, err := f.runner(between).Backfill(patient, o); err != nil || !rep.Complete {
+		t.Errorf("Backfill() = %+v, %v, want it complete", rep, err)
 	}
 }
 
