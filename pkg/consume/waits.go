@@ -63,14 +63,19 @@ func (w *waits) key(sequence uint64) string {
 }
 
 // load sets what is kept for those messages that were delivered before, or
-// marks them as unread.
-func (w *waits) load(ctx context.Context, held []*inHand) error {
+// marks them as unread after so long.
+func (w *waits) load(ctx context.Context, patience time.Duration, held []*inHand) error {
 	var again []*inHand
 	for _, h := range held {
 		if h.delivered > 1 {
 			again = append(again, h)
 		}
 	}
+	if len(again) == 0 { // as it mostly is, and a bound would cost more than all else here
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
 		err := w.each(ctx, again, w.read)
 		if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) { // nothing is kept

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -72,9 +73,14 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 	defer cancel()
 	held := l.hold(ctx, raw)
 	errs := l.call(ctx, held)
-	// What the handler was given can be used up; answering takes no longer.
-	ctx, cancelAnswers := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
-	defer cancelAnswers()
+	// What the handler was given can be used up; answering takes no longer. To
+	// acknowledge waits for nothing, and needs no such bound.
+	ctx = context.WithoutCancel(ctx)
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		var cancelAnswers context.CancelFunc
+		ctx, cancelAnswers = context.WithTimeout(ctx, l.cfg.Timeout)
+		defer cancelAnswers()
+	}
 	l.countWaits(ctx, held, errs)
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
@@ -99,9 +105,7 @@ func (l *Loop) hold(ctx context.Context, raw []jetstream.Msg) []*inHand {
 			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
 		}})
 	}
-	reading, cancel := context.WithTimeout(ctx, min(readPatience, l.cfg.Timeout/2))
-	defer cancel()
-	if err := l.waits.load(reading, held); err != nil {
+	if err := l.waits.load(ctx, min(readPatience, l.cfg.Timeout/2), held); err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "earlier waits not known", slog.String("stage", l.stage), slog.Any("err", err))
 	}
 	for _, h := range held {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tercelhq/tercel/pkg/field"
 )
 
 // Body is an enriched event's body. On the wire it is the JSON object
@@ -86,7 +88,7 @@ func DecodeBody(data []byte) (Body, error) {
 // TriggerValue is a trigger's raw body as a JSON value: itself when
 // contentType says that it is JSON, else its base64 as a string.
 func TriggerValue(contentType string, raw []byte) jsontext.Value {
-	if IsJSON(contentType) && jsontext.Value(raw).IsValid() {
+	if IsJSON(contentType) && field.Valid(raw) == nil {
 		return bytes.TrimSpace(raw)
 	}
 	v, _ := jsontext.AppendQuote(nil, base64.StdEncoding.EncodeToString(raw))
