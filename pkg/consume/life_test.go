@@ -336,3 +336,26 @@ func TestPromise3PanicIsOneMessagesAlone(t *testing.T) {
 		t.Errorf("%d messages were given up, want one", n)
 	}
 }
+
+// What an answer waits for, such as a dead letter's place, has an end by the
+// stage's timeout (promise 10).
+func TestAnswersHaveAnEnd(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.Timeout = 3 * time.Second // less than the storing of a dead letter may take
+	left := make(chan time.Duration, 1)
+	f.keep = func(ctx context.Context, _ consume.Message, _ consume.Reason) (uint64, error) {
+		end, _ := ctx.Deadline() // a time long ago where there is none
+		select {
+		case left <- time.Until(end):
+		default:
+		}
+		return 1, nil
+	}
+	f.start(consume.Each(func(context.Context, consume.Message) error { return fault.Permanent(errTest) }))
+	f.send("evt-1")
+	f.settled()
+	if got := <-left; got < -time.Hour || got > f.cfg.Timeout {
+		t.Errorf("the storing of a dead letter ends in %s, want within %s", got, f.cfg.Timeout)
+	}
+}
