@@ -110,10 +110,8 @@ func command(ctx context.Context, args []string) error {
 	if *quick {
 		l.rounds = 1
 	}
-	if err := l.run(ctx, chosen); err != nil {
-		return err
-	}
-	return l.report.write(os.Stdout, outputs{json: *jsonFile, markdown: *markdown, readme: *readme})
+	failed := l.run(ctx, chosen) // what was measured before is worth reading all the same
+	return errors.Join(failed, l.report.write(os.Stdout, outputs{json: *jsonFile, markdown: *markdown, readme: *readme && failed == nil}))
 }
 
 // choose returns the scenarios of these names, or all.

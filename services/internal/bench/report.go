@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -112,11 +111,14 @@ func (r *report) write(out io.Writer, to outputs) error {
 	if !to.readme {
 		return nil
 	}
-	if err := replaceIn("README.md", r.summary()); err != nil {
+	if err := replaceIn(documents[0], r.summary()); err != nil {
 		return err
 	}
-	return replaceIn(filepath.Join("docs", "performance.md"), whole)
+	return replaceIn(documents[1], whole)
 }
+
+// documents are written into: the summary, and the whole report.
+var documents = []string{"README.md", "docs/performance.md"}
 
 // Between these lines a document has what this program wrote.
 const (

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,6 +38,16 @@ type sender struct {
 	id      uint64
 }
 
+// dial returns a sender to addr, whose connection the caller closes.
+func dial(ctx context.Context, addr string, targets []target) (*sender, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return newSender(c, targets), nil
+}
+
+// newSender makes requests, of which without a connection only bodies are used.
 func newSender(c net.Conn, targets []target) *sender {
 	id := rand.Uint64()
 	return &sender{conn: c, in: bufio.NewReader(c), targets: targets, rand: rand.New(rand.NewPCG(id, 1)), id: id, count: int(id % 1_000_003)}

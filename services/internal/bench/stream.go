@@ -156,7 +156,7 @@ func (a *arrivals) await(ctx context.Context, n int) ([]time.Duration, error) {
 func until(ctx context.Context, ok func() (bool, error)) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	over := time.After(2 * time.Minute)
+	over := time.After(fillTime)
 	for {
 		if done, err := ok(); done || err != nil {
 			return err
@@ -164,7 +164,7 @@ func until(ctx context.Context, ok func() (bool, error)) error {
 		select {
 		case <-tick.C:
 		case <-over:
-			return errors.New("it has not come so far within two minutes")
+			return errors.New("it has not come so far within " + fillTime.String())
 		case <-ctx.Done():
 			return ctx.Err()
 		}

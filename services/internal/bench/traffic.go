@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -48,12 +47,12 @@ func (o *outcome) add(p outcome) {
 func (t traffic) send(ctx context.Context, addr string) (outcome, error) {
 	senders := make([]*sender, t.connections)
 	for i := range senders {
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		s, err := dial(ctx, addr, t.targets)
 		if err != nil {
 			return outcome{}, err
 		}
-		defer func() { _ = c.Close() }()
-		senders[i] = newSender(c, t.targets)
+		defer func() { _ = s.conn.Close() }()
+		senders[i] = s
 	}
 	began, parts := time.Now(), make([]outcome, t.connections)
 	due := schedule(began, t.rate)
