@@ -86,7 +86,7 @@ func (d *database) listen(ctx context.Context) error {
 // receive returns how long each event took from when it was due until it was
 // committed, until as many have come as were sent.
 func (d *database) receive(ctx context.Context, sent <-chan int) ([]time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, fillTime)
 	defer cancel()
 	a := arrivals{ids: map[string]bool{}}
 	for want := -1; want < 0 || len(a.took) < want; {
