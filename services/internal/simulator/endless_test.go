@@ -120,6 +120,20 @@ func TestChangesDoNotWaitForTheReceiver(t *testing.T) {
 	}
 }
 
+// Without a rate they do: there are never more than are on their way, and the one
+// that waits for room.
+func TestChangesWaitForTheReceiverWithoutARate(t *testing.T) {
+	t.Parallel()
+	p, r := newProvider(t, simulator.Config{Events: 500, Concurrency: 4, Timeout: time.Minute}), newReceiver(t)
+	run(t, p, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		b := p.Book()
+		if n := len(b.Changes) - b.Counts().Accepted; n > 4+1 {
+			t.Errorf("%d changes were made beside those that were taken, want at most 5", n)
+		}
+		r.ServeHTTP(w, req)
+	}))
+}
+
 // Each kind of forgery is tried equally often.
 func TestEveryForgeryIsTried(t *testing.T) {
 	t.Parallel()
