@@ -94,11 +94,33 @@ type world struct {
 // newWorld has all that was delivered, under a source of the test's own.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	w := delivered(t)
+	w.source = pgtest.Name()
+	w.open(databases.Server(t).URL(pgtest.Superuser, "shared", ""))
+	w.exec(`INSERT INTO events SELECT $1, account, event_id, type, resource, record_id, version, origin, deleted, delivery_id,
+		event_time, received_at, observed_at, written_at, sequence, trace_id, body FROM events WHERE source = 'orders'`, w.source)
+	w.exec(`INSERT INTO records SELECT $1, account, resource, record_id, version, observed_at, observed_nanos, deleted_at,
+		deleted_nanos, deleted, record, related, event_id, written_at FROM records WHERE source = 'orders'`, w.source)
+	return w
+}
+
+// firstWorld has what was delivered as it was delivered, for a test that only
+// reads it.
+func firstWorld(t *testing.T) *world {
+	t.Helper()
+	w := delivered(t)
+	w.open(databases.Server(t).URL(pgtest.Superuser, "shared", ""))
+	return w
+}
+
+// delivered is a world of which everything was delivered, under the source orders.
+func delivered(t *testing.T) *world {
+	t.Helper()
 	p, err := story()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, book: p.Book(), newest: p.Newest(), source: pgtest.Name()}
+	w := &world{t: t, book: p.Book(), newest: p.Newest(), source: "orders"}
 	shared.Do(func() {
 		first := &world{t: t, book: w.book, newest: w.newest, source: "orders"}
 		first.open(newDatabase(t, "shared"))
@@ -110,11 +132,6 @@ func newWorld(t *testing.T) *world {
 			first.deliver(i, c)
 		}
 	})
-	w.open(databases.Server(t).URL(pgtest.Superuser, "shared", ""))
-	w.exec(`INSERT INTO events SELECT $1, account, event_id, type, resource, record_id, version, origin, deleted, delivery_id,
-		event_time, received_at, observed_at, written_at, sequence, trace_id, body FROM events WHERE source = 'orders'`, w.source)
-	w.exec(`INSERT INTO records SELECT $1, account, resource, record_id, version, observed_at, observed_nanos, deleted_at,
-		deleted_nanos, deleted, record, related, event_id, written_at FROM records WHERE source = 'orders'`, w.source)
 	for _, c := range w.book.Changes {
 		w.remember(c)
 	}

@@ -34,7 +34,7 @@ func faults(v proof.Verdict) map[string][]string {
 
 func TestACompleteFarEndHasNoFault(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t).withStreams()
+	w := firstWorld(t).withStreams()
 	v := w.verdict()
 	if err := v.Err(); err != nil {
 		t.Error(err)
