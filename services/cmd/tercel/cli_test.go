@@ -202,7 +202,10 @@ func TestAddressesAreShownWithoutTheirCredentials(t *testing.T) {
 
 func TestNoPipelineIsSaidSo(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"status", "status --watch", "dlq list", "event trace x", "listen", "reconcile status", "verify --source s --refused 1"} {
+	for _, args := range []string{
+		"status", "status --watch", "dlq list", "event trace x", "listen", "reconcile status", "verify --source s --refused 1",
+		"reconcile report --since 7d", "event refused --since 2026-01-31", "listen --since 2026-01-31T08:00:00Z",
+	} {
 		o := tercel(t, "", append(strings.Fields(args), "--api", "http://127.0.0.1:1")...)
 		if o.code != boot.Failed || !strings.Contains(o.err, "no admin API answers at http://127.0.0.1:1: ") || !strings.Contains(o.err, `"tercel up"`) {
 			t.Errorf("%s: exit %d, err %q; want exit 1, the address, and how to start it", args, o.code, o.err)

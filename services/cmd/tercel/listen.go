@@ -5,22 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/tercelhq/tercel/pkg/config"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	eventv1 "github.com/tercelhq/tercel/proto/tercel/event/v1"
-	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type listenCmd struct {
 	apiFlags
 	eventFlags
 	Raw   bool   `help:"Triggers as they came in, in place of enriched events."`
-	Since string `help:"Begin with events of this age, such as 1h or 7d, instead of new ones." placeholder:"AGE"`
+	Since string `help:"Begin with those from then on, in place of new ones: 2026-01-31, 2026-01-31T08:00:00Z, or an age such as 1h or 7d." placeholder:"TIME"`
 	Count int    `short:"n" help:"Stop after this many events. Defaults to going on."`
 	JSON  bool   `name:"json" help:"Print every event whole, as one line of JSON after the tercel.event.v1.Event contract; with --raw as the API has it, the payload in base64."`
 }
@@ -46,11 +45,11 @@ func (c listenCmd) Run(a *app) error {
 		req.MaxPayloadBytes = maxTailed
 	}
 	if c.Since != "" {
-		age, err := config.ParseDuration(c.Since)
+		since, err := when("--since", c.Since)
 		if err != nil {
-			return exitCode{boot.Usage, "--since: " + err.Error()}
+			return err
 		}
-		req.Age = durationpb.New(age)
+		req.Age = durationpb.New(max(0, time.Since(since.AsTime())))
 	}
 	api, err := c.dial(a)
 	if err != nil {

@@ -12,12 +12,9 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/signature"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
-	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
 type refusedCmd struct {
@@ -26,7 +23,7 @@ type refusedCmd struct {
 	listFlags
 	N      uint64 `arg:"" optional:"" help:"Show this one with all that is known of it."`
 	Source string `help:"Only of this source." placeholder:"NAME"`
-	Since  string `help:"Only those of this age, such as 1h or 7d." default:"1d" placeholder:"AGE"`
+	Since  string `help:"Only from then on: 2026-01-31, 2026-01-31T08:00:00Z, or an age such as 1h or 7d." default:"1d" placeholder:"TIME"`
 	JSON   bool   `name:"json" help:"Print each as one JSON object."`
 }
 
@@ -40,9 +37,9 @@ Example:
 
 // Run runs the command.
 func (c refusedCmd) Run(a *app) error {
-	age, err := config.ParseDuration(c.Since)
+	since, err := when("--since", c.Since)
 	if err != nil {
-		return exitCode{boot.Usage, "--since: " + err.Error()}
+		return err
 	}
 	api, err := c.dial(a)
 	if err != nil {
@@ -56,7 +53,6 @@ func (c refusedCmd) Run(a *app) error {
 			}
 			return printRefused(a.out, r, c.JSON)
 		}
-		since := timestamppb.New(time.Now().Add(-age))
 		all, next, err := list(c.listFlags, func(size uint32, token string) ([]*adminv1.Refusal, string, error) {
 			resp, err := api.sources.ListRefusals(a.ctx, connect.NewRequest(&adminv1.ListRefusalsRequest{Source: c.Source, Since: since, PageSize: size, PageToken: token}))
 			if err != nil {
@@ -71,7 +67,7 @@ func (c refusedCmd) Run(a *app) error {
 		if err := c.print(a, all); err != nil || c.JSON {
 			return err
 		}
-		return c.printCounts(a, api, age, len(all))
+		return c.printCounts(a, api, time.Since(since.AsTime()), len(all))
 	})
 }
 

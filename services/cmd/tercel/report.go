@@ -18,14 +18,14 @@ import (
 
 type reconcileReportCmd struct {
 	apiFlags
-	Source   string        `help:"Only this source." placeholder:"NAME"`
-	Resource string        `help:"Only this resource." placeholder:"NAME"`
-	Account  string        `help:"Only this account." placeholder:"NAME"`
-	Since    time.Duration `help:"Only reports so young." default:"24h"`
-	Gaps     bool          `help:"Only reports of runs that found something or failed."`
-	Inside   bool          `help:"What the audit found to be wrong inside the pipeline, in place of the reports of runs."`
-	Limit    int           `help:"At most this many, the newest." default:"1000"`
-	Format   string        `help:"json has all of it, csv a row for each record that was missed, stale or orphaned, md is for people." enum:"json,csv,md" default:"md"`
+	Source   string `help:"Only this source." placeholder:"NAME"`
+	Resource string `help:"Only this resource." placeholder:"NAME"`
+	Account  string `help:"Only this account." placeholder:"NAME"`
+	Since    string `help:"Only from then on: 2026-01-31, 2026-01-31T08:00:00Z, or an age such as 1h or 7d." default:"24h" placeholder:"TIME"`
+	Gaps     bool   `help:"Only reports of runs that found something or failed."`
+	Inside   bool   `help:"What the audit found to be wrong inside the pipeline, in place of the reports of runs."`
+	Limit    int    `help:"At most this many, the newest." default:"1000"`
+	Format   string `help:"json has all of it, csv a row for each record that was missed, stale or orphaned, md is for people." enum:"json,csv,md" default:"md"`
 }
 
 // Help is shown by --help.
@@ -44,7 +44,10 @@ func (c reconcileReportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	since := timestamppb.New(time.Now().Add(-c.Since))
+	since, err := when("--since", c.Since)
+	if err != nil {
+		return err
+	}
 	if c.Inside {
 		return c.inside(a, api, since)
 	}
