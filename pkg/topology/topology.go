@@ -140,6 +140,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// Grouped reports whether messages are worth storing in groups: on one node that
+// syncs each of them. The servers of a replicated stream group by themselves.
+func (c Config) Grouped() bool { return c.Durability == Synced && c.Replicas == 1 }
+
 // Streams returns the wanted streams in the order in which they must be made:
 // the advisories first, since an advisory that no stream takes is gone.
 func Streams(c Config) []jetstream.StreamConfig {

@@ -120,7 +120,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 }
 
 func (s *Service) openPublishers(cfg Config, nc *nats.Conn) error {
-	how := publish.Config{Group: cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1}
+	how := publish.Config{Group: cfg.Streams.Grouped()}
 	var err error
 	if s.events, err = publish.New(nc, how); err != nil {
 		return err

@@ -178,8 +178,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.intake = intake.New(s.js, deps.Now, slices.Collect(maps.Keys(cfg.Sources)), outcomeNames())
 	s.pub, err = publish.New(deps.Conn, publish.Config{
-		// A replicated stream's servers group by themselves.
-		Group:      cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,
+		Group:      cfg.Streams.Grouped(),
 		Replicated: cfg.Streams.Replicas > 1,
 		Timeout:    cfg.StoreTimeout,
 		// The slots bound what waits, so that the queue never has to refuse.

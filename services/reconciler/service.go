@@ -113,9 +113,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.publisher, err = publish.New(deps.Conn, publish.Config{
-		Group: cfg.Streams.Durability == topology.Synced && cfg.Streams.Replicas == 1,
-	}); err != nil {
+	if s.publisher, err = publish.New(deps.Conn, publish.Config{Group: cfg.Streams.Grouped()}); err != nil {
 		return nil, err
 	}
 	if s.metrics, err = run.NewMetrics(deps.Now); err == nil {

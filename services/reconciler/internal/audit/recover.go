@@ -32,8 +32,7 @@ func (a *Audit) recover(ctx context.Context, source string, lost []trigger) (rec
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
 	}
-	group := a.cfg.Streams.Durability == topology.Synced && a.cfg.Streams.Replicas == 1
-	pub, err := publish.New(a.js.Conn(), publish.Config{Group: group, Queue: 2 * together})
+	pub, err := publish.New(a.js.Conn(), publish.Config{Group: a.cfg.Streams.Grouped(), Queue: 2 * together})
 	if err != nil {
 		return 0, err
 	}
