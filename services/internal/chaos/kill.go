@@ -7,19 +7,21 @@ import (
 	"time"
 )
 
-// kills end each process as a crash does, and start it again a moment later. At a
-// modest rate a process has hardly ever something in hand, so all that it asks of
-// others is made slow first, and it dies in the midst of that.
+// kills end each process as a crash of its machine does, and start it again a
+// moment later. At a modest rate a process has hardly ever something in hand, so it
+// gets no answers from others first, and what it has sent them is lost with it.
 func kills() (all []fault) {
 	for _, name := range memberNames() {
 		all = append(all, fault{name: "kill of " + name, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-			m, asked := w.members[name], w.links(func(k way) bool { return k.from == name })
+			m := w.members[name]
+			asked := w.links(func(k way) bool { return k.from == name && asks(m.kind, k.to) })
 			for _, l := range asked {
-				l.Delay(slow)
+				l.Hold()
 			}
-			err := between(ctx, r, time.Second, 2*time.Second)
+			err := between(ctx, r, 500*time.Millisecond, 1500*time.Millisecond)
 			m.Kill()
 			for _, l := range asked {
+				l.Cut()
 				l.Mend()
 			}
 			return errors.Join(err, between(ctx, r, 0, 5*time.Second), m.Launch())
@@ -28,8 +30,11 @@ func kills() (all []fault) {
 	return all
 }
 
-// slow is how late each byte is, each way.
-const slow = 100 * time.Millisecond
+// asks tells whether a process has to hear from another before it is done with
+// something: an ingress and a node from nodes, the others from API or database.
+func asks(kind, to string) bool {
+	return isNode(to) == (kind == "ingress" || kind == server)
+}
 
 // pauses let each process stand still, with its connections open and its leases
 // and messages in hand, some for longer than those last.
