@@ -43,6 +43,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	in.began = began
 	id := nuid.Next()
 	res := s.handle(in, id)
+	if res.refused != nil && in.received == nil {
+		hurry(w)
+	}
 	res.write(w, id)
 	s.meter.answered(in, res, time.Since(began))
 	if in.route != nil {
@@ -51,6 +54,12 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	if in.settled {
 		in.reuse()
 	}
+}
+
+// hurry bounds the wait for what is left of a request. Else who sends slowly what is
+// refused anyway would keep a connection for as long as one whose request counts.
+func hurry(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTime)) // a writer without a connection has no wait
 }
 
 // handle takes one request through all checks into the stream. A panic is a

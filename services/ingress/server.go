@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds of a connection that no operator has asked to change.
@@ -16,10 +14,13 @@ const (
 	maxHeaderBytes = 32 << 10
 	idleTimeout    = time.Minute
 	// connsPerSlot is how many connections may be open for each request that
-	// may be in hand; most are idle. More wait in the kernel's queue.
+	// may be in hand; most are idle.
 	connsPerSlot = 4
 	// answerTime is what an answer may take to be written.
 	answerTime = 5 * time.Second
+	// restTime is what the rest of a request may take to come that is refused before
+	// it was read. net/http waits for it, so that the sender hears the answer.
+	restTime = time.Second
 )
 
 // Run listens and serves until ctx ends. Then it says that it isn't ready and
@@ -36,10 +37,11 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for webhooks: %w; choose another address with ingress.listen", err)
 	}
-	srv := s.newServer()
+	srv, lobby := s.newServer(), newLobby(ln, connsPerSlot*s.cfg.MaxInFlight)
+	srv.ConnState = lobby.follow
 	ended := make(chan error, 1)
 	s.enter(serving, ln.Addr().String())
-	go func() { ended <- srv.Serve(s.tls.Listener(netutil.LimitListener(ln, connsPerSlot*s.cfg.MaxInFlight))) }()
+	go func() { ended <- srv.Serve(blaming{s.tls.Listener(lobby), s.deps.Log}) }()
 	close(s.ready)
 	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for webhooks", slog.String("addr", s.Addr()), slog.Int("sources", len(s.routes)))
 	select {

@@ -1,0 +1,156 @@
+package ingress_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/services/ingress"
+)
+
+// crowd has room for four connections, more patience than a test has, and none at
+// the end.
+func crowd(c *ingress.Config) {
+	c.MaxInFlight, c.ReadTimeout, c.DrainTimeout = 1, 10*time.Minute, 100*time.Millisecond
+}
+
+// Promise 10: connections are bounded, and of those that wait for a request the one
+// that has waited longest makes room for the next.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	f := setup(t, crowd)
+	f.run()
+	request := string(f.delivery("orders", "d", goodBody).raw())
+	silent := make([]*wire, 4)
+	for i := range silent {
+		silent[i] = f.dial()
+		silent[i].write(request[:len(request)/2])
+	}
+	for i := range silent {
+		next := f.dial()
+		next.write(request)
+		if r := next.answer(); r.StatusCode != http.StatusOK {
+			t.Fatalf("one connection more: answered %s, want 200", r.Status)
+		}
+		if _, err := io.ReadAll(silent[i].in); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %d is still open", i)
+		}
+	}
+	last := f.dial() // those that are open have all been served, and say nothing more
+	last.write(request)
+	if r := last.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("with idle connections: answered %s, want 200", r.Status)
+	}
+}
+
+// Promise 10: a flood takes the places of its own connections, however fast it comes.
+// What somebody else keeps open stays so.
+func TestAFloodDisplacesItself(t *testing.T) {
+	t.Parallel()
+	f := setup(t, crowd)
+	f.run()
+	neighbour := f.dial()
+	request := string(f.delivery("orders", "d", goodBody).raw())
+	neighbour.write(request)
+	if r := neighbour.answer(); r.StatusCode != http.StatusOK {
+		t.Fatalf("answered %s", r.Status)
+	}
+	elsewhere := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	flood := make([]net.Conn, 12)
+	for i := range flood {
+		c, err := elsewhere.Dial("tcp", f.service.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		flood[i] = c
+	}
+	for i, c := range flood[:len(flood)-3] {
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %d of the flood is open yet: %v", i, err)
+		}
+	}
+	neighbour.write(request)
+	if r := neighbour.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("over the connection that was there before: answered %s", r.Status)
+	}
+}
+
+// A connection with a request in hand is not one that waits: nothing closes it, and
+// others wait until it is done.
+func TestRequestsInHandKeepTheirConnections(t *testing.T) {
+	t.Parallel()
+	f := setup(t, crowd)
+	f.run()
+	slow := f.dial()
+	rest := slow.inHand(f.delivery("orders", "first", goodBody))
+	for range 8 {
+		f.dial().write("POST /v1/ord")
+	}
+	slow.write(rest)
+	if r := slow.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("the one in hand: answered %s, want 200", r.Status)
+	}
+}
+
+// Promise 10: what is refused before its body was read is not waited for as long as
+// what counts.
+func TestRefusedBodiesDontLinger(t *testing.T) {
+	t.Parallel()
+	f := setup(t, crowd)
+	f.run()
+	d := f.delivery("orders", "d", goodBody)
+	d.path = "/v1/nobody"
+	refused := string(d.raw())
+	stuck := make([]*wire, 4)
+	for i := range stuck {
+		stuck[i] = f.dial()
+		stuck[i].write(refused[:len(refused)-5])
+	}
+	for i, w := range stuck {
+		if r := w.answer(); r.StatusCode != http.StatusNotFound || !r.Close || !w.ended() {
+			t.Errorf("connection %d: answered %s, close %t, want 404 and an end", i, r.Status, r.Close)
+		}
+	}
+}
+
+// What net/http calls an error of the server's is the sender's, encrypted or not.
+func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	paths := pipeline.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	cert, key := certificate(t, 1)
+	replace(t, paths.Cert, string(cert))
+	replace(t, paths.Key, string(key))
+	f := setup(t, func(c *ingress.Config) { c.TLS = paths })
+	f.run()
+	good := string(f.delivery("orders", "d", goodBody).raw())
+	for name, tt := range map[string]struct {
+		request string
+		want    int
+	}{
+		"another version": {strings.Replace(good, "HTTP/1.1", "HTTP/3.0", 1), 400},
+		"unknown coding":  {strings.Replace(good, "Content-Length: ", "Transfer-Encoding: gzip, chunked\r\nX-Length: ", 1), 400},
+		"a good one":      {good, 200},
+	} {
+		plain := f.dial()
+		encrypted := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
+		plain.Conn = encrypted
+		plain.in.Reset(encrypted)
+		plain.write(tt.request)
+		if r := plain.answer(); r.StatusCode != tt.want {
+			t.Errorf("%s: answered %s, want %d", name, r.Status, tt.want)
+		}
+	}
+	f.dial().write(good) // not encrypted
+	eventually(t, "a connection without TLS is logged", func() bool { return strings.Contains(f.log.String(), "no TLS connection") })
+}
