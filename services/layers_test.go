@@ -103,6 +103,7 @@ var layers = []layer{
 		"pkg", "services/internal/embednats", "services/internal/pgtest", "services/internal/process", "services/internal/timeline",
 	}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
+	{"services/internal/blame", nil},
 	{"services/internal/replay", []string{"pkg", "services/internal/control"}},
 	{"services/internal/status", []string{"pkg"}},
 	{"services/internal/lookback", []string{"pkg"}},
@@ -153,6 +154,44 @@ var reservations = []reservation{
 		users: []string{"pkg/natstest", "services/internal/embednats"},
 		tests: []string{"services/e2e"},
 		why:   "services work against any server; only two packages make one",
+	},
+	{
+		path:  "os/exec",
+		users: []string{"services/internal/process", "services/internal/bench", "services/internal/chaos", "services/internal/pgtest"},
+		tests: []string{""},
+		why:   "a service runs no program, whatever it is sent; those that test services do",
+	},
+	{
+		path:  "unsafe",
+		users: []string{"proto", "services/internal/bench"},
+		why:   "memory that Go doesn't watch is written by generated code alone, and by what measures",
+	},
+	{
+		path:  "text/template",
+		users: []string{},
+		why:   "pages escape what they show, and nothing else is made from a template",
+	},
+	{
+		path:  "html/template",
+		users: []string{"services/console/internal/pages"},
+		tests: []string{""},
+		why:   "no other service has pages",
+	},
+	{
+		path:  "net/http/pprof",
+		users: []string{},
+		why:   "it serves profiles on the mux that anybody else in the process may serve, too",
+	},
+	{
+		path:  "crypto/sha1",
+		users: []string{"pkg/signature"},
+		tests: []string{""},
+		why:   "it is for providers that offer nothing better",
+	},
+	{
+		path:  "crypto/md5",
+		users: []string{},
+		why:   "it proves nothing",
 	},
 	{
 		path:  "github.com/alecthomas/kong",

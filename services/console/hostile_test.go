@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -217,5 +219,35 @@ func TestTailsAreBounded(t *testing.T) {
 	}
 	if _, err := p.pipeline.GetCaller(ctx, connect.NewRequest(&adminv1.GetCallerRequest{})); err != nil {
 		t.Errorf("another call meanwhile: %v", err)
+	}
+}
+
+// What a caller sends that can't be read is the caller's fault, also where the
+// libraries below would call it ours.
+func TestUnreadableCallsAreTheCallersFault(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, encoding := range []string{"br", "gzip, gzip", "nonsense"} {
+		a := f.post(viewerToken, "EventService/ListEvents", `{}`, func(r *http.Request) { r.Header.Set("Content-Encoding", encoding) })
+		if a.status != http.StatusUnsupportedMediaType || a.header.Get("Accept-Encoding") != "gzip" {
+			t.Errorf("%s: answered %d %s, want 415 and what is taken", encoding, a.status, a.text)
+		}
+	}
+	for name, request := range map[string]string{
+		"another version":   "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+		"an unknown coding": "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 400 ") {
+			t.Errorf("%s: answered %q, %v, want 400", name, got, err)
+		}
 	}
 }

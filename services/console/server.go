@@ -2,18 +2,23 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/services/internal/adminv1connect"
+	"github.com/tercelhq/tercel/services/internal/blame"
 )
 
 // Bounds of a connection. What an answer may take is bounded by the API, since
@@ -45,7 +50,13 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { s.tls.Keep(ctx, s.deps.Log); return nil })
 	var serving sync.WaitGroup
 	ended := make(chan error, 1)
-	serving.Go(func() { ended <- srv.Serve(s.tls.Listener(netutil.LimitListener(ln, maxConns))) })
+	conns := netutil.LimitListener(ln, maxConns)
+	if s.tls != nil {
+		conns = s.tls.Listener(conns)
+	} else {
+		conns = blame.Listener(conns, s.deps.Log)
+	}
+	serving.Go(func() { ended <- srv.Serve(conns) })
 	s.listening(ctx, ln.Addr().String())
 	group.Go(func() error {
 		select {
@@ -128,10 +139,32 @@ func (s *Service) handler() http.Handler {
 		case r.Method != http.MethodPost:
 			w.Header().Set("Allow", http.MethodPost)
 			http.Error(w, "calls are POST requests", http.StatusMethodNotAllowed)
+		case !decodes(r.Header.Get("Content-Encoding")):
+			w.Header().Set("Accept-Encoding", "gzip")
+			http.Error(w, "messages are compressed with gzip or not at all", http.StatusUnsupportedMediaType)
 		default:
+			r.Body = message{r.Body}
 			calls.ServeHTTP(w, r)
 		}
 	})))
+}
+
+// message is the body of a call. One that comes too slowly is its caller's fault, while
+// a deadline that has passed would be ours.
+type message struct{ io.ReadCloser }
+
+func (m message) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = connect.NewError(connect.CodeInvalidArgument, errors.New("the message did not come within "+readTimeout.String()))
+	}
+	return n, err
+}
+
+// decodes reports whether calls may be compressed so. The API's own answer to
+// others would be a fault of the server's.
+func decodes(encoding string) bool {
+	return encoding == "" || encoding == "gzip" || encoding == "identity"
 }
 
 // headers are on every answer.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/tercelhq/tercel/services/internal/blame"
 )
 
 // Bounds of a connection that no operator has asked to change.
@@ -41,7 +43,7 @@ func (s *Service) Run(ctx context.Context) error {
 	srv.ConnState = lobby.follow
 	ended := make(chan error, 1)
 	s.enter(serving, ln.Addr().String())
-	go func() { ended <- srv.Serve(blaming{s.tls.Listener(lobby), s.deps.Log}) }()
+	go func() { ended <- srv.Serve(blame.Listener(s.tls.Listener(lobby), s.deps.Log)) }()
 	close(s.ready)
 	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for webhooks", slog.String("addr", s.Addr()), slog.Int("sources", len(s.routes)))
 	select {

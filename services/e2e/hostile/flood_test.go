@@ -41,7 +41,7 @@ func TestFloodsLeaveRoomForTheNeighbour(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan struct{})
 	go func() { defer close(over); w.flood(ctx, floods(w)) }()
-	flooded := w.neighbour.while(time.Duration(*rounds)*flooding, func() {})
+	flooded := w.neighbour.while(time.Duration(max(*rounds, 1))*flooding, func() {})
 	cancel()
 	<-over
 	w.compare(quiet, flooded)

@@ -21,8 +21,8 @@ const neighbourSource = `
     verify: {scheme: hmac-sha256, header: X-Signature, signed: "{timestamp}.{body}", timestamp: X-Timestamp, tolerance: 1h}
     secrets: [env:NEIGHBOUR_SECRET]
     event: {id: header.X-Delivery, type: body.kind}
-    api: {base: "API/honest", allow_private: true, timeout: 30s}
-    resources: {order: {triggers: [order.*], id: body.order, get: "/orders/{id}", version: record.version}}
+    api: {base: "@API@/honest", allow_private: true, timeout: 30s}
+    resources: {order: {triggers: [order.*], id: body.order, get: "/things/{id}", version: record.version}}
 `
 
 // pace is the time between two webhooks of the neighbour. They are sent when they
@@ -30,13 +30,18 @@ const neighbourSource = `
 // one is no latency seen.
 const pace = 20 * time.Millisecond
 
+// most is how many webhooks the neighbour sends at once: fewer than a source may have
+// in hand. One that is due and waits for its turn has its time counted.
+const most = 24
+
 // neighbour sends genuine webhooks at an even pace, each over a connection of its
 // own, and notes how long each answer takes since it was due.
 type neighbour struct {
 	w      *world
 	source provider.Source
 	client *http.Client
-	sent   int // so far; for one goroutine
+	places chan struct{} // as many as it sends at once
+	sent   int           // so far; for one goroutine
 
 	mu    sync.Mutex // guards what follows
 	took  []time.Duration
@@ -44,7 +49,7 @@ type neighbour struct {
 }
 
 func newNeighbour(w *world) *neighbour {
-	return &neighbour{w: w, source: w.file.Sources["shop"], client: &http.Client{
+	return &neighbour{w: w, source: w.file.Sources["shop"], places: make(chan struct{}, most), client: &http.Client{
 		Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true},
 	}}
 }
@@ -88,6 +93,8 @@ func (n *neighbour) while(atLeast time.Duration, what func()) latencies {
 }
 
 func (n *neighbour) send(id string, due time.Time) {
+	n.places <- struct{}{}
+	defer func() { <-n.places }()
 	err := n.deliver(id)
 	n.mu.Lock()
 	defer n.mu.Unlock()

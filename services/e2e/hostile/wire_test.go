@@ -151,24 +151,26 @@ func (r request) with(name string, values ...string) request {
 // signed returns a genuine request to a source of the pipeline file, signed now.
 func (w *world) signed(source, id, body string) request {
 	w.t.Helper()
-	src, ok := w.file.Sources[source]
-	if !ok {
-		w.t.Fatalf("no source %s", source)
-	}
 	r := request{line: "POST /v1/" + source + " HTTP/1.1", body: body, header: http.Header{
 		"Host": {"hooks.example.com"}, "Content-Type": {"application/json"}, "X-Delivery": {id},
 	}}
-	maps.Copy(r.header, sign(w, src, r, id))
-	return r
-}
-
-func sign(w *world, src provider.Source, r request, id string) http.Header {
-	w.t.Helper()
+	src := w.source(source)
 	h := src.Verifier().SignRequest(src.Keys()[0], signature.Request{
 		Header: r.header, Body: []byte(r.body), Method: http.MethodPost, URL: src.CalledURL("_", ""),
 	}, id, time.Now())
 	if h == nil {
 		w.t.Fatalf("%s can't be signed", r.line)
 	}
-	return h
+	maps.Copy(r.header, h)
+	return r
+}
+
+// source is an entry of the pipeline file.
+func (w *world) source(name string) *provider.Source {
+	w.t.Helper()
+	src, ok := w.file.Sources[name]
+	if !ok {
+		w.t.Fatalf("no source %s", name)
+	}
+	return &src
 }

@@ -32,7 +32,7 @@ func (w *world) withstand(addr string, attacks func() map[string]attack) {
 	base := w.footprint()
 	quiet := w.neighbour.while(2*time.Second, func() {})
 	attacked := w.neighbour.while(0, func() {
-		for range *rounds {
+		for range max(*rounds, 1) {
 			stored += w.assault(addr, attacks())
 		}
 	})
@@ -55,6 +55,9 @@ func (w *world) compare(quiet, attacked latencies) {
 		float64(attacked.at(.5))/float64(quiet.at(.5)), float64(attacked.at(.99))/float64(quiet.at(.99)))
 	for _, wrong := range w.neighbour.wrong {
 		w.t.Errorf("neighbour: %s", wrong)
+	}
+	if dead := w.count(w.t.Context(), topology.StreamDLQ, "tercel.dlq.*.shop.>"); dead > 0 {
+		w.t.Errorf("%d events of the neighbour are dead letters", dead)
 	}
 }
 

@@ -1,4 +1,8 @@
-package ingress
+// Package blame says whose fault it is when a request can't be read: net/http answers
+// 501 or 505 by itself to a transfer coding that it doesn't know and to another
+// version of HTTP, and a proxy in front that counts server errors would take a
+// healthy server out for what a stranger sent.
+package blame
 
 import (
 	"bytes"
@@ -9,36 +13,37 @@ import (
 	"sync"
 )
 
-// blaming is a listener whose connections answer 400 where net/http answers 501 or
-// 505 by itself: to a transfer coding that it doesn't know, and to another version of
-// HTTP. They are the sender's doing, and a proxy in front that counts server errors
-// would take a healthy ingress out for them.
-type blaming struct {
+// Listener returns a listener whose connections answer 400 instead. log takes
+// connections of ln that are to be encrypted and aren't. net/http doesn't see through
+// it to TLS, so it is nothing for a server that speaks HTTP/2 there.
+func Listener(ln net.Listener, log *slog.Logger) net.Listener { return listener{ln, log} }
+
+type listener struct {
 	net.Listener
 	log *slog.Logger
 }
 
-func (b blaming) Accept() (net.Conn, error) {
-	c, err := b.Listener.Accept()
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &blamingConn{Conn: c, log: b.log}, nil
+	return &conn{Conn: c, log: l.log}, nil
 }
 
-type blamingConn struct {
+type conn struct {
 	net.Conn
 	log   *slog.Logger
 	greet sync.Once
 }
 
-// NetConn is the connection below.
-func (c *blamingConn) NetConn() net.Conn { return c.Conn }
+// NetConn is the connection below, as that of a [tls.Conn].
+func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // Read shakes hands first, where that is to be done: net/http does it only with a
 // connection of which it sees that it is encrypted. It is bounded as the reading of
 // a header is.
-func (c *blamingConn) Read(p []byte) (int, error) {
+func (c *conn) Read(p []byte) (int, error) {
 	c.greet.Do(func() {
 		encrypted, ok := c.Conn.(*tls.Conn)
 		if !ok {
@@ -53,7 +58,7 @@ func (c *blamingConn) Read(p []byte) (int, error) {
 }
 
 // Answers of net/http to what it can't read begin so, and are written in one piece.
-// None of ours has such a status.
+// No handler of ours answers with such a status.
 var (
 	unknownCoding  = []byte("HTTP/1.1 501 ")
 	unknownVersion = []byte("HTTP/1.1 505 ")
@@ -61,7 +66,7 @@ var (
 
 const badRequest = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
 
-func (c *blamingConn) Write(p []byte) (int, error) {
+func (c *conn) Write(p []byte) (int, error) {
 	if !bytes.HasPrefix(p, unknownCoding) && !bytes.HasPrefix(p, unknownVersion) {
 		return c.Conn.Write(p)
 	}

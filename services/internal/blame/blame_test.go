@@ -1,0 +1,53 @@
+package blame_test
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/services/internal/blame"
+)
+
+// What can't be read is answered as the sender's fault, once; what can is untouched.
+func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "HTTP/1.1 501 is text here") }))
+	srv.Listener = blame.Listener(srv.Listener, slog.New(slog.DiscardHandler))
+	srv.Start()
+	t.Cleanup(srv.Close)
+	for name, tt := range map[string]struct {
+		request string
+		want    int
+	}{
+		"another version":   {"GET / HTTP/9.9\r\nHost: a\r\n\r\n", http.StatusBadRequest},
+		"an unknown coding": {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", http.StatusBadRequest},
+		"a good one":        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			if _, err := io.WriteString(c, tt.request); err != nil {
+				t.Fatal(err)
+			}
+			in := bufio.NewReader(c)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tt.want || len(body) == 0 || !resp.Close {
+				t.Errorf("answered %s, %q, %v, close %t, want %d and an end", resp.Status, body, err, resp.Close, tt.want)
+			}
+		})
+	}
+}
