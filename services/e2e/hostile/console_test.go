@@ -104,8 +104,10 @@ func operators() map[string]attack {
 		"a protobuf that is cut":     bad(list, "application/proto", "\x0a\xff\xff\xff\xff\x07"),
 		"a protobuf of 10 MB":        bad(list, "application/proto", strings.Repeat("\x0a\x00", 5<<20)),
 		"a protobuf of deep groups":  bad(list, "application/proto", strings.Repeat("\x0b", 100_000)),
-		"gzip, a bomb": {send: call(list, consoleToken, typ, zipped(`{"pageToken":"`+strings.Repeat("a", 100<<20)+`"}`), "Content-Encoding: gzip\r\n"),
-			want: "4xx"},
+		"gzip, a bomb": {
+			send: call(list, consoleToken, typ, zipped(`{"pageToken":"`+strings.Repeat("a", 100<<20)+`"}`), "Content-Encoding: gzip\r\n"),
+			want: "4xx",
+		},
 		"gzip, not at all":       {send: call(list, consoleToken, typ, "{}", "Content-Encoding: gzip\r\n"), want: "4xx"},
 		"another encoding":       {send: call(list, consoleToken, typ, "{}", "Content-Encoding: br\r\n"), want: "4xx"},
 		"a timeout of text":      {send: call(list, consoleToken, typ, "{}", "Connect-Timeout-Ms: -1\r\n"), want: "4xx"},
