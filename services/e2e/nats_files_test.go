@@ -25,6 +25,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // natsFolder is where a production server finds its files: those of deploy/nats,
@@ -35,14 +37,15 @@ type natsFolder struct {
 	clients *authority // whose certificates servers show to clients
 	routes  *authority // whose certificates servers show each other
 
-	replicas int    // of streams
-	monitor  string // of the last server
+	replicas   int                 // of streams
+	durability topology.Durability // of what is taken
+	monitor    string              // of the last server
 }
 
 func newNATSFolder(t *testing.T) *natsFolder {
 	t.Helper()
 
-	f := &natsFolder{t: t, replicas: 1, dir: t.TempDir(), clients: newAuthority(t), routes: newAuthority(t)}
+	f := &natsFolder{t: t, replicas: 1, durability: topology.Synced, dir: t.TempDir(), clients: newAuthority(t), routes: newAuthority(t)}
 	if err := os.CopyFS(f.dir, os.DirFS("../../deploy/nats")); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +117,8 @@ func (f *natsFolder) syncs() {
 
 // section is the pipeline file's sections of a service that connects as user.
 func (f *natsFolder) section(user string) string {
-	return fmt.Sprintf("nats: {nkey: %q, ca: %q}\nstreams: {setup: command, replicas: %d}\n", f.seed(user), f.clients.file(filepath.Join(f.dir, "tls", "clients")), f.replicas)
+	return fmt.Sprintf("nats: {nkey: %q, ca: %q}\nstreams: {setup: command, replicas: %d, durability: %s}\n",
+		f.seed(user), f.clients.file(filepath.Join(f.dir, "tls", "clients")), f.replicas, f.durability)
 }
 
 // setUp runs tercel setup on a pipeline file without a nats section.

@@ -35,7 +35,8 @@ func TestAPowerCutTakesNothingThatWasAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPowered(t, replicas)
-			p.startUnder(topology.Synced)
+			p.startNodes()
+			p.startLoad()
 			for range 3 {
 				p.takes(400)
 				p.cut()
@@ -55,8 +56,9 @@ func TestAPowerCutTakesNothingThatWasAnswered(t *testing.T) {
 func TestAPowerCutTakesWhatWasAnsweredFromMemory(t *testing.T) {
 	t.Parallel()
 	p := newPowered(t, 1)
-	rewrite(t, filepath.Join(p.folder.dir, "server.conf"), "sync_interval: always", "sync_interval: 2m")
-	p.startUnder(topology.Relaxed)
+	p.relax()
+	p.startNodes()
+	p.startLoad()
 	p.takes(400)
 	p.sync() // or the streams would be gone too
 	p.takes(400)
@@ -102,18 +104,19 @@ func newPowered(t *testing.T, replicas int) *powered {
 	return p
 }
 
-// rewrite replaces what a file must have.
-func rewrite(t *testing.T, name, before, after string) {
-	t.Helper()
+// relax has nodes that are not started yet sync when they would by themselves.
+func (p *powered) relax() {
+	p.t.Helper()
+	p.folder.durability = topology.Relaxed
+	name, always := filepath.Join(p.folder.dir, "server.conf"), "sync_interval: always"
 	text, err := os.ReadFile(name)
-	if err != nil || !strings.Contains(string(text), before) {
-		t.Fatalf("%s has no %q: %v", name, before, err)
+	if err != nil || !strings.Contains(string(text), always) {
+		p.t.Fatalf("%s has no %q: %v", name, always, err)
 	}
-	write(t, name, strings.Replace(string(text), before, after, 1))
+	write(p.t, name, strings.Replace(string(text), always, "sync_interval: 2m", 1))
 }
 
-// startUnder starts everything and the load.
-func (p *powered) startUnder(d topology.Durability) {
+func (p *powered) startNodes() {
 	p.t.Helper()
 	var routes, urls []string
 	for range p.disks {
@@ -131,12 +134,17 @@ func (p *powered) startUnder(d topology.Durability) {
 		p.nodes, urls = append(p.nodes, node), append(urls, url)
 	}
 	p.urls = strings.Join(urls, ",")
+}
+
+// startLoad starts an ingress and what sends to it.
+func (p *powered) startLoad() {
+	p.t.Helper()
 	addr, health := freePort(p.t), freePort(p.t)
 	text := fmt.Sprintf(poweredPipeline, addr)
 	env := []string{"ORDERS_SECRET=" + orderSecret}
 	p.folder.setUp(p.urls, text, env)
 	file := filepath.Join(p.folder.dir, "ingress.yaml")
-	write(p.t, file, text+strings.Replace(p.folder.section("ingress"), "replicas:", fmt.Sprintf("durability: %s, replicas:", d), 1))
+	write(p.t, file, text+p.folder.section("ingress"))
 	ingress := &process{
 		t: p.t, name: program(p.t, "ingress"), ready: answers("http://" + health + "/readyz"), env: env,
 		args: []string{"--config", file, "--nats", p.urls, "--health", health},
@@ -176,8 +184,9 @@ func (p *powered) sync() {
 	}
 }
 
-// cut cuts the power of all nodes at one moment and starts them again.
-func (p *powered) cut() {
+// cut cuts the power of all nodes at one moment and starts them again. What the
+// patterns match below their stores has got to the disks by chance.
+func (p *powered) cut(lucky ...string) {
 	p.t.Helper()
 	for _, n := range p.nodes { // from here on nothing is acknowledged
 		if err := n.run.Pause(); err != nil {
@@ -185,6 +194,9 @@ func (p *powered) cut() {
 		}
 	}
 	for _, d := range p.disks {
+		for _, pattern := range lucky {
+			p.syncFiles(filepath.Join(d.Path(), "store", pattern))
+		}
 		if err := d.Cut(); err != nil {
 			p.t.Fatal(err)
 		}
@@ -199,6 +211,17 @@ func (p *powered) cut() {
 		n.start()
 	}
 	p.cuts++
+}
+
+func (p *powered) syncFiles(pattern string) {
+	p.t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		p.t.Fatalf("no file matches %s: %v", pattern, err)
+	}
+	if out, err := exec.Command("sync", files...).CombinedOutput(); err != nil {
+		p.t.Fatalf("sync: %v: %s", err, out)
+	}
 }
 
 // enough ends the load, once every webhook that was sent is answered 2xx.
