@@ -93,8 +93,8 @@ func command(ctx context.Context, args []string) error {
 		return err
 	case *rounds < 1:
 		return errors.New("--rounds: want at least 1")
-	case *readme && (*quick || set.NArg() > 0):
-		return errors.New("--readme: wants the whole run, without --quick")
+	case *readme && set.NArg() > 0:
+		return errors.New("--readme: wants all scenarios")
 	}
 	if *list {
 		for _, s := range scenarios {
@@ -110,7 +110,9 @@ func command(ctx context.Context, args []string) error {
 	if *quick {
 		l.rounds = 1
 	}
+	l.report.Quick, l.report.Rounds = l.quick, l.rounds
 	failed := l.run(ctx, chosen) // what was measured before is worth reading all the same
+	l.report.Machine.LoadAtEnd = loadNow()
 	return errors.Join(failed, l.report.write(os.Stdout, outputs{json: *jsonFile, markdown: *markdown, readme: *readme && failed == nil}))
 }
 
