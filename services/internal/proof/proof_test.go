@@ -253,6 +253,22 @@ func (w *world) refuse() {
 	})
 }
 
+// A webhook whose attempt was answered 5xx may have been stored, and one that was
+// taken in the end may be there, whatever it was answered before.
+func TestWhatMayHaveBeenStoredWasNotRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.book.Deliveries = append(slices.Clone(w.book.Deliveries), simulator.Delivery{Kind: simulator.Genuine, ID: w.newer.DeliveryID, Attempt: 1, Status: 429})
+	for i := range w.book.Deliveries {
+		if d := &w.book.Deliveries[i]; d.ID == w.older.DeliveryID {
+			d.Status = 503
+		}
+	}
+	if err := w.verdict().Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 // bury makes an event a dead letter, changed by change.
 func (w *world) bury(e event.Event, body string, change func(*deadletter.Letter)) uint64 {
 	w.t.Helper()
