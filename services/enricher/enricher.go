@@ -64,7 +64,8 @@ type Deps struct {
 	// Accounts are those of the sources. Without them requests have the sources'
 	// own credentials.
 	Accounts *account.Set
-	// Now tells when records were observed. Defaults to time.Now.
+	// Now tells when records were observed, and how long an API is to be left
+	// alone. Defaults to time.Now.
 	Now func() time.Time
 }
 
@@ -87,6 +88,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("enricher: batch: %d, want 1", cfg.Batch)
 	}
 	cfg.GiveUpAfter = cmp.Or(cfg.GiveUpAfter, consume.DefaultConfig().GiveUpAfter)
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
 	js, err := jetstream.New(deps.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("enricher: jetstream: %w", err)
@@ -205,6 +209,6 @@ func (s *Service) newSource(name string, cfg Config, deps Deps, api sourceapi.De
 		return nil, err
 	}
 	s.apis, src.api = append(s.apis, client), client
-	src.outage = outage{source: name, api: client, js: api.JetStream, log: deps.Log, patience: cfg.GiveUpAfter}
+	src.outage = outage{source: name, api: client, js: api.JetStream, log: deps.Log, patience: cfg.GiveUpAfter, now: deps.Now}
 	return src, nil
 }

@@ -43,6 +43,8 @@ type fixture struct {
 	cfg    enricher.Config
 	// accounts are those of the sources, where the test has some.
 	accounts *account.Set
+	// now is the enricher's clock, where the test sets it.
+	now func() time.Time
 
 	mu   sync.Mutex // guards seen
 	seen []string   // paths asked for, in order
@@ -110,7 +112,7 @@ func setup(t *testing.T, file string, api http.HandlerFunc) *fixture {
 func (f *fixture) start() (stop func()) {
 	f.t.Helper()
 	s, err := enricher.New(f.cfg, enricher.Deps{
-		Conn: f.nc, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Accounts: f.accounts,
+		Conn: f.nc, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Accounts: f.accounts, Now: f.now,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -31,6 +31,7 @@ type outage struct {
 	js       jetstream.JetStream
 	log      *slog.Logger
 	patience time.Duration // how long a trigger may wait
+	now      func() time.Time
 
 	mu      sync.Mutex // guards what follows
 	paused  time.Time  // until when the consumer was paused last
@@ -67,7 +68,7 @@ func (o *outage) pause(ctx context.Context, storedAt time.Time) (held bool) {
 	if wait == 0 {
 		return false
 	}
-	now := time.Now()
+	now := o.now()
 	until := now.Add(wait)
 	if now.Sub(storedAt) > o.patience || wait < time.Second/2 {
 		return true
@@ -81,17 +82,26 @@ func (o *outage) pause(ctx context.Context, storedAt time.Time) (held bool) {
 	if known {
 		return true
 	}
-	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
-	if err == nil && topology.PausedByHand(cons.CachedInfo()) {
-		return true // a pause of ours would end before the operator's
-	}
-	_, err = o.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source), until)
-	if err != nil { // the triggers wait one by one instead
+	if err := o.pauseFor(ctx, wait); err != nil { // the triggers wait one by one instead
 		o.log.LogAttrs(ctx, slog.LevelWarn, "source not paused", slog.String("source", o.source), slog.Any("err", err))
-		return true
+	}
+	return true
+}
+
+// pauseFor pauses the source's consumer, unless an operator has: a pause of ours
+// would end before theirs. The server ends a pause by its own clock, so that is
+// asked for the time: the one here may be hours ahead.
+func (o *outage) pauseFor(ctx context.Context, wait time.Duration) error {
+	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
+	if err != nil || topology.PausedByHand(cons.CachedInfo()) {
+		return err
+	}
+	until := cons.CachedInfo().TimeStamp.Add(wait)
+	if _, err := o.js.PauseConsumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source), until); err != nil {
+		return err
 	}
 	o.log.LogAttrs(ctx, slog.LevelInfo, "source paused", slog.String("source", o.source), slog.Time("until", until))
-	return true
+	return nil
 }
 
 // isCrowded reports whether too many triggers wait. While that is not known,
