@@ -273,6 +273,12 @@ var (
 	})
 )
 
+// ServersLeft tells of NATS servers that are cut off from the others.
+var ServersLeft = declare(Metric{
+	Name: "tercel.servers.left", Kind: Counter, Unit: "{server}",
+	About: "NATS servers that a process left for another one, since JetStream gave no answer over them.",
+})
+
 // BuildInfo says what runs.
 var BuildInfo = declare(Metric{
 	Name: "tercel.build.info", Kind: Gauge, Labels: labels(service, version, goVersion),

@@ -3,7 +3,6 @@ package natstest
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"testing"
 	"time"
 
@@ -15,18 +14,31 @@ import (
 // waits until they can. They end with the test.
 func Cluster(t testing.TB, sync bool) []*Server {
 	t.Helper()
-	servers, routes := make([]*Server, 3), make([]*url.URL, 3)
+	return ClusterVia(t, sync, func(_, _ int, addr string) string { return addr })
+}
+
+// ClusterVia is [Cluster] with servers that can be parted: via returns the address
+// by which server from reaches server to, which takes routes of others at addr.
+// They know each other by these addresses alone.
+func ClusterVia(t testing.TB, sync bool, via func(from, to int, addr string) string) []*Server {
+	t.Helper()
+	servers, ports := make([]*Server, 3), make([]int, 3)
 	for i := range servers { // a server needs a route before there is another
-		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprint("127.0.0.1:", freePort(t))}
+		ports[i] = freePort(t)
 	}
 	for i := range servers {
 		s := newServer(t, sync)
-		s.opts.ServerName, s.opts.Routes = fmt.Sprint("node-", i), routes
-		port, err := strconv.Atoi(routes[i].Port())
-		if err != nil {
-			t.Fatal(err)
+		s.opts.ServerName = fmt.Sprint("node-", i)
+		for j, port := range ports {
+			if j != i {
+				s.opts.Routes = append(s.opts.Routes, &url.URL{Scheme: "nats", Host: via(i, j, fmt.Sprint("127.0.0.1:", port))})
+			}
 		}
-		s.opts.Cluster = server.ClusterOpts{Name: "natstest", Host: "127.0.0.1", Port: port}
+		// What it would tell others of itself leads nowhere, and clients are told of
+		// no server beside those that they are given.
+		s.opts.Cluster = server.ClusterOpts{
+			Name: "natstest", Host: "127.0.0.1", Port: ports[i], Advertise: "127.0.0.1:1", NoAdvertise: true,
+		}
 		s.Resume()
 		t.Cleanup(s.Stop)
 		servers[i] = s

@@ -21,6 +21,7 @@ var empty = map[string]string{
 	"tercel-source, Schemas violated and keys fetched, key {{outcome}}":                    "no source has keys that are fetched",
 	"tercel-source, Accounts, {{state}}":                                                   "no source has accounts that come and go",
 	"tercel-streams, Account's limit, limit":                                               "the embedded server's account has none",
+	"tercel-streams, Servers left, left":                                                   "there is only one",
 	"tercel-reconciliation, Accepted but lost, {{source}}":                                 "nothing is lost",
 	"tercel-reconciliation, Faults found, {{kind}}, repaired {{repaired}}":                 "nobody meddles with the server",
 	"tercel-reconciliation, Consumers set going again, {{stage}} {{name}}":                 "none stands still",

@@ -17,3 +17,6 @@ func NewStarter(name string, file *pipeline.File, log *slog.Logger, build func(E
 func Command(ctx context.Context, name string, args []string, out, errs io.Writer, build func(Env) (Service, error)) int {
 	return command(ctx, name, args, out, errs, build)
 }
+
+// MajorityAt is by what a connection is judged.
+var MajorityAt = majorityAt

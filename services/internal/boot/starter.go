@@ -24,7 +24,8 @@ type starter struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *nats.Conn
-	service Service // nil until it is built
+	answers *answers // nil before there are any
+	service Service  // nil until it is built
 }
 
 // Run connects, sets the streams up, builds the service and runs it.
@@ -34,12 +35,22 @@ func (s *starter) Run(ctx context.Context) error {
 		return err
 	}
 	defer nc.Close()
-	s.enter(nc, nil)
 	env := Env{File: s.file, Conn: nc, Log: s.log, accounts: &accounts{}}
 	defer env.accounts.close()
 	if env.JetStream, err = jetstream.New(nc); err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}
+	answers, err := newAnswers(nc, env.JetStream, s.log)
+	if err != nil {
+		return err
+	}
+	s.enter(nc, answers, nil)
+	// A service that stops finishes what is in hand, for which it needs answers too.
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() { answers.watch(watching) })
+	defer watch.Wait()
+	defer stop()
 	if err := topology.Ensure(ctx, env.JetStream, s.file.Streams); err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped before it began
@@ -50,29 +61,33 @@ func (s *starter) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.enter(nc, svc)
+	s.enter(nc, answers, svc)
 	return svc.Run(ctx)
 }
 
 // Healthy says what the service waits for, then how it is.
 func (s *starter) Healthy(ctx context.Context) error {
 	s.mu.Lock()
-	conn, svc := s.conn, s.service
+	conn, answers, svc := s.conn, s.answers, s.service
 	s.mu.Unlock()
-	switch {
-	case svc != nil:
-		return svc.Healthy(ctx)
-	case conn == nil:
+	if conn == nil {
 		return errors.New("starting")
+	}
+	silence := answers.check()
+	switch {
+	case svc == nil:
+		return errors.Join(errors.New("setting up streams"), unreached(conn), silence)
+	case silence != nil:
+		return errors.Join(silence, unreached(conn)) // it can't do its work, whatever it knows of it
 	default:
-		return errors.Join(errors.New("setting up streams"), unreached(conn))
+		return svc.Healthy(ctx)
 	}
 }
 
-func (s *starter) enter(conn *nats.Conn, svc Service) {
+func (s *starter) enter(conn *nats.Conn, answers *answers, svc Service) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.service = conn, svc
+	s.conn, s.answers, s.service = conn, answers, svc
 }
 
 // unreached says why there is no connection, or nil when there is one.

@@ -73,6 +73,10 @@ func streamPanels() []Panel {
 				{`max by (stream) (tercel_stream_replicas_behind{stream=~"$stream"})`, "{{stream}} behind"},
 			},
 		},
+		{
+			Kind: Series, Title: "Servers left", Unit: "short", About: "By processes that got no answer of JetStream there: a server is cut off from the others, or none has a majority.",
+			Queries: q(`sum(increase(tercel_servers_left_total[$__rate_interval]))`, "left"),
+		},
 	}
 }
 

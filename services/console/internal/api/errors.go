@@ -67,6 +67,7 @@ var known = []struct {
 	{nats.ErrTimeout, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
 	{nats.ErrNoResponders, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
 	{nats.ErrConnectionClosed, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
+	{nats.ErrDisconnected, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
 	{jetstream.ErrStreamNotFound, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
 	{jetstream.ErrBucketNotFound, connect.CodeUnavailable, adminv1.Reason_REASON_PIPELINE_UNAVAILABLE},
 }
