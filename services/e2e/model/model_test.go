@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 var (
@@ -73,16 +74,22 @@ func allScenes() []scene {
 	return all
 }
 
-// tell reports a history that failed, with the fewest steps that fail as well.
+// tell reports a history that failed, and then the fewest steps that fail as well.
 func tell(t *testing.T, s setting, seed uint64, err error) {
 	t.Helper()
-	steps, why := shrink(t, s, generate(seed), err)
+	steps := generate(seed)
 	t.Errorf("history %d (%s) fails: %v\n\n%s\n\nRepeat it with\n\tgo test ./services/e2e/model -histories 1 -seed %d",
-		seed, s, why, text(steps), seed)
+		seed, s, err, text(steps), seed)
+	fewest, why := shrink(t, s, steps, err)
+	t.Logf("the fewest steps of history %d that fail, with %v:\n\n%s", seed, why, text(fewest))
 }
 
-// maxTries bounds how many histories shrinking plays.
-const maxTries = 150
+// maxTries and maxShrink bound how many histories shrinking plays, and for how
+// long: one that fails by waiting in vain takes minutes.
+const (
+	maxTries  = 150
+	maxShrink = 2 * time.Minute
+)
 
 // shrink leaves out steps as long as what is left fails too.
 func shrink(t *testing.T, s setting, steps []step, err error) ([]step, error) {
@@ -101,9 +108,9 @@ func shrink(t *testing.T, s setting, steps []step, err error) ([]step, error) {
 		}
 		return failure != nil
 	}
-	tries := 0
+	tries, until := 0, time.Now().Add(maxShrink)
 	for size := max(1, len(steps)/2); size >= 1; size /= 2 {
-		for at := 0; at+size <= len(steps) && tries < maxTries; tries++ {
+		for at := 0; at+size <= len(steps) && tries < maxTries && time.Now().Before(until); tries++ {
 			fewer := slices.Delete(slices.Clone(steps), at, at+size)
 			if fails(fewer) {
 				steps = fewer

@@ -41,17 +41,10 @@ func (r *Runner) Due(ctx context.Context) (time.Time, error) {
 	return due, nil
 }
 
-// maxSkew is how far the clocks of replicas may be apart that keep to one
-// schedule.
-const maxSkew = time.Minute
-
 func (r *Runner) due(c cursor.Cursor) time.Time {
-	now := r.deps.Now()
 	switch {
 	case c.StartedAt.IsZero(), c.InHand():
-		return now
-	case c.StartedAt.After(now.Add(maxSkew)), c.EndedAt.After(now.Add(maxSkew)):
-		return now // their clock was ahead, and what it says is not to be waited for
+		return r.deps.Now()
 	case !c.RetryAt.IsZero():
 		return c.RetryAt
 	}

@@ -2,7 +2,6 @@ package run_test
 
 import (
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
@@ -91,43 +90,5 @@ func TestNextRunIsInTheCursor(t *testing.T) {
 	}
 	if at := f.cursor().NextAt; !at.Equal(changed) {
 		t.Errorf("next run at %s, want a cursor in hand left alone", at)
-	}
-}
-
-// A runner whose clock was ahead must not keep the others from reconciling until
-// their clocks have come as far.
-func TestARunOfTheFutureIsNotWaitedFor(t *testing.T) {
-	t.Parallel()
-	const ahead = 36 * time.Hour
-	tests := map[string]struct {
-		ahead  func(*fixture)
-		before time.Duration // the next run is due at the latest
-	}{
-		"a run that ended well": {func(f *fixture) { f.pass(ahead); f.do(f.runner(ascending)); f.pass(-ahead) }, 0},
-		"a run that failed": {func(f *fixture) {
-			f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
-				w.WriteHeader(http.StatusInternalServerError)
-				return true
-			})
-			r := f.begin(f.runner(ascending)) // the clock goes wrong while it runs
-			f.pass(ahead)
-			_ = r.Do()
-			f.pass(-ahead)
-		}, 0},
-		"clocks that differ by little": {func(f *fixture) { f.pass(time.Second); f.do(f.runner(ascending)); f.pass(-time.Second) }, 2 * time.Hour},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := setup(t)
-			tt.ahead(f)
-			due, err := f.runner(ascending + ", every: 1h").Due(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if wait := due.Sub(f.clock()); wait > tt.before || tt.before > 0 && wait <= 0 {
-				t.Errorf("the next run is due in %s, want %s at most", wait, tt.before)
-			}
-		})
 	}
 }
