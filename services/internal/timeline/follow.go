@@ -89,6 +89,7 @@ func (x *Index) read(ctx context.Context, s indexed) error {
 	cons, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		HeadersOnly: !s.bodies, FilterSubjects: s.of(x.cfg.Source), InactiveThreshold: time.Minute,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: last + 1,
+		MaxResetAttempts: 1, // follow tries again, and ends with its context, which the client's own attempts don't
 	})
 	if err != nil {
 		return fail(err)
