@@ -1,7 +1,9 @@
 package timeline_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -317,4 +319,48 @@ func TestAnIndexOfOneSource(t *testing.T) {
 	if _, err := time.Parse(time.RFC3339, f.Messages[0].Header.Get(event.HeaderReceivedAt)); err != nil {
 		t.Errorf("the message's headers: %v", err)
 	}
+}
+
+// An index whose stream is gone ends as soon as it is told to.
+func TestAnIndexWithoutItsStreamEnds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.send(trigger("evt-a"))
+	told := make(lines, 100)
+	x, err := timeline.New(timeline.Config{}, timeline.Deps{JetStream: w.js, Log: slog.New(slog.NewTextHandler(told, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- x.Run(ctx) }()
+	if got := w.find(x, timeline.Query{ID: "evt-a"}); len(got) == 0 {
+		t.Fatal("the stream is not followed")
+	}
+	if err := w.js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told: // that the stream can't be followed
+	case <-time.After(time.Minute):
+		t.Error("not said within a minute that the stream can't be followed")
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("still running a minute after it was told to end")
+	}
+}
+
+// lines is a log.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
 }
