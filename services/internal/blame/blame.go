@@ -57,17 +57,21 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Answers of net/http to what it can't read begin so, and are written in one piece.
-// No handler of ours answers with such a status.
+// errorHeaders is what net/http's own answers to what it can't read have.
+const errorHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+
+// These are its answers (net/http, conn.serve), each written in one piece. They are
+// compared whole: a handler may answer with such a status, and its answers have a date.
 var (
-	unknownCoding  = []byte("HTTP/1.1 501 ")
-	unknownVersion = []byte("HTTP/1.1 505 ")
+	unknownCoding  = []byte("HTTP/1.1 501 Not Implemented" + errorHeaders + "Unsupported transfer encoding")
+	unknownVersion = []byte("HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version" + errorHeaders +
+		"505 HTTP Version Not Supported: unsupported protocol version")
 )
 
-const badRequest = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
+const badRequest = "HTTP/1.1 400 Bad Request" + errorHeaders + "400 Bad Request"
 
 func (c *conn) Write(p []byte) (int, error) {
-	if !bytes.HasPrefix(p, unknownCoding) && !bytes.HasPrefix(p, unknownVersion) {
+	if !bytes.Equal(p, unknownCoding) && !bytes.Equal(p, unknownVersion) {
 		return c.Conn.Write(p)
 	}
 	if _, err := c.Conn.Write([]byte(badRequest)); err != nil {

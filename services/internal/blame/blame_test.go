@@ -51,3 +51,27 @@ func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 		})
 	}
 }
+
+// What a handler answers is left as it is, whatever its status and its words.
+func TestAnswersOfHandlersAreUntouched(t *testing.T) {
+	t.Parallel()
+	const text = "HTTP/1.1 501 is the first thing that is written here"
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotImplemented)
+		_ = http.NewResponseController(w).Flush() // so that the text begins a write of its own
+		_, _ = io.WriteString(w, text)
+	}))
+	srv.Listener = blame.Listener(srv.Listener, slog.New(slog.DiscardHandler))
+	srv.Start()
+	t.Cleanup(srv.Close)
+	client := srv.Client()
+	client.Timeout = time.Minute
+	resp, err := client.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusNotImplemented || string(body) != text {
+		t.Errorf("answered %s, %q, %v, want 501 and what was written", resp.Status, body, err)
+	}
+}
