@@ -148,7 +148,9 @@ func (s *Server) run() error {
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
-	log, err := os.Create(s.log()) // of this run
+	// Of this run, but the last one's processes may still tell of their end: behind
+	// what stands there, and not where they were in the file that it was.
+	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
