@@ -69,7 +69,7 @@ func (w *world) play(ctx context.Context, steps []step) error {
 	if err := p.finish(); err != nil {
 		return err
 	}
-	return w.began(ctx, p.account, never)
+	return w.pause(ctx, p.account)
 }
 
 // first is what was before a history: records from long ago, of which no webhook
@@ -89,10 +89,10 @@ func (p *play) first() error {
 			return err
 		}
 	}
-	if !p.scheduled && !p.deletes {
-		return nil
+	if err := p.began(p.ctx, p.account, p.clock.now()); err != nil {
+		return err
 	}
-	return p.began(p.ctx, p.account, p.clock.now())
+	return p.resume(p.ctx, p.account)
 }
 
 // exact is how exactly clocks that differ can be put in order, doubled: a source

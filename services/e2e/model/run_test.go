@@ -181,7 +181,7 @@ func (p *play) begin(ctx context.Context, req control.Request) (died <-chan stru
 		switch {
 		case err == nil:
 			return died, started.Run, nil
-		case errors.Is(err, control.ErrRunning), errors.Is(err, control.ErrNobody), dead, p.outages.Load() > 0:
+		case errors.Is(err, control.ErrRunning), errors.Is(err, control.ErrNobody), errors.Is(err, control.ErrPaused), dead, p.outages.Load() > 0:
 		default:
 			return nil, "", err
 		}

@@ -95,7 +95,7 @@ func newWorld(t testing.TB, s setting, reached *coverage) *world {
 	if err := topology.Ensure(t.Context(), w.js, w.pipe.Streams); err != nil {
 		t.Fatal(err)
 	}
-	w.asIfBegun()
+	w.pauseAll()
 	for name, build := range map[string]func(*nats.Conn) (running, error){
 		"ingress": w.ingress, "enricher": w.enricher, "sink": w.sink, "reconciler": w.reconciler,
 	} {
@@ -108,17 +108,32 @@ func newWorld(t testing.TB, s setting, reached *coverage) *world {
 
 func account(i int) string { return fmt.Sprint("acct", i) }
 
-// never is when the runs begin of accounts whose history is not being played.
-var never = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// asIfBegun keeps the reconciler from beginning by itself: when it runs is a
+// pauseAll keeps the reconciler from beginning by itself: when it runs is a
 // history's to say.
-func (w *world) asIfBegun() {
+func (w *world) pauseAll() {
 	for i := range perWorld {
-		if err := w.began(w.t.Context(), account(i), never); err != nil {
+		if err := w.pause(w.t.Context(), account(i)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
+}
+
+// pause keeps an account whose history is not being played from being
+// reconciled, resume ends that.
+func (w *world) pause(ctx context.Context, account string) error {
+	store, err := cursor.Open(ctx, w.js)
+	if err == nil {
+		_, err = store.Pause(ctx, cursor.Scope{Source: source, Account: account}, w.clock.now())
+	}
+	return err
+}
+
+func (w *world) resume(ctx context.Context, account string) error {
+	store, err := cursor.Open(ctx, w.js)
+	if err == nil {
+		_, _, err = store.Resume(ctx, cursor.Scope{Source: source, Account: account})
+	}
+	return err
 }
 
 // began notes when the last runs of an account began, after which the schedule

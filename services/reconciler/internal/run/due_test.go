@@ -2,10 +2,13 @@ package run_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/services/reconciler/internal/run"
 )
 
 // Accounts that share a schedule begin at times of their own, which are the same
@@ -90,5 +93,61 @@ func TestNextRunIsInTheCursor(t *testing.T) {
 	}
 	if at := f.cursor().NextAt; !at.Equal(changed) {
 		t.Errorf("next run at %s, want a cursor in hand left alone", at)
+	}
+}
+
+// A runner whose clock was ahead must not keep the others from reconciling until
+// their clocks have come as far: they wait as long as they would after a run of
+// now, and no shorter, since that clock may still be ahead.
+func TestARunOfTheFutureIsWaitedForAsIfItWereNow(t *testing.T) {
+	t.Parallel()
+	const ahead = 36 * time.Hour
+	fails := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	}
+	tests := map[string]struct {
+		last     func(*fixture)
+		from, to time.Duration // until the next run is due
+	}{
+		"a run that ended well": {
+			func(f *fixture) { f.pass(ahead); f.do(f.runner(ascending)); f.pass(-ahead) }, 54 * time.Minute, 66 * time.Minute,
+		},
+		"a run during which the clock went wrong, and which failed": {func(f *fixture) {
+			f.shop.troubled(fails)
+			r := f.begin(f.runner(ascending))
+			f.pass(ahead)
+			_ = r.Do()
+			f.pass(-ahead)
+		}, time.Second, 5 * time.Minute},
+		"clocks that differ by little": {
+			func(f *fixture) { f.pass(time.Second); f.do(f.runner(ascending)); f.pass(-time.Second) }, 54 * time.Minute, 66 * time.Minute,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			tt.last(f)
+			r := f.runner(ascending + ", every: 1h")
+			for range 2 { // to look again puts nothing off
+				due, err := r.Due(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if wait := due.Sub(f.clock()); wait < tt.from || wait > tt.to {
+					t.Fatalf("the next run is due in %s, want %s to %s", wait, tt.from, tt.to)
+				}
+			}
+			f.shop.troubled(nil)
+			f.pass(tt.to)
+			began, err := r.Begin(t.Context(), run.Options{Trigger: report.Schedule})
+			if err != nil {
+				t.Fatalf("the next run, as it is due: %v", err)
+			}
+			if err := began.Do(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

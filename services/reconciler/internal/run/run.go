@@ -95,6 +95,7 @@ type Runner struct {
 	// deletes is how it looks for orphans, if it does.
 	deletes provider.Deletes
 	path    string // of the list
+	last    lastRun
 }
 
 // New returns a runner. The resource must have a Reconcile section, or the source

@@ -170,7 +170,7 @@ func (r *Run) settle(ctx context.Context, rep report.Report, how outcome, change
 		change(c)
 		settled := *c
 		settled.Report = nil
-		c.NextAt = r.due(settled)
+		c.NextAt = r.next(settled)
 	})
 	if err != nil {
 		return err
