@@ -208,7 +208,7 @@ var reservations = []reservation{
 		path: "github.com/jackc/pgx",
 		users: []string{
 			"services/internal/pg", "services/sink/internal/postgres", "services/internal/destination", "services/internal/bench", "services/internal/chaos",
-			"services/internal/proof",
+			"services/internal/proof", "services/internal/pgtest",
 		},
 		tests: []string{"services/e2e", "services/sink"},
 		why:   "a database belongs to its destination, and is read in one place",
