@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -76,13 +77,23 @@ func states(ctx context.Context, js jetstream.JetStream) (map[uint64]record, err
 	return all, nil
 }
 
-// maxConflicts bounds how often a change is tried again that others came before.
-const maxConflicts = 20
+const (
+	// maxConflicts bounds how often a change is tried again that others came before.
+	maxConflicts = 20
+	// conflictWait is the wait before the first of these, and grows by as much each
+	// time: in a cluster the other change may be on its way for a while.
+	conflictWait = 10 * time.Millisecond
+)
 
 // change notes something of a letter. Others may do so at the same time: each
 // change is applied to what the last one left.
 func change(ctx context.Context, kv jetstream.KeyValue, seq uint64, apply func(*record) error) error {
-	for range maxConflicts {
+	for try := range maxConflicts {
+		select {
+		case <-time.After(time.Duration(try) * conflictWait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		r, revision, err := load(ctx, kv, seq)
 		if err != nil {
 			return err
@@ -97,12 +108,7 @@ func change(ctx context.Context, kv jetstream.KeyValue, seq uint64, apply func(*
 		if err != nil {
 			return fmt.Errorf("state of %d: %w", seq, err)
 		}
-		if revision == 0 {
-			_, err = kv.Create(ctx, key(seq), value)
-		} else {
-			_, err = kv.Update(ctx, key(seq), value, revision)
-		}
-		if !errors.Is(err, jetstream.ErrKeyExists) { // which a stale revision is too
+		if _, err = topology.Put(ctx, kv, key(seq), value, revision); !topology.Conflict(err) {
 			return err
 		}
 	}

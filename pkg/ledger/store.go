@@ -2,11 +2,12 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 func (l *Ledger) beginTail(number uint64) {
@@ -24,12 +25,7 @@ func (l *Ledger) addToTail(id uint64) {
 func (l *Ledger) store(ctx context.Context) error {
 	data := l.encode(l.ids)
 	var err error
-	if l.tail.revision == 0 {
-		l.tail.revision, err = l.kv.Create(ctx, l.key(l.tail.number), data)
-	} else {
-		l.tail.revision, err = l.kv.Update(ctx, l.key(l.tail.number), data, l.tail.revision)
-	}
-	if err != nil {
+	if l.tail.revision, err = topology.Put(ctx, l.kv, l.key(l.tail.number), data, l.tail.revision); err != nil {
 		return l.writeError(err)
 	}
 	l.stored = l.through
@@ -98,10 +94,7 @@ func (l *Ledger) drop(ctx context.Context, r ref) error {
 func (l *Ledger) key(number uint64) string { return l.prefix + "." + strconv.FormatUint(number, 10) }
 
 func (l *Ledger) writeError(err error) error {
-	var api *jetstream.APIError
-	// Replicated streams have a code of their own while the other write is in flight.
-	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
+	if topology.Conflict(err) {
 		err = ErrConflict
 	}
 	return fmt.Errorf("write ledger %s: %w", l.prefix, err)

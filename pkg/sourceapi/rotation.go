@@ -168,15 +168,9 @@ func (r *rotation) store(ctx context.Context, kv jetstream.KeyValue, state grant
 	if err != nil {
 		return 0, &tokenError{text: "stored refresh token: " + err.Error(), cause: err}
 	}
-	if revision == 0 {
-		revision, err = kv.Create(ctx, r.key, sealed)
-	} else {
-		revision, err = kv.Update(ctx, r.key, sealed, revision)
-	}
-	var api *jetstream.APIError
+	revision, err = topology.Put(ctx, kv, r.key, sealed, revision)
 	switch {
-	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+	case topology.Conflict(err):
 		return 0, errClaimed
 	case err != nil:
 		return 0, &tokenError{text: "stored refresh token: " + err.Error(), cause: err}

@@ -111,12 +111,7 @@ func (p *progress) save(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", progressKey, err)
 	}
-	if p.revision == 0 {
-		_, err = p.kv.Create(ctx, progressKey, data)
-	} else {
-		_, err = p.kv.Update(ctx, progressKey, data, p.revision)
-	}
-	if err != nil {
+	if _, err := topology.Put(ctx, p.kv, progressKey, data, p.revision); err != nil {
 		return fmt.Errorf("save %s: %w", progressKey, err)
 	}
 	return nil
