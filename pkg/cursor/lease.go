@@ -61,7 +61,7 @@ func Acquire(ctx context.Context, js jetstream.JetStream, name string, ttl time.
 		// The server's clock starts later than this, so ours ends earlier.
 		l.deadline = time.Now().Add(ttl)
 		l.revision, err = kv.Create(ctx, l.name, []byte(l.holder), jetstream.KeyTTL(ttl))
-		if !conflict(err) && !errors.Is(err, jetstream.ErrKeyExists) {
+		if !topology.Conflict(err) {
 			break
 		}
 		// Create looks twice where a lease was released, and the mark of the
@@ -70,7 +70,7 @@ func Acquire(ctx context.Context, js jetstream.JetStream, name string, ttl time.
 			return nil, fmt.Errorf("lease %s: %w by %s", l.name, ErrHeld, e.Value())
 		}
 	}
-	if conflict(err) || errors.Is(err, jetstream.ErrKeyExists) {
+	if topology.Conflict(err) {
 		return nil, fmt.Errorf("lease %s: %w by another runner", l.name, ErrHeld)
 	}
 	if err != nil {
@@ -113,9 +113,9 @@ func holder() string {
 // is released, and with the context that it was acquired under.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// keep renews the lease three times within its life, until its context ends.
-// A renewal that gets no answer is tried again; at the deadline the lease is
-// lost, whatever the server says later.
+// keep renews the lease three times within its life, until its context ends. A
+// renewal that gets no answer is tried again, for as long as there is time: at
+// the deadline the lease is lost, whatever the server says later.
 func (l *Lease) keep() {
 	every := l.ttl / 3
 	next := time.NewTimer(every)
@@ -131,7 +131,7 @@ func (l *Lease) keep() {
 			next.Reset(every)
 		case l.ctx.Err() != nil:
 			return
-		case conflict(err) || !time.Now().Before(l.deadline):
+		case !time.Now().Before(l.deadline), topology.Conflict(err) && !l.mine(l.ctx):
 			l.cancel(fmt.Errorf("lease %s: %w: %w", l.name, ErrLost, err))
 			return
 		default:
@@ -144,7 +144,7 @@ func (l *Lease) keep() {
 // time to live, and the lease would never end.
 func (l *Lease) renew() error {
 	requested := time.Now()
-	ctx, cancel := context.WithDeadline(l.ctx, l.deadline)
+	ctx, cancel := l.attempt(l.ctx)
 	defer cancel()
 	m := nats.NewMsg("$KV." + topology.BucketLeases + "." + l.name)
 	m.Data = []byte(l.holder)
@@ -154,6 +154,32 @@ func (l *Lease) renew() error {
 	}
 	l.revision, l.deadline = ack.Sequence, requested.Add(l.ttl)
 	return nil
+}
+
+// minAttempt is what an answer may take however short a lease's life is.
+const minAttempt = time.Second
+
+// attempt bounds one request to a part of the lease's life, so that one without
+// an answer leaves time for others.
+func (l *Lease) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, min(max(l.ttl/6, minAttempt), time.Until(l.deadline)))
+}
+
+// mine reports whether a lease that is at another revision than was thought can
+// still be the holder's: by a renewal whose answer got lost. Its revision is then
+// taken over, but not its time, which the next renewal sees to.
+func (l *Lease) mine(ctx context.Context) bool {
+	ctx, cancel := l.attempt(ctx)
+	defer cancel()
+	e, err := l.kv.Get(ctx, l.name)
+	if err != nil {
+		return !errors.Is(err, jetstream.ErrKeyNotFound) // it may be, until the deadline
+	}
+	if string(e.Value()) != l.holder {
+		return false
+	}
+	l.revision = e.Revision()
+	return true
 }
 
 // Release gives the lease back at once, if it is still held, and ends its
@@ -166,6 +192,11 @@ func (l *Lease) Release() {
 		// It is given back even if the context that it was taken under has ended.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), releaseTimeout)
 		defer cancel()
-		_ = l.kv.Purge(ctx, l.name, jetstream.LastRevision(l.revision), jetstream.PurgeTTL(time.Second))
+		for range 2 { // the renewal that was just cut off may have been stored
+			err := l.kv.Purge(ctx, l.name, jetstream.LastRevision(l.revision), jetstream.PurgeTTL(time.Second))
+			if !topology.Conflict(err) || !l.mine(ctx) {
+				return
+			}
+		}
 	})
 }

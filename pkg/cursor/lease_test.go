@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
@@ -174,4 +176,65 @@ func TestReleasedLeaseIsFree(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// deaf is a client that hears nothing of its first renewal of a lease, whether
+// the server gets it or not.
+type deaf struct {
+	jetstream.JetStream
+	stored   bool
+	renewals atomic.Int32  // that were answered
+	once     sync.Once     // the first
+	sent     chan struct{} // closed when that is on its way or stored
+}
+
+func (d *deaf) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	first := false
+	d.once.Do(func() { first = true })
+	if !first {
+		ack, err := d.JetStream.PublishMsg(ctx, m, opts...)
+		if err == nil {
+			d.renewals.Add(1)
+		}
+		return ack, err
+	}
+	if d.stored {
+		if _, err := d.JetStream.PublishMsg(context.WithoutCancel(ctx), m, opts...); err != nil {
+			return nil, err
+		}
+	}
+	close(d.sent)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// One answer that doesn't come, as when the bucket's leader goes, costs no lease.
+func TestARenewalWithoutAnAnswerCostsNoLease(t *testing.T) {
+	t.Parallel()
+	for name, stored := range map[string]bool{"the request got lost": false, "the answer got lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			js := &deaf{JetStream: setup(t), stored: stored, sent: make(chan struct{})}
+			l := acquire(t, js, 6*time.Second)
+			for end := time.Now().Add(time.Minute); js.renewals.Load() == 0; <-time.After(20 * time.Millisecond) {
+				if err := context.Cause(l.Context()); err != nil || time.Now().After(end) {
+					t.Fatalf("the lease isn't renewed again; it has ended by: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A renewal that is cut off by the release has been stored, or will be.
+func TestALeaseIsGivenBackWhileItIsRenewed(t *testing.T) {
+	t.Parallel()
+	js := &deaf{JetStream: setup(t), stored: true, sent: make(chan struct{})}
+	l := acquire(t, js, 6*time.Second)
+	select {
+	case <-js.sent:
+	case <-time.After(time.Minute):
+		t.Fatal("the lease isn't renewed")
+	}
+	l.Release()
+	acquire(t, js, 6*time.Second)
 }
