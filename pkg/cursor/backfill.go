@@ -173,7 +173,7 @@ func (s Stretch) Total() Window {
 
 // Backfills keeps what there is to backfill, and how far that has come, beside
 // the cursors. It is safe for concurrent use.
-type Backfills struct{ kv jetstream.KeyValue }
+type Backfills struct{ bucket }
 
 // OpenBackfills returns the store of a server.
 func OpenBackfills(ctx context.Context, js jetstream.JetStream) (*Backfills, error) {
@@ -181,7 +181,7 @@ func OpenBackfills(ctx context.Context, js jetstream.JetStream) (*Backfills, err
 	if err != nil {
 		return nil, err
 	}
-	return &Backfills{s.kv}, nil
+	return &Backfills{s.bucket}, nil
 }
 
 // backfillPrefix begins the keys. No source's name begins so.
@@ -193,14 +193,18 @@ func stretchKey(id, account string) string {
 
 // List returns all backfills, those begun first in front.
 func (s *Backfills) List(ctx context.Context) ([]Backfill, error) {
+	entries, err := s.entries(ctx, backfillPrefix+"*")
+	if err != nil {
+		return nil, fmt.Errorf("list backfills: %w", err)
+	}
 	var all []Backfill
-	err := s.each(ctx, backfillPrefix+"*", func(e jetstream.KeyValueEntry) {
+	for _, e := range entries {
 		if b, err := decodeBackfill(e); err == nil { // else it is something else's
 			all = append(all, b)
 		}
-	})
+	}
 	slices.SortFunc(all, func(a, b Backfill) int { return a.StartedAt.Compare(b.StartedAt) })
-	return all, err
+	return all, nil
 }
 
 // Load returns a backfill, or [ErrNoBackfill].
@@ -259,14 +263,18 @@ func (s *Backfills) Pause(ctx context.Context, id string, now time.Time) (Backfi
 // Stretches returns how far a backfill has come in the accounts in which it has
 // begun.
 func (s *Backfills) Stretches(ctx context.Context, id string) ([]Stretch, error) {
+	entries, err := s.entries(ctx, backfillPrefix+id+".*")
+	if err != nil {
+		return nil, fmt.Errorf("list backfill %s: %w", id, err)
+	}
 	var all []Stretch
-	err := s.each(ctx, backfillPrefix+id+".*", func(e jetstream.KeyValueEntry) {
+	for _, e := range entries {
 		if st, err := decodeStretch(e); err == nil {
 			all = append(all, st)
 		}
-	})
+	}
 	slices.SortFunc(all, func(a, b Stretch) int { return strings.Compare(a.Account, b.Account) })
-	return all, err
+	return all, nil
 }
 
 // Stretch returns how far a backfill has come in one account. One that has not
@@ -303,14 +311,19 @@ func (s *Backfills) SaveStretch(ctx context.Context, id string, st Stretch) (Str
 
 // Drop forgets a backfill and how far it came.
 func (s *Backfills) Drop(ctx context.Context, id string) error {
-	keys := []string{backfillPrefix + id} // the last, so that what a crash leaves is dropped the next time
-	if err := s.each(ctx, backfillPrefix+id+".*", func(e jetstream.KeyValueEntry) { keys = append(keys, e.Key()) }); err != nil {
-		return err
+	fail := func(err error) error { return fmt.Errorf("drop backfill %s: %w", id, err) }
+	stretches, err := s.keys(ctx, backfillPrefix+id+".*")
+	if err != nil {
+		return fail(err)
 	}
-	for _, key := range slices.Backward(keys) {
+	for _, key := range stretches {
 		if err := s.kv.Purge(ctx, key); err != nil {
-			return fmt.Errorf("drop backfill %s: %w", id, err)
+			return fail(err)
 		}
+	}
+	// The last, so that what a crash leaves is dropped the next time.
+	if err := s.kv.Purge(ctx, backfillPrefix+id); err != nil {
+		return fail(err)
 	}
 	return nil
 }
@@ -323,43 +336,4 @@ func (s *Backfills) Watch(ctx context.Context) (jetstream.KeyWatcher, error) {
 		return nil, fmt.Errorf("watch backfills: %w", err)
 	}
 	return w, nil
-}
-
-func (s *Backfills) put(ctx context.Context, key string, v any, revision uint64) (uint64, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return 0, err
-	}
-	if revision == 0 {
-		revision, err = s.kv.Create(ctx, key, data)
-	} else {
-		revision, err = s.kv.Update(ctx, key, data, revision)
-	}
-	if conflict(err) || errors.Is(err, jetstream.ErrKeyExists) {
-		return 0, ErrConflict
-	}
-	return revision, err
-}
-
-// each reads the values of all keys that a pattern chooses.
-func (s *Backfills) each(ctx context.Context, pattern string, take func(jetstream.KeyValueEntry)) error {
-	w, err := s.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes())
-	if err != nil {
-		return fmt.Errorf("list backfills: %w", err)
-	}
-	defer func() { _ = w.Stop() }()
-	for {
-		select {
-		case e, ok := <-w.Updates():
-			if !ok {
-				return errors.New("list backfills: reading the bucket was cut off")
-			}
-			if e == nil { // that was all
-				return nil
-			}
-			take(e)
-		case <-ctx.Done():
-			return fmt.Errorf("list backfills: %w", ctx.Err())
-		}
-	}
 }

@@ -76,7 +76,7 @@ func TestBackfillsAreWrittenByCompareAndSet(t *testing.T) {
 	if err != nil || len(stretches) != 3 || stretches[2].Account != "ö %" {
 		t.Errorf("Stretches() = %+v, %v, want 3", stretches, err)
 	}
-	if entries, err := cursors.List(ctx); err != nil || len(entries) != 0 {
+	if entries, err := cursors.List(ctx, ""); err != nil || len(entries) != 0 {
 		t.Errorf("a list of cursors has %+v, %v, want none", entries, err)
 	}
 }

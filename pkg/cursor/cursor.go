@@ -209,7 +209,7 @@ type Entry struct {
 }
 
 // Store reads and writes cursors. It is safe for concurrent use.
-type Store struct{ kv jetstream.KeyValue }
+type Store struct{ bucket }
 
 // Open returns the store of a server.
 func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
@@ -217,7 +217,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", topology.BucketCursors, err)
 	}
-	return &Store{kv}, nil
+	return &Store{bucket{js, kv}}, nil
 }
 
 // Load returns a cursor; one that was never saved is zero. What it returns may
@@ -231,10 +231,14 @@ func (s *Store) Load(ctx context.Context, key Key) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("load cursor %s: %w", key, err)
 	}
+	return decodeCursor(key, stored)
+}
+
+func decodeCursor(key Key, stored jetstream.KeyValueEntry) (Entry, error) {
+	e := Entry{Key: key, revision: stored.Revision()}
 	if err := json.Unmarshal(stored.Value(), &e.Cursor); err != nil {
 		return Entry{}, fmt.Errorf("load cursor %s: it was not written by a reconciler; delete it to begin anew", key)
 	}
-	e.revision = stored.Revision()
 	return e, nil
 }
 
@@ -250,29 +254,9 @@ func (s *Store) Save(ctx context.Context, old Entry, next Cursor) (Entry, error)
 			return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, ErrBackwards)
 		}
 	}
-	data, err := json.Marshal(next)
-	if err != nil {
-		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, err)
-	}
-	var revision uint64
-	if old.revision == 0 {
-		revision, err = s.kv.Create(ctx, old.Key.String(), data)
-	} else {
-		revision, err = s.kv.Update(ctx, old.Key.String(), data, old.revision)
-	}
-	if conflict(err) {
-		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, ErrConflict)
-	}
+	revision, err := s.put(ctx, old.Key.String(), next, old.revision)
 	if err != nil {
 		return Entry{}, fmt.Errorf("save cursor %s: %w", old.Key, err)
 	}
 	return Entry{Key: old.Key, Cursor: next, revision: revision}, nil
-}
-
-// conflict reports whether a compare-and-set met another revision. Replicated
-// streams tell it by a code of their own while the other write is in flight.
-func conflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) &&
-		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }

@@ -158,7 +158,7 @@ func TestCursorsAreListedByKey(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
 	s := open(t, js)
-	if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
+	if all, err := s.List(t.Context(), ""); err != nil || len(all) != 0 {
 		t.Fatalf("List() of nothing = %v, %v", all, err)
 	}
 	kv, err := js.KeyValue(t.Context(), topology.BucketCursors)
@@ -179,7 +179,7 @@ func TestCursorsAreListedByKey(t *testing.T) {
 	scan := keys[1]
 	scan.Work = cursor.Deletes
 	save(t, s, cursor.Entry{Key: scan}, cursor.Cursor{StartedAt: noon}) // is of other work
-	all, err := s.List(t.Context())
+	all, err := s.List(t.Context(), "")
 	if err != nil || len(all) != 3 || all[0].Key != keys[0] || all[1].Key != keys[2] || all[2].Key != keys[1] || !all[2].StartedAt.Equal(noon) {
 		t.Errorf("List() = %+v, %v", all, err)
 	}

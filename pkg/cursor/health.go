@@ -58,8 +58,8 @@ type Silence struct {
 type Refused struct {
 	// Since is when it was found.
 	Since time.Time `json:"since"`
-	// Requests is how many came in the time that is looked at, as it was when the
-	// health was last written, and Reasons how many of them were refused why.
+	// Requests is how many came in the time that is looked at, as it was at Since,
+	// and Reasons how many of them were refused why.
 	Requests int64            `json:"requests"`
 	Reasons  map[string]int64 `json:"reasons"`
 }
@@ -91,41 +91,30 @@ type HealthEntry struct {
 
 // Health returns that of a source; one that was never saved is empty.
 func (s *Store) Health(ctx context.Context, source string) (HealthEntry, error) {
-	return s.loadHealth(ctx, healthKey(source), source)
+	empty := HealthEntry{Health: Health{Source: source}}
+	stored, err := s.kv.Get(ctx, healthKey(source))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, fmt.Errorf("load %s: %w", healthKey(source), err)
+	}
+	h := HealthEntry{revision: stored.Revision()}
+	if err := json.Unmarshal(stored.Value(), &h.Health); err != nil {
+		h.Health = empty.Health // it is learned again
+	}
+	return h, nil
 }
 
 func healthKey(source string) string {
 	return healthPrefix + "." + strings.ReplaceAll(event.Escape(source), "%", "=")
 }
 
-func (s *Store) loadHealth(ctx context.Context, key, source string) (HealthEntry, error) {
-	h := HealthEntry{Health: Health{Source: source}}
-	stored, err := s.kv.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return h, nil
-	}
-	if err != nil {
-		return h, fmt.Errorf("load %s: %w", key, err)
-	}
-	h.revision = stored.Revision()
-	if err := json.Unmarshal(stored.Value(), &h.Health); err != nil {
-		h.Health = Health{Source: source} // it is learned again
-	}
-	return h, nil
-}
-
 // SaveHealth replaces what was loaded or saved as old. It returns [ErrConflict]
 // if what is stored is no longer old.
 func (s *Store) SaveHealth(ctx context.Context, old HealthEntry, next Health) (HealthEntry, error) {
 	key := healthKey(next.Source)
-	data, err := json.Marshal(next)
-	if err != nil {
-		return old, fmt.Errorf("save %s: %w", key, err)
-	}
-	revision, err := s.kv.Update(ctx, key, data, old.revision)
-	if conflict(err) {
-		return old, fmt.Errorf("save %s: %w", key, ErrConflict)
-	}
+	revision, err := s.put(ctx, key, next, old.revision)
 	if err != nil {
 		return old, fmt.Errorf("save %s: %w", key, err)
 	}
@@ -142,18 +131,15 @@ func (s *Store) DropHealth(ctx context.Context, source string) error {
 
 // Healths returns those of all sources, by name.
 func (s *Store) Healths(ctx context.Context) ([]Health, error) {
-	lister, err := s.kv.ListKeysFiltered(ctx, healthPrefix+".>")
+	entries, err := s.entries(ctx, healthPrefix+".>")
 	if err != nil {
 		return nil, fmt.Errorf("list healths: %w", err)
 	}
 	var all []Health
-	for key := range lister.Keys() {
-		h, err := s.loadHealth(ctx, key, "")
-		if err != nil {
-			return nil, err
-		}
-		if h.Source != "" {
-			all = append(all, h.Health)
+	for _, e := range entries {
+		var h Health
+		if err := json.Unmarshal(e.Value(), &h); err == nil && h.Source != "" { // else it was written by something else
+			all = append(all, h)
 		}
 	}
 	slices.SortFunc(all, func(a, b Health) int { return strings.Compare(a.Source, b.Source) })

@@ -43,7 +43,33 @@ func TestHealthIsWrittenByOneAtATime(t *testing.T) {
 	if got := next.Alarms(); len(got) != 0 {
 		t.Errorf("Alarms() of a silence without gaps = %q", got)
 	}
-	if entries, err := s.List(t.Context()); err != nil || len(entries) != 0 {
+	if entries, err := s.List(t.Context(), ""); err != nil || len(entries) != 0 {
 		t.Errorf("List() = %v, %v: a health is taken for a cursor", entries, err)
+	}
+}
+
+// A source that has left the pipeline file and comes back is looked after again.
+func TestAHealthThatWasDroppedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, setup(t))
+	for i := range 3 {
+		h, err := s.Health(t.Context(), "orders")
+		if err != nil || h.Learned.Minutes != 0 {
+			t.Fatalf("Health() = %+v, %v; want an empty one", h, err)
+		}
+		next := h.Health
+		next.Learned.Minutes = i + 1
+		if h, err = s.SaveHealth(t.Context(), h, next); err != nil {
+			t.Fatalf("SaveHealth() after it was dropped %d times = %v", i, err)
+		}
+		if _, err := s.SaveHealth(t.Context(), h, next); err != nil {
+			t.Error(err)
+		}
+		if err := s.DropHealth(t.Context(), "orders"); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := s.Healths(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("Healths() = %+v, %v after it was dropped", all, err)
+		}
 	}
 }

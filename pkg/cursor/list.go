@@ -3,30 +3,41 @@ package cursor
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/tercelhq/tercel/pkg/event"
 )
 
-// List returns every cursor of reconciliation, in the order of their keys.
-func (s *Store) List(ctx context.Context) ([]Entry, error) {
-	lister, err := s.kv.ListKeys(ctx)
+// List returns every cursor of reconciliation of one source or, with "", of all,
+// in the order of their keys.
+func (s *Store) List(ctx context.Context, source string) ([]Entry, error) {
+	of := "*"
+	if source != "" {
+		of = event.Escape(source) // a name that no source can have chooses nothing
+	}
+	names, err := s.keys(ctx, of+".*.*")
 	if err != nil {
 		return nil, fmt.Errorf("list cursors: %w", err)
 	}
-	var keys []string
-	for key := range lister.Keys() {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	var entries []Entry
-	for _, text := range keys {
-		key, ok := parseKey(text)
+	keys := map[string]Key{}
+	var chosen, patterns []string
+	for _, name := range names {
+		key, ok := parseKey(name)
 		if !ok {
-			continue // the position of something else, such as the audit or a scan
+			continue // of something else, such as a backfill, which may be large
 		}
-		e, err := s.Load(ctx, key)
+		keys[name], chosen = key, append(chosen, name)
+		if n := len(patterns); n == 0 || patterns[n-1] != key.Source+".*.*" { // names are in order
+			patterns = append(patterns, key.Source+".*.*")
+		}
+	}
+	stored, err := s.read(ctx, chosen, patterns...)
+	if err != nil {
+		return nil, fmt.Errorf("list cursors: %w", err)
+	}
+	var entries []Entry
+	for _, cursor := range stored {
+		e, err := decodeCursor(keys[cursor.Key()], cursor)
 		if err != nil {
 			return nil, err
 		}

@@ -29,19 +29,12 @@ type Pause struct {
 
 // Pauses lists the pauses, in the order of what they name.
 func (s *Store) Pauses(ctx context.Context) ([]Pause, error) {
-	lister, err := s.kv.ListKeysFiltered(ctx, pausedPrefix+".>")
+	entries, err := s.entries(ctx, pausedPrefix+".>")
 	if err != nil {
 		return nil, fmt.Errorf("list pauses: %w", err)
 	}
 	var pauses []Pause
-	for key := range lister.Keys() {
-		e, err := s.kv.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // resumed meanwhile
-		}
-		if err != nil {
-			return nil, fmt.Errorf("pause %s: %w", key, err)
-		}
+	for _, e := range entries {
 		if p, ok := readPause(e); ok {
 			pauses = append(pauses, p)
 		}
@@ -65,10 +58,6 @@ func readPause(e jetstream.KeyValueEntry) (Pause, bool) {
 // stop at the last page that they have saved, and go on from there once all of
 // it is resumed. It returns the pauses that there were of the same or of more.
 func (s *Store) Pause(ctx context.Context, scope Scope, now time.Time) (before []Pause, err error) {
-	data, err := json.Marshal(Pause{scope, now.UTC()})
-	if err != nil {
-		return nil, fmt.Errorf("pause %s: %w", scope, err)
-	}
 	pauses, err := s.Pauses(ctx)
 	if err != nil {
 		return nil, err
@@ -78,8 +67,7 @@ func (s *Store) Pause(ctx context.Context, scope Scope, now time.Time) (before [
 			before = append(before, p)
 		}
 	}
-	_, err = s.kv.Create(ctx, scope.key(pausedPrefix), data)
-	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) && !conflict(err) {
+	if _, err := s.put(ctx, scope.key(pausedPrefix), Pause{scope, now.UTC()}, 0); err != nil && !errors.Is(err, ErrConflict) {
 		return nil, fmt.Errorf("pause %s: %w", scope, err)
 	}
 	return before, nil

@@ -90,7 +90,7 @@ func TestPausesAreKeptAndTellWhatWasBefore(t *testing.T) {
 	if want := "orders 3m0s, orders order 2m0s, orders of account north.eu 0s, orders order of account north.eu 6m0s, shop 4m0s"; err != nil || pausesOf(all) != want {
 		t.Errorf("Pauses() = %q, %v; want %q", pausesOf(all), err, want)
 	}
-	if entries, err := open(t, js).List(t.Context()); err != nil || len(entries) != 0 {
+	if entries, err := open(t, js).List(t.Context(), ""); err != nil || len(entries) != 0 {
 		t.Errorf("List() = %v, %v: a pause is taken for a cursor", entries, err)
 	}
 	resume(north, "orders of account north.eu 0s, orders order of account north.eu 6m0s", "orders 3m0s, orders order 2m0s")
@@ -223,7 +223,7 @@ func TestResetSetsACursorBack(t *testing.T) {
 	if before, err := s.Reset(t.Context(), never, time.Time{}, later); err != nil || before != (cursor.Cursor{}) {
 		t.Errorf("Reset() of one that is not there = %+v, %v", before, err)
 	}
-	if entries, err := s.List(t.Context()); err != nil || len(entries) != 1 {
+	if entries, err := s.List(t.Context(), ""); err != nil || len(entries) != 1 {
 		t.Errorf("List() = %v, %v, want the one cursor", entries, err)
 	}
 }

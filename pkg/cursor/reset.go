@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // ErrForward is returned by [Store.Reset] for a time that the cursor has not
@@ -17,9 +15,9 @@ var ErrForward = errors.New("a cursor can only be reset to a time that it has pa
 const resetTries = 20
 
 // Reset sets a cursor back to a time, or to the beginning if that is zero, and
-// returns what it was. What changed since is listed and compared again: its next run is due.
-// A run in hand stops at the next page, as if another had taken over. A cursor
-// that was never saved is left so.
+// returns what it was. What changed since is listed and compared again: its next
+// run is due. A run in hand stops at the next page, as if another had taken over.
+// A cursor that was never saved is left so.
 func (s *Store) Reset(ctx context.Context, key Key, to, now time.Time) (before Cursor, err error) {
 	for range resetTries {
 		e, err := s.Load(ctx, key)
@@ -32,15 +30,11 @@ func (s *Store) Reset(ctx context.Context, key Key, to, now time.Time) (before C
 		next := e.Cursor
 		next.Through, next.Window, next.Failures = to, nil, 0
 		next.RetryAt, next.NextAt = now, now
-		data, err := json.Marshal(next)
-		if err != nil {
-			return e.Cursor, fmt.Errorf("reset cursor %s: %w", key, err)
-		}
-		_, err = s.kv.Update(ctx, key.String(), data, e.revision)
+		_, err = s.put(ctx, key.String(), next, e.revision)
 		if err == nil {
 			return e.Cursor, nil
 		}
-		if !conflict(err) {
+		if !errors.Is(err, ErrConflict) {
 			return e.Cursor, fmt.Errorf("reset cursor %s: %w", key, err)
 		}
 	}

@@ -43,7 +43,7 @@ func Resources(ctx context.Context, js jetstream.JetStream, source string) ([]Re
 	if err != nil {
 		return nil, err
 	}
-	entries, err := store.List(ctx)
+	entries, err := store.List(ctx, source)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +53,6 @@ func Resources(ctx context.Context, js jetstream.JetStream, source string) ([]Re
 	}
 	all := []Resource{}
 	for _, e := range entries {
-		if source != "" && e.Key.Source != source {
-			continue
-		}
 		r := resourceOf(e, pauses)
 		if e.InHand() {
 			if r.Runner, err = cursor.Holder(ctx, js, e.Key.Lease()); err != nil {

@@ -5,6 +5,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,12 +150,15 @@ func accounts(ctx context.Context, js jetstream.JetStream) ([]Accounts, error) {
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
 		}
-		keys, err := kv.ListKeys(ctx)
+		keys, err := kv.Keys(ctx)
+		if err == nil || errors.Is(err, jetstream.ErrNoKeysFound) {
+			err = ctx.Err() // it leaves out what it had no time for, and says nothing
+		}
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", bucket, err)
 		}
 		counts := map[string]int{}
-		for key := range keys.Keys() {
+		for _, key := range keys {
 			source, _, _ := strings.Cut(key, ".")
 			counts[source]++
 		}

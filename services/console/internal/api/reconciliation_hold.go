@@ -155,7 +155,7 @@ func (s reconciliations) ResetReconciliation(ctx context.Context, req *connect.R
 // resettable are the cursors that a scope names, all of which have come to the
 // time that they are to be set back to.
 func resettable(ctx context.Context, store *cursor.Store, scope cursor.Scope, to time.Time) ([]cursor.Entry, error) {
-	entries, err := store.List(ctx)
+	entries, err := store.List(ctx, scope.Source)
 	if err != nil {
 		return nil, err
 	}
