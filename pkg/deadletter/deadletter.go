@@ -8,6 +8,7 @@
 //	tercel-dead-subject    the original's subject
 //	tercel-dead-stream     the stream that holds or held the original
 //	tercel-dead-sequence   its sequence there
+//	tercel-dead-stored     when it was stored there, RFC 3339
 //	tercel-dead-consumer   the durable consumer that gave it up
 //	tercel-dead-msg-id     the original's Nats-Msg-Id
 //	tercel-dead-kind       terminated or max_deliver
@@ -78,6 +79,10 @@ type Letter struct {
 	Subject          string
 	Stream           string
 	OriginalSequence uint64
+	// StoredAt is when the original was stored there, which tells it from another
+	// that has its sequence since the stream lost its end. It is zero when the
+	// original was gone.
+	StoredAt time.Time
 	// Consumer is the durable name of the consumer that gave the message up.
 	Consumer string
 	// MsgID is the original's Nats-Msg-Id.

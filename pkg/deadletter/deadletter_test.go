@@ -56,7 +56,7 @@ func letter(t *testing.T, js jetstream.JetStream, seq uint64) deadletter.Letter 
 	m := get(t, js, topology.StreamRaw, seq)
 	source := strings.Split(m.Subject, ".")[2]
 	return deadletter.Letter{
-		Subject: m.Subject, Stream: topology.StreamRaw, OriginalSequence: seq,
+		Subject: m.Subject, Stream: topology.StreamRaw, OriginalSequence: seq, StoredAt: m.Time,
 		Consumer: topology.EnrichDurable(source), MsgID: m.Header.Get(jetstream.MsgIDHeader),
 		Kind: deadletter.Terminated, DeadAt: time.Date(2026, 11, 2, 9, 0, 0, 5, time.UTC),
 		Reason: consume.Reason{
@@ -110,7 +110,7 @@ func TestLetterKeepsTheWholeContext(t *testing.T) {
 
 	if m := get(t, js, topology.StreamDLQ, seq); m.Subject != "tercel.dlq.enrich.orders._.order.paid" {
 		t.Errorf("subject %s", m.Subject)
-	} else if id := m.Header.Get(jetstream.MsgIDHeader); id != "dlq:TERCEL_RAW:enrich_orders:1" {
+	} else if id := m.Header.Get(jetstream.MsgIDHeader); id != fmt.Sprint("dlq:TERCEL_RAW:enrich_orders:1:", in.StoredAt.UnixNano()) {
 		t.Errorf("message id %s", id)
 	}
 	got, err := deadletter.Get(t.Context(), js, seq)
@@ -122,6 +122,9 @@ func TestLetterKeepsTheWholeContext(t *testing.T) {
 	}
 	if !bytes.Equal(got.Payload, body) || got.PayloadMissing {
 		t.Errorf("payload %q, missing %t", got.Payload, got.PayloadMissing)
+	}
+	if !got.StoredAt.Equal(in.StoredAt) {
+		t.Errorf("stored at %s, want %s", got.StoredAt, in.StoredAt)
 	}
 	if got.Reason != in.Reason {
 		t.Errorf("reason\n got %+v\nwant %+v", got.Reason, in.Reason)
@@ -158,6 +161,63 @@ func TestSameFailureIsStoredOnce(t *testing.T) {
 	}
 	if n := messages(t, js, topology.StreamDLQ); n != 1 {
 		t.Errorf("%d letters, want 1", n)
+	}
+}
+
+// Promise 3: a stream that has lost its end, as in a power cut, gives its sequences
+// out again. The message that comes under one gets a letter of its own, and is not
+// taken for the original of the letter that was there first.
+func TestPromise3ASequenceThatComesTwiceHasTwoLetters(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	keep := deadletter.Keep(js, topology.EnrichDurable("orders"))
+	body := bytes.Repeat([]byte("x"), int(js.Conn().MaxPayload())-600) // has no room in a letter
+	var letters []uint64
+	for _, id := range []string{"evt_lost", "evt_new"} {
+		m := get(t, js, topology.StreamRaw, store(t, js, trigger("orders", id), body))
+		if m.Sequence != 1 {
+			t.Fatalf("%s has sequence %d: the case is not the one meant", id, m.Sequence)
+		}
+		letter, err := keep(t.Context(), consume.Message{
+			Subject: m.Subject, Header: m.Header, Data: m.Data, Stream: topology.StreamRaw, Sequence: m.Sequence, StoredAt: m.Time,
+		}, consume.Reason{Class: fault.Fatal, Message: "no such record"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		letters = append(letters, letter)
+		if id == "evt_new" {
+			break
+		}
+		if err := js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+			t.Fatal(err)
+		}
+		again(t, js)
+	}
+	if letters[0] == letters[1] {
+		t.Fatalf("both have letter %d", letters[0])
+	}
+	for i, want := range []struct {
+		id      string
+		missing bool
+	}{{"evt_lost", true}, {"evt_new", false}} {
+		if l, err := deadletter.Get(t.Context(), js, letters[i]); err != nil || l.Event.ID != want.id || l.PayloadMissing != want.missing {
+			t.Errorf("letter %d is of %s, payload missing %t, %v; want %+v", letters[i], l.Event.ID, l.PayloadMissing, err, want)
+		}
+	}
+}
+
+// again makes the streams that are missing. A server that has just deleted one
+// may refuse that for a moment.
+func again(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; <-time.After(20 * time.Millisecond) {
+		err := topology.Ensure(t.Context(), js, topology.DefaultConfig())
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -207,6 +207,8 @@ func Get(ctx context.Context, js jetstream.JetStream, seq uint64) (Letter, error
 			l.PayloadMissing = true
 		case err != nil:
 			return fail(err)
+		case !l.StoredAt.IsZero() && !l.StoredAt.Equal(m.Time): // another's
+			l.PayloadMissing = true
 		default:
 			l.Payload = m.Data
 		}

@@ -25,6 +25,7 @@ const (
 	headerSubject  = prefix + "subject"
 	headerStream   = prefix + "stream"
 	headerSequence = prefix + "sequence"
+	headerStored   = prefix + "stored"
 	headerConsumer = prefix + "consumer"
 	headerMsgID    = prefix + "msg-id"
 	headerKind     = prefix + "kind"
@@ -60,7 +61,7 @@ func Publish(ctx context.Context, js jetstream.JetStream, l Letter) (publish.Ack
 	if !l.PayloadMissing {
 		m.Data = l.Payload
 	}
-	id := fmt.Sprintf("dlq:%s:%s:%d", l.Stream, l.Consumer, l.OriginalSequence)
+	id := l.id()
 	ack, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(topology.StreamDLQ))
 	if errors.Is(err, nats.ErrMaxPayload) {
 		// The original fitted, but not together with what is known of it.
@@ -74,13 +75,24 @@ func Publish(ctx context.Context, js jetstream.JetStream, l Letter) (publish.Ack
 	return publish.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
 
+// id is the letter's own Nats-Msg-Id. A stream that has lost its end gives its
+// sequences out again: only with the time at which the original was stored is
+// another message's letter none of this one (promise 3).
+func (l Letter) id() string {
+	id := fmt.Sprintf("dlq:%s:%s:%d", l.Stream, l.Consumer, l.OriginalSequence)
+	if !l.StoredAt.IsZero() {
+		id += fmt.Sprintf(":%d", l.StoredAt.UnixNano())
+	}
+	return id
+}
+
 // Keep returns what a loop over the given durable consumer calls before it
 // gives a message up: it stores the letter, as the collector does for messages
 // whose workers could not. It returns the letter's sequence.
 func Keep(js jetstream.JetStream, consumer string) func(context.Context, consume.Message, consume.Reason) (uint64, error) {
 	return func(ctx context.Context, m consume.Message, r consume.Reason) (uint64, error) {
 		ack, err := Publish(ctx, js, Letter{
-			Stream: m.Stream, Consumer: consumer, OriginalSequence: m.Sequence, Subject: m.Subject, Header: m.Header,
+			Stream: m.Stream, Consumer: consumer, OriginalSequence: m.Sequence, StoredAt: m.StoredAt, Subject: m.Subject, Header: m.Header,
 			MsgID: m.Header.Get(jetstream.MsgIDHeader), Payload: m.Data, Kind: Terminated, DeadAt: r.LastAt, Reason: r,
 		})
 		return ack.Sequence, err
@@ -98,6 +110,9 @@ func (l Letter) header() nats.Header {
 	set(headerSubject, l.Subject)
 	set(headerStream, l.Stream)
 	set(headerSequence, strconv.FormatUint(l.OriginalSequence, 10))
+	if !l.StoredAt.IsZero() {
+		set(headerStored, l.StoredAt.UTC().Format(time.RFC3339Nano))
+	}
 	set(headerConsumer, l.Consumer)
 	set(headerMsgID, l.MsgID)
 	set(headerKind, string(l.Kind))
@@ -169,6 +184,7 @@ func read(seq uint64, h nats.Header, data []byte) Letter {
 	}
 	l.Stage, l.Name, _ = topology.Stage(l.Consumer)
 	l.OriginalSequence, _ = strconv.ParseUint(h.Get(headerSequence), 10, 64)
+	l.StoredAt, _ = time.Parse(time.RFC3339Nano, h.Get(headerStored))
 	l.DeadAt, _ = time.Parse(time.RFC3339Nano, h.Get(headerAt))
 	l.Event, _ = event.FromHeader(l.Header)
 	return l

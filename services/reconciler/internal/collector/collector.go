@@ -177,7 +177,7 @@ func (c *Collector) letter(ctx context.Context, a advisory, attempt int) (deadle
 	case err != nil:
 		return l, fmt.Errorf("message %s %d: %w", a.Stream, a.Sequence, err)
 	}
-	l.Subject, l.Header, l.Payload = m.Subject, m.Header, m.Data
+	l.StoredAt, l.Subject, l.Header, l.Payload = m.Time, m.Subject, m.Header, m.Data
 	l.MsgID = m.Header.Get(jetstream.MsgIDHeader)
 	if l.Reason.FirstAt.IsZero() {
 		l.Reason.FirstAt = m.Time

@@ -197,7 +197,7 @@ func check(t *testing.T, got deadletter.Letter, e event.Event) {
 		t.Errorf("original: %+v, payload %q, missing %t", got.Event, got.Payload, got.PayloadMissing)
 	}
 	if got.Stage != "enrich" || got.Name != "orders" || got.Subject != e.RawSubject() || got.MsgID != e.MsgID() ||
-		got.Stream != topology.StreamRaw || got.OriginalSequence != 1 {
+		got.Stream != topology.StreamRaw || got.OriginalSequence != 1 || got.StoredAt.IsZero() {
 		t.Errorf("place: %+v", got)
 	}
 	r := got.Reason
