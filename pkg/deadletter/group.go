@@ -23,13 +23,13 @@ const (
 	GroupOpen GroupState = "open"
 	// GroupWatched groups have none, but have not been quiet for long yet.
 	GroupWatched GroupState = "watched"
-	// GroupClosed groups have none, and have been quiet for [QuietAfter].
+	// GroupClosed groups have none, and have been quiet for an hour.
 	GroupClosed GroupState = "closed"
 )
 
-// QuietAfter is how long after its last letter, replay or discard a group
+// quietAfter is how long after its last letter, replay or discard a group
 // without open letters is closed.
-const QuietAfter = time.Hour
+const quietAfter = time.Hour
 
 // Group is letters that have the same cause, as far as their texts tell: the
 // same stage, source, destination and class, and the same message once ids and
@@ -60,15 +60,15 @@ type Group struct {
 	State  GroupState `json:"state"`
 }
 
-// MaxGroups bounds the groups that are told apart.
-const MaxGroups = 10_000
+// maxGroups bounds the groups that are told apart.
+const maxGroups = 10_000
 
 // Groups are letters by their cause.
 type Groups struct {
 	// Groups has the one with the latest letter first.
 	Groups []Group
 	// Ungrouped is how many letters belong to none of them, since there are more
-	// than [MaxGroups].
+	// than 10,000.
 	Ungrouped int
 }
 
@@ -83,13 +83,13 @@ func GroupBy(ctx context.Context, js jetstream.JetStream, f Filter, now time.Tim
 		key := l.Fingerprint()
 		g := groups[key]
 		if g == nil {
-			if len(groups) == MaxGroups {
+			if len(groups) == maxGroups {
 				result.Ungrouped++
 				continue
 			}
 			g = &Group{
 				Fingerprint: key, Stage: l.Stage, Source: l.Source(), Destination: l.Destination(),
-				Class: l.Reason.Class, Message: Blank(l.Reason.Message), FirstAt: l.DeadAt,
+				Class: l.Reason.Class, Message: blank(l.Reason.Message), FirstAt: l.DeadAt,
 			}
 			groups[key] = g
 		}
@@ -135,7 +135,7 @@ func (g *Group) state(now time.Time) GroupState {
 	switch {
 	case g.Open > 0:
 		return GroupOpen
-	case now.Sub(last) < QuietAfter:
+	case now.Sub(last) < quietAfter:
 		return GroupWatched
 	default:
 		return GroupClosed
@@ -148,7 +148,7 @@ const fingerprintBytes = 6
 // Fingerprint is the same for letters that have the same cause, see [Group].
 func (l Letter) Fingerprint() string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{
-		l.Stage, l.Source(), l.Destination(), string(l.Reason.Class), Blank(l.Reason.Message),
+		l.Stage, l.Source(), l.Destination(), string(l.Reason.Class), blank(l.Reason.Message),
 	}, "\x00")))
 	return hex.EncodeToString(sum[:fingerprintBytes])
 }
@@ -156,10 +156,10 @@ func (l Letter) Fingerprint() string {
 // maxBlankBytes bounds the message of a group.
 const maxBlankBytes = 300
 
-// Blank returns a message in which what differs from event to event stands as
+// blank returns a message in which what differs from event to event stands as
 // "#": every word with a digit, such as a number, an id or a time, and what is
 // quoted. The status of an answer stays: it is a part of the cause.
-func Blank(message string) string {
+func blank(message string) string {
 	var b strings.Builder
 	for i := 0; i < len(message) && b.Len() < maxBlankBytes; {
 		c := message[i]

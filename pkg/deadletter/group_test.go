@@ -133,7 +133,7 @@ func TestGroupsCloseWhenTheyStayQuiet(t *testing.T) {
 	if got := state(time.Now()); got != deadletter.GroupWatched {
 		t.Errorf("just dealt with: %s, want watched", got)
 	}
-	if got := state(time.Now().Add(deadletter.QuietAfter)); got != deadletter.GroupClosed {
+	if got := state(time.Now().Add(time.Hour)); got != deadletter.GroupClosed {
 		t.Errorf("quiet for a while: %s, want closed", got)
 	}
 	fail(t, js, "orders", "get order 3: 503", time.Now().Add(2*time.Hour))

@@ -188,6 +188,15 @@ func (l Letter) Destination() string {
 	return ""
 }
 
+// Source is the source of the original event, as far as it is known: of an
+// original that was gone it is only when the enricher gave it up.
+func (l Letter) Source() string {
+	if l.Event.Source == "" && l.Stage == topology.StageEnrich {
+		return l.Name
+	}
+	return l.Event.Source
+}
+
 // Get returns the letter at a sequence of TERCEL_DLQ with its payload, or
 // [ErrNotFound].
 func Get(ctx context.Context, js jetstream.JetStream, seq uint64) (Letter, error) {

@@ -81,5 +81,73 @@ func TestRedactedLettersHaveNoneOfTheValues(t *testing.T) {
 	}
 }
 
+// Nobody knows what is to be left out of a letter's words once its payload is gone,
+// so that none of them are shown where the source has rules.
+func TestALetterWithoutItsPayloadIsRedactedWholly(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	const card = "4111-planted"
+	e := trigger("orders", "evt_1")
+	header := e.Header()
+	header.Set("X-Note", card)
+	l := deadletter.Letter{
+		Stream: topology.StreamRaw, Consumer: topology.EnrichDurable("orders"), Subject: e.RawSubject(), Header: header,
+		Kind: deadletter.Terminated, DeadAt: time.Now(), PayloadMissing: true,
+		Reason: consume.Reason{Class: fault.Fatal, Message: "of " + card + " nobody", Detail: "got " + card},
+	}
+	l.OriginalSequence = 1
+	gone := publish(t, js, l)
+	unknown := l // of an original that was gone, whose source nobody knows
+	unknown.Consumer, unknown.Subject, unknown.Header, unknown.OriginalSequence = topology.DeliverDurable("crm"), "", nil, 2
+	publish(t, js, unknown)
+	r, err := redact.Parse("body.card")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		rules redact.Set
+		hides bool
+	}{
+		"rules":                      {redact.Set{"orders": r, "shop": {}}, true},
+		"none of them":               {redact.Set{"orders": {}, "shop": {}}, false},
+		"a set that has no sources":  {redact.Set{}, true},
+		"rules of all, but this one": {redact.Set{"shop": r}, true},
+	} {
+		for listed, err := range deadletter.List(t.Context(), js, deadletter.Filter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown := []deadletter.Letter{listed.Redacted(tt.rules)}
+			in, err := listed.RedactedIn(t.Context(), js, tt.rules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range append(shown, in) {
+				if hidden := !strings.Contains(asText(l), card); hidden != tt.hides || hidden && l.Reason.Message != redact.Mark {
+					t.Errorf("%s: letter %d is shown as %s", name, l.Sequence, asText(l))
+				}
+			}
+			if id := in.Header.Get(event.HeaderID); listed.Sequence == gone && id != "evt_1" {
+				t.Errorf("%s: its event's id is shown as %q", name, id)
+			}
+		}
+	}
+	left, err := deadletter.Get(t.Context(), js, gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dlq, err := js.Stream(t.Context(), topology.StreamDLQ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.PayloadMissing = false
+	if err := dlq.DeleteMsg(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := left.RedactedIn(t.Context(), js, redact.Set{"orders": r}); err != nil || strings.Contains(asText(l), card) {
+		t.Errorf("one that has left meanwhile is shown as %s, %v", asText(l), err)
+	}
+}
+
 // asText is all of a letter, its payload as it reads.
 func asText(l deadletter.Letter) string { return fmt.Sprintf("%+v %s", l, l.Payload) }

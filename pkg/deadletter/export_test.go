@@ -1,0 +1,4 @@
+package deadletter
+
+// Blank is [blank].
+var Blank = blank
