@@ -1,5 +1,7 @@
 package report
 
+import "strings"
+
 // Cause is why a record was missed or stale, as far as evidence allows; a
 // closed set.
 type Cause string
@@ -33,6 +35,30 @@ const (
 	// be read.
 	Unknown Cause = "unknown"
 )
+
+// Text says what a cause means.
+func (c Cause) Text() string {
+	switch c {
+	case NeverSent:
+		return "never sent"
+	case Refused:
+		return "refused by the ingress"
+	case Down:
+		return "no ingress was there"
+	case Silent:
+		return "nothing came from the source"
+	case Late:
+		return "its trigger came late"
+	case Pending:
+		return "its trigger was in work"
+	case GivenUp:
+		return "its trigger is a dead letter"
+	case LostInside:
+		return "accepted but lost inside"
+	default:
+		return strings.ReplaceAll(string(c), "_", " ")
+	}
+}
 
 // Evidence is what causes rest on.
 type Evidence struct {

@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -65,14 +63,7 @@ const SubjectFindings = topology.PrefixReports + "._inside"
 // PublishFinding stores f. One that is stored again under the same id inside the
 // dedup window has no effect.
 func PublishFinding(ctx context.Context, js jetstream.JetStream, f Finding, id string) error {
-	data, err := json.Marshal(f)
-	if err != nil {
-		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
-	}
-	m := nats.NewMsg(SubjectFindings)
-	m.Header[event.HeaderContentType] = []string{"application/json"}
-	m.Data = data
-	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID("finding:"+id)); err != nil {
+	if err := store(ctx, js, SubjectFindings, f, "finding:"+id); err != nil {
 		return fmt.Errorf("finding %s of %s: %w", f.Kind, f.Name, err)
 	}
 	return nil

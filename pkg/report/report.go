@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -167,17 +168,22 @@ type Destination struct {
 // Publish stores r. Publishing the report of one run again inside the dedup
 // window has no effect.
 func Publish(ctx context.Context, js jetstream.JetStream, r Report) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("report of run %s: %w", r.Run, err)
-	}
-	m := nats.NewMsg(Query{Source: r.Source, Resource: r.Resource}.subject())
-	m.Header[event.HeaderContentType] = []string{"application/json"}
-	m.Data = data
-	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(r.Run)); err != nil {
+	if err := store(ctx, js, Query{Source: r.Source, Resource: r.Resource}.subject(), r, r.Run); err != nil {
 		return fmt.Errorf("report of run %s: %w", r.Run, err)
 	}
 	return nil
+}
+
+// store publishes v as JSON under an id by which it is stored once.
+func store(ctx context.Context, js jetstream.JetStream, subject string, v any, id string) error {
+	m := nats.NewMsg(subject)
+	m.Header[event.HeaderContentType] = []string{"application/json"}
+	var err error
+	if m.Data, err = json.Marshal(v); err != nil {
+		return err
+	}
+	_, err = js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	return err
 }
 
 // Query chooses reports.
@@ -200,7 +206,8 @@ func (q Query) subject() string {
 	return topology.PrefixReports + "." + any(q.Source) + "." + any(q.Resource)
 }
 
-// List returns reports, oldest first, as later runs have revised them.
+// List returns reports, oldest first and each run's once, as later runs have
+// revised them.
 func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error) {
 	limit := q.Limit
 	if limit <= 0 {
@@ -226,6 +233,13 @@ func List(ctx context.Context, js jetstream.JetStream, q Query) ([]Report, error
 			reports = append(reports[:0], reports[len(reports)-limit:]...)
 		}
 	}
+	// One that a crash left unpublished, as far as anybody knew, may be there twice.
+	known := map[string]bool{}
+	reports = slices.DeleteFunc(reports, func(r Report) bool {
+		again := known[r.Run]
+		known[r.Run] = true
+		return again
+	})
 	reports = reports[max(0, len(reports)-limit):]
 	for i := range reports {
 		revised.apply(&reports[i])

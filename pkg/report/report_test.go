@@ -87,6 +87,30 @@ func TestReportIsWholeAsItWasPublished(t *testing.T) {
 	}
 }
 
+// A runner that crashed after its report was stored leaves it to the next, which
+// may come when the dedup window is over.
+func TestAReportThatIsStoredTwiceIsListedOnce(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	publish(t, js, run("r1", "orders", "order"))
+	publish(t, js, run("r2", "orders", "order"))
+	stream, err := js.Stream(t.Context(), topology.StreamReports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), m.Subject, m.Data); err != nil { // under no id, as if the window were over
+		t.Fatal(err)
+	}
+	list, err := report.List(t.Context(), js, report.Query{})
+	if err != nil || len(list) != 2 || list[0].Run != "r1" || list[1].Run != "r2" {
+		t.Errorf("List() = %+v, %v; want r1 and r2", list, err)
+	}
+}
+
 func ExampleReport() {
 	r := report.Report{Counts: report.Counts{Listed: 120, Matched: 118, Missed: 2, Repaired: 2}, Complete: true}
 	fmt.Printf("%d of %d records were missing, %d sent again; complete: %t\n", r.Missed, r.Listed, r.Repaired, r.Complete)

@@ -6,11 +6,9 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
-	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -44,14 +42,7 @@ const revisedSuffix = ".revised"
 // Revise stores v. Storing what one run found out again inside the dedup window
 // has no effect; by names that run.
 func Revise(ctx context.Context, js jetstream.JetStream, v Revision, by string) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("revise report of run %s: %w", v.Run, err)
-	}
-	m := nats.NewMsg(Query{Source: v.Source, Resource: v.Resource}.subject() + revisedSuffix)
-	m.Header[event.HeaderContentType] = []string{"application/json"}
-	m.Data = data
-	if _, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(v.Run+":revised:"+by)); err != nil {
+	if err := store(ctx, js, Query{Source: v.Source, Resource: v.Resource}.subject()+revisedSuffix, v, v.Run+":revised:"+by); err != nil {
 		return fmt.Errorf("revise report of run %s: %w", v.Run, err)
 	}
 	return nil
@@ -103,11 +94,11 @@ func (all revisions) apply(r *Report) {
 			if rec.ID != v.ID || rec.Version != v.Version || rec.Destination != "" || rec.Cause == v.Cause {
 				continue
 			}
-			if r.Evidence.Causes[rec.Cause]--; r.Evidence.Causes[rec.Cause] <= 0 {
-				delete(r.Evidence.Causes, rec.Cause)
-			}
 			if r.Evidence.Causes == nil {
 				r.Evidence.Causes = map[Cause]int{}
+			}
+			if r.Evidence.Causes[rec.Cause]--; r.Evidence.Causes[rec.Cause] <= 0 {
+				delete(r.Evidence.Causes, rec.Cause)
 			}
 			r.Evidence.Causes[v.Cause]++
 			rec.Cause, rec.ArrivedAt = v.Cause, v.ArrivedAt

@@ -60,3 +60,27 @@ func TestRevisionsAreLaidOverTheirReports(t *testing.T) {
 		}
 	}
 }
+
+// A report and its revision are read from a stream, which others write to as well:
+// one without evidence is revised all the same.
+func TestAReportWithoutEvidenceIsRevised(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	r := run("r1", "orders", "order")
+	r.Records[0].Cause = report.NeverSent
+	publish(t, js, r)
+	v := report.Revision{
+		Run: "r1", Source: "orders", Account: "_", Resource: "order", RevisedAt: noon,
+		Records: []report.Revised{{ID: "a", Version: "n0011", Cause: report.Late}},
+	}
+	if err := report.Revise(t.Context(), js, v, "r2"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := report.List(t.Context(), js, report.Query{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("List() = %+v, %v; want one", list, err)
+	}
+	if want := map[report.Cause]int{report.Late: 1}; !maps.Equal(list[0].Evidence.Causes, want) || list[0].Records[0].Cause != report.Late {
+		t.Errorf("causes %v, want %v", list[0].Evidence.Causes, want)
+	}
+}

@@ -25,6 +25,12 @@ func digest(id string, version uint64) Digest {
 	return Digest{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
 }
 
+func (d *Digest) add(o Digest) {
+	var carry uint64
+	d.lo, carry = bits.Add64(d.lo, o.lo, 0)
+	d.hi, _ = bits.Add64(d.hi, o.hi, carry)
+}
+
 // MarshalText writes d as 32 hexadecimal digits.
 func (d Digest) MarshalText() ([]byte, error) {
 	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, d.hi), d.lo)
@@ -56,11 +62,14 @@ type Set struct {
 
 // Add adds a record in the version of the given ordinal.
 func (s *Set) Add(id string, version uint64) {
-	d := digest(id, version)
-	var carry uint64
-	s.Digest.lo, carry = bits.Add64(s.Digest.lo, d.lo, 0)
-	s.Digest.hi, _ = bits.Add64(s.Digest.hi, d.hi, carry)
+	s.Digest.add(digest(id, version))
 	s.Records++
+}
+
+// Join adds the records of another set, which must have none of s.
+func (s *Set) Join(o Set) {
+	s.Digest.add(o.Digest)
+	s.Records += o.Records
 }
 
 // Sets are the records of one window on both sides, as they were compared.

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -82,27 +81,3 @@ func (r Report) sameAtDestinations() bool {
 }
 
 func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// Text says what a cause means.
-func (c Cause) Text() string {
-	switch c {
-	case NeverSent:
-		return "never sent"
-	case Refused:
-		return "refused by the ingress"
-	case Down:
-		return "no ingress was there"
-	case Silent:
-		return "nothing came from the source"
-	case Late:
-		return "its trigger came late"
-	case Pending:
-		return "its trigger was in work"
-	case GivenUp:
-		return "its trigger is a dead letter"
-	case LostInside:
-		return "accepted but lost inside"
-	default:
-		return strings.ReplaceAll(string(c), "_", " ")
-	}
-}

@@ -1,7 +1,5 @@
 package report
 
-import "math/bits"
-
 // Plus adds the numbers of records of another part of the same window.
 func (c Counts) Plus(o Counts) Counts {
 	c.Listed += o.Listed
@@ -31,12 +29,4 @@ func (d Destination) Plus(o Destination) Destination {
 	d.Held.Join(o.Held)
 	d.Behind = d.Behind || o.Behind
 	return d
-}
-
-// Join adds the records of another set, which must have none of s.
-func (s *Set) Join(o Set) {
-	var carry uint64
-	s.Digest.lo, carry = bits.Add64(s.Digest.lo, o.Digest.lo, 0)
-	s.Digest.hi, _ = bits.Add64(s.Digest.hi, o.Digest.hi, carry)
-	s.Records += o.Records
 }
