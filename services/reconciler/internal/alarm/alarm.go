@@ -71,8 +71,10 @@ func New(cfg Config, deps Deps) (*Alarms, error) {
 	if a.probes, err = metrics.SourcesProbed.Counter(); err != nil {
 		return nil, err
 	}
-	a.gauge, err = metrics.Observe(a.observe, metrics.SourcesAlarmed)
-	return a, err
+	if a.gauge, err = metrics.Observe(a.observe, metrics.SourcesAlarmed); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // Close ends the gauge.

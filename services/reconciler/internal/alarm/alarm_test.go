@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
+	api "go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
@@ -262,7 +264,8 @@ func TestOnlyTheReplicaWithTheLeaseWrites(t *testing.T) {
 	}
 }
 
-// A source that is in the pipeline file no more has no alarm either.
+// A source that is in the pipeline file no more has no alarm either, and is looked
+// after again once it is back.
 func TestASourceThatHasGoneIsForgotten(t *testing.T) {
 	t.Parallel()
 	f := setup(t, "gone")
@@ -273,6 +276,33 @@ func TestASourceThatHasGoneIsForgotten(t *testing.T) {
 	all, err := f.store().Healths(t.Context())
 	if err != nil || slices.ContainsFunc(all, func(h cursor.Health) bool { return h.Source == "gone" }) {
 		t.Errorf("healths %+v, %v; want none of the source that has gone", all, err)
+	}
+	f.cfg.Sources, f.source = map[string]bool{"gone": true, "another": true}, "gone"
+	if h := f.lookAt(f.replica(), 162*time.Minute); h.Silence == nil {
+		t.Errorf("health %+v of the source that is back, want its silence", h)
+	}
+}
+
+// broken has no instrument observed.
+type (
+	broken      struct{ noop.MeterProvider }
+	brokenMeter struct{ noop.Meter }
+)
+
+func (broken) Meter(string, ...api.MeterOption) api.Meter { return brokenMeter{} }
+
+func (brokenMeter) RegisterCallback(api.Callback, ...api.Observable) (api.Registration, error) {
+	return nil, errors.New("no room")
+}
+
+// Whoever gets an error has nothing to close. It isn't parallel: the provider is
+// that of all tests.
+func TestNewWithoutItsGaugeReturnsNoAlarms(t *testing.T) {
+	before := otel.GetMeterProvider()
+	otel.SetMeterProvider(broken{})
+	defer otel.SetMeterProvider(before)
+	if a, err := alarm.New(alarm.Config{}, alarm.Deps{}); err == nil || a != nil {
+		t.Errorf("New() = %v, %v; want an error alone", a, err)
 	}
 }
 

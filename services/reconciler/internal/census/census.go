@@ -60,8 +60,10 @@ func New(cfg Config, deps Deps) (*Census, error) {
 		c.names = append(c.names, "KV_"+b.Bucket)
 	}
 	var err error
-	c.gauges, err = metrics.Observe(c.observe, told...)
-	return c, err
+	if c.gauges, err = metrics.Observe(c.observe, told...); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Close ends the gauges.

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	api "go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
@@ -300,4 +302,27 @@ func TestAReplicaThatIsAwayIsBehind(t *testing.T) {
 	r.until(map[string]float64{behind + topology.StreamRaw: 1, behind + topology.StreamDLQ: 1})
 	servers[2].Resume()
 	r.until(map[string]float64{behind + topology.StreamRaw: 0, behind + topology.StreamDLQ: 0})
+}
+
+// broken has no instrument observed.
+type (
+	broken      struct{ noop.MeterProvider }
+	brokenMeter struct{ noop.Meter }
+)
+
+func (broken) Meter(string, ...api.MeterOption) api.Meter { return brokenMeter{} }
+
+func (brokenMeter) RegisterCallback(api.Callback, ...api.Observable) (api.Registration, error) {
+	return nil, errors.New("no room")
+}
+
+// Whoever gets an error has nothing to close. It isn't parallel: the provider is
+// that of all tests.
+func TestNewWithoutItsGaugesReturnsNoCensus(t *testing.T) {
+	before := otel.GetMeterProvider()
+	otel.SetMeterProvider(broken{})
+	defer otel.SetMeterProvider(before)
+	if c, err := census.New(census.Config{Streams: topology.DefaultConfig()}, census.Deps{}); err == nil || c != nil {
+		t.Errorf("New() = %v, %v; want an error alone", c, err)
+	}
 }
