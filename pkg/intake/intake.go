@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -26,8 +27,8 @@ import (
 // Every is the time between two messages of a replica.
 const Every = time.Minute
 
-// storeTimeout bounds storing one message.
-const storeTimeout = 5 * time.Second
+// flushTimeout bounds storing what was counted.
+const flushTimeout = 5 * time.Second
 
 // Counts are numbers of requests by outcome.
 type Counts map[string]int64
@@ -49,14 +50,18 @@ type Log struct {
 	now    func() time.Time
 	counts map[label]*atomic.Int64
 
-	mu   sync.Mutex // guards from, and has flushes follow each other
-	from time.Time
+	id string // of the log, with which those of its messages begin
+
+	mu     sync.Mutex // guards what follows, and has flushes follow each other
+	from   time.Time
+	taken  int   // spans that were made
+	unsure *Span // the last one, while it may be stored or not
 }
 
 // New returns a log for requests of the given sources and outcomes, which
 // begins now.
 func New(js jetstream.JetStream, now func() time.Time, sources, outcomes []string) *Log {
-	l := &Log{js: js, now: now, counts: map[label]*atomic.Int64{}, from: now()}
+	l := &Log{js: js, now: now, counts: map[label]*atomic.Int64{}, id: nuid.Next(), from: now()}
 	for _, s := range sources {
 		for _, o := range outcomes {
 			l.counts[label{s, o}] = new(atomic.Int64)
@@ -73,10 +78,28 @@ func (l *Log) Count(source, outcome string) {
 }
 
 // Flush stores what was counted since the last time. After an error the next
-// call has it too.
+// call has it too. Whether it was stored all the same isn't known then, so it
+// goes again as it was, and inside the dedup window counts once.
 func (l *Log) Flush(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	for more := true; more; {
+		more = l.unsure != nil // what was counted since then goes after it
+		if !more {
+			l.unsure = l.take()
+		}
+		if err := l.store(ctx, *l.unsure); err != nil {
+			return fmt.Errorf("note the outcomes of requests: %w", err)
+		}
+		l.unsure = nil
+	}
+	return nil
+}
+
+// take begins anew to count and returns what was.
+func (l *Log) take() *Span {
 	s := Span{From: l.from, To: l.now(), Sources: map[string]Counts{}}
 	for k, n := range l.counts {
 		if v := n.Swap(0); v > 0 {
@@ -86,16 +109,9 @@ func (l *Log) Flush(ctx context.Context) error {
 			s.Sources[k.source][k.outcome] = v
 		}
 	}
-	if err := l.store(ctx, s); err != nil {
-		for source, counts := range s.Sources {
-			for outcome, v := range counts {
-				l.counts[label{source, outcome}].Add(v)
-			}
-		}
-		return fmt.Errorf("note the outcomes of requests: %w", err)
-	}
 	l.from = s.To
-	return nil
+	l.taken++
+	return &s
 }
 
 func (l *Log) store(ctx context.Context, s Span) error {
@@ -103,9 +119,7 @@ func (l *Log) store(ctx context.Context, s Span) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	_, err = l.js.Publish(ctx, topology.SubjectIntake, data)
+	_, err = l.js.Publish(ctx, topology.SubjectIntake, data, jetstream.WithMsgID(fmt.Sprintf("%s:%d", l.id, l.taken)))
 	return err
 }
 

@@ -136,6 +136,44 @@ func TestWhatIsNotStoredIsNotLost(t *testing.T) {
 	}
 }
 
+// deaf is a client that doesn't hear that its first message was stored.
+type deaf struct {
+	jetstream.JetStream
+	heard bool
+}
+
+func (d *deaf) Publish(ctx context.Context, subject string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ack, err := d.JetStream.Publish(ctx, subject, data, opts...)
+	if err == nil && !d.heard {
+		d.heard = true
+		return nil, context.DeadlineExceeded
+	}
+	return ack, err
+}
+
+// An alarm goes by shares of what was counted, so nothing may be counted twice.
+func TestWhatWasStoredWithoutAnAnswerCountsOnce(t *testing.T) {
+	t.Parallel()
+	js, c := setup(t)
+	start := c.at
+	l := intake.New(&deaf{JetStream: js}, c.now, []string{"a"}, []string{"accepted"})
+	l.Count("a", "accepted")
+	c.pass(time.Minute)
+	if err := l.Flush(t.Context()); err == nil {
+		t.Fatal("Flush() = nil without an answer")
+	}
+	l.Count("a", "accepted")
+	c.pass(time.Minute)
+	flush(t, l)
+	h := read(t, js, start, c.at)
+	if got := h.Counts("a", start, c.at); got["accepted"] != 2 {
+		t.Errorf("counts %v, want 2 accepted", got)
+	}
+	if up, known := h.Up(c.at); !up || !known {
+		t.Errorf("Up() = %t, %t at the end, want true", up, known)
+	}
+}
+
 func TestForeignMessagesAreLeftOut(t *testing.T) {
 	t.Parallel()
 	js, c := setup(t)
