@@ -50,9 +50,9 @@ const (
 )
 
 // Ledger is the ledger of one resource in one account, loaded into memory
-// (24 bytes a record and 5 to 8 for finding it). It is not safe for concurrent use, and one runner
-// at a time may have it open: hold a lease. Should two have it open all the
-// same, the second to write gets [ErrConflict].
+// (24 bytes a record and 5 to 8 for finding it). It is not safe for concurrent
+// use, and one runner at a time may have it open: hold a lease. Should two have
+// it open all the same, the second to write gets [ErrConflict].
 type Ledger struct {
 	js       jetstream.JetStream
 	kv       jetstream.KeyValue
@@ -180,9 +180,9 @@ func (l *Ledger) Lookup(id string, v event.Version) Verdict {
 	}
 }
 
-// Held returns the low 63 bits of the ordinal of the version in which a record was seen
-// alive, as [event.Version.Ordinal] gives it, and whether it was and has not
-// been deleted since.
+// Held returns the low 63 bits of the ordinal of the version in which a record
+// was seen alive, as [event.Version.Ordinal] gives it, and whether it was and has
+// not been deleted since.
 func (l *Ledger) Held(id string) (version uint64, held bool) {
 	s, _ := l.index.get(Hash(id))
 	return s.version &^ unorderedBit, s.held()
@@ -199,9 +199,6 @@ func (l *Ledger) All() iter.Seq2[uint64, time.Time] {
 		}
 	}
 }
-
-// Len is the number of records that the ledger knows of.
-func (l *Ledger) Len() int { return l.index.len() }
 
 // Hash is a record's id in the ledger. Of a million records, two share one
 // with odds of 1 to 37 million.

@@ -29,6 +29,11 @@ func ordinal(v event.Version) uint64 {
 // join returns what was seen by s and t, in whatever order they come. The newest
 // version wins (promise 7); of versions without an order it is the one that was
 // observed last.
+//
+// Where a resource was changed from versions with an order to such without, or
+// back, the order counts: of a record with versions of both kinds any may win
+// until the next that is observed. Neither kind could win over the other for
+// good: then none of what the resource has now would ever count.
 func (s state) join(t state) state {
 	out := s
 	out.deleted = max(s.deleted, t.deleted)

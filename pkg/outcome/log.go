@@ -31,7 +31,6 @@ type Log struct {
 	limiter *limit.Limiter
 	queue   chan noted
 	left    atomic.Int64 // out, since the last one that was stored
-	total   atomic.Int64 // left out
 }
 
 type noted struct {
@@ -50,24 +49,16 @@ func (l *Log) Note(consumer string) func(consume.Message, consume.Attempt) {
 	return func(m consume.Message, a consume.Attempt) {
 		now := time.Now()
 		if !l.limiter.AllowN(now, 1) {
-			l.leave(1)
+			l.left.Add(1)
 			return
 		}
 		select {
 		case l.queue <- noted{newRecord(consumer, m, a, now), m.Header}:
 		default:
-			l.leave(1)
+			l.left.Add(1)
 		}
 	}
 }
-
-func (l *Log) leave(n int64) {
-	l.left.Add(n)
-	l.total.Add(n)
-}
-
-// LeftOut is how many tries were not stored.
-func (l *Log) LeftOut() int64 { return l.total.Load() }
 
 // Start begins to store what is noted. The function that it returns ends that
 // once what still waits was stored, after two seconds at most.
@@ -120,8 +111,7 @@ func (l *Log) store(ctx context.Context, n noted) error {
 		_, err = l.js.PublishMsg(ctx, m)
 	}
 	if err != nil {
-		l.left.Add(n.record.Left)
-		l.leave(1)
+		l.left.Add(n.record.Left + 1)
 	}
 	return err
 }

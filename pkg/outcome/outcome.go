@@ -5,13 +5,15 @@
 // with is known from its consumer, and what it led to from its stream. Only tries
 // that failed are noted, and the one that ended them. So what works costs nothing,
 // and an outage little: it makes no tries (see package fault), and a process
-// stores [rate] a second at most. What is beyond that is left out and counted.
+// stores [rate] a second at most. What is beyond that is left out, and
+// the next that is stored says how many were.
 package outcome
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -55,7 +57,7 @@ func newRecord(consumer string, m consume.Message, a consume.Attempt, now time.T
 	if a.Err != nil {
 		r.Message, r.Class = a.Err.Error(), fault.ClassOf(a.Err)
 		if len(r.Message) > maxMessageBytes {
-			r.Message = r.Message[:maxMessageBytes] + " … (cut)"
+			r.Message = strings.ToValidUTF8(r.Message[:maxMessageBytes], "") + " … (cut)"
 		}
 	}
 	return r

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,11 +89,27 @@ func TestPromise10TriesBeyondTheBoundAreCounted(t *testing.T) {
 	most := 201 + int(20*time.Since(began).Seconds()) // 200 at once, and 20 a second
 	log.Start()()
 	all := stored(t, js)
-	if len(all) == 0 || len(all) > most || log.LeftOut() != int64(n-len(all)) {
-		t.Errorf("%d are stored and %d counted as left out, of %d", len(all), log.LeftOut(), n)
+	if len(all) == 0 || len(all) > most {
+		t.Fatalf("%d are stored of %d, want some and at most %d", len(all), n, most)
 	}
-	if r, err := outcome.Decode(all[0].Data); err != nil || r.Left != log.LeftOut() {
-		t.Errorf("the first says that %d were left out, %v; want %d", r.Left, err, log.LeftOut())
+	if r, err := outcome.Decode(all[0].Data); err != nil || r.Left != int64(n-len(all)) {
+		t.Errorf("the first says that %d were left out, %v; want %d", r.Left, err, n-len(all))
+	}
+}
+
+// A long text is cut, and between two letters.
+func TestALongErrorIsCut(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	log := outcome.NewLog(js, slog.New(slog.DiscardHandler))
+	log.Note(topology.DeliverDurable("warehouse"))(tried(1, 1), consume.Attempt{Outcome: consume.Delayed, Err: errors.New("a" + strings.Repeat("ü", 1000))})
+	log.Start()()
+	all := stored(t, js)
+	if len(all) != 1 {
+		t.Fatalf("%d are stored, want 1", len(all))
+	}
+	if r, err := outcome.Decode(all[0].Data); err != nil || r.Message != "a"+strings.Repeat("ü", 511)+" … (cut)" {
+		t.Errorf("the error is %q, %v", r.Message, err)
 	}
 }
 
@@ -112,7 +129,7 @@ func TestWhatCannotBeStoredIsCounted(t *testing.T) {
 	note(foreign, consume.Attempt{Outcome: consume.Delayed, Err: errors.New("no")})
 	note(tried(2, 1), consume.Attempt{Outcome: consume.Delayed, Err: errors.New("no")})
 	log.Start()()
-	if got := log.LeftOut(); got != 2 {
+	if got := log.Left(); got != 2 {
 		t.Errorf("%d counted as left out, want 2", got)
 	}
 }

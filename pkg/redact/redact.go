@@ -72,16 +72,10 @@ func (r *Rules) DecodeNode(n config.Node) {
 
 // Validate reads the paths.
 func (r *Rules) Validate(c *config.Check) {
-	r.paths = nil
-	for i, text := range r.Paths {
-		p, err := parse(text)
-		if err != nil {
-			key := fmt.Sprintf("paths[%d]", i)
-			c.Fault(key, "", "a path such as body.card.number, record.email or related.customer.phone ("+err.Error()+")")
-			continue
-		}
-		r.paths = append(r.paths, p)
-	}
+	r.read(func(i int, err error) {
+		key := fmt.Sprintf("paths[%d]", i)
+		c.Fault(key, "", "a path such as body.card.number, record.email or related.customer.phone ("+err.Error()+")")
+	})
 	if r.Stored && len(r.Paths) == 0 {
 		c.Missing("paths", "what is not to be stored, such as [body.card.number]")
 	}
@@ -91,15 +85,20 @@ func (r *Rules) Validate(c *config.Check) {
 func Parse(paths ...string) (Rules, error) {
 	r := Rules{Paths: paths}
 	var errs []error
-	for _, text := range paths {
-		p, err := parse(text)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		r.paths = append(r.paths, p)
-	}
+	r.read(func(_ int, err error) { errs = append(errs, err) })
 	return r, errors.Join(errs...)
+}
+
+// read reads the paths, and tells of each that is none.
+func (r *Rules) read(fault func(i int, err error)) {
+	r.paths = nil
+	for i, text := range r.Paths {
+		if p, err := parse(text); err != nil {
+			fault(i, err)
+		} else {
+			r.paths = append(r.paths, p)
+		}
+	}
 }
 
 func parse(text string) (path, error) {

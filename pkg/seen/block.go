@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
@@ -130,7 +129,7 @@ func (x *Index) flush(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		sequence, err := x.write(ctx, marks)
+		sequence, err := store(ctx, x.deps.JetStream, marks, x.writer)
 		if err != nil {
 			return fmt.Errorf("write marks: %w", err)
 		}
@@ -146,19 +145,6 @@ func (x *Index) flush(ctx context.Context) error {
 		}
 		x.mu.Unlock()
 	}
-}
-
-func (x *Index) write(ctx context.Context, marks []mark) (sequence uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	msg := nats.NewMsg(topology.SubjectSeen)
-	msg.Header.Set(headerWriter, x.writer)
-	msg.Data = encode(marks)
-	ack, err := x.deps.JetStream.PublishMsg(ctx, msg)
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
 }
 
 // read takes in what others have marked since the last time, or within the

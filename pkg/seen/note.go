@@ -18,8 +18,8 @@ func Note(ctx context.Context, js jetstream.JetStream, at map[string]uint64) err
 	for msgID, sequence := range at {
 		marks = append(marks, mark{hash(msgID), sequence})
 		if len(marks) == maxMarks {
-			if err := store(ctx, js, marks); err != nil {
-				return err
+			if _, err := store(ctx, js, marks, ""); err != nil {
+				return fmt.Errorf("note what was stored: %w", err)
 			}
 			marks = marks[:0]
 		}
@@ -27,16 +27,25 @@ func Note(ctx context.Context, js jetstream.JetStream, at map[string]uint64) err
 	if len(marks) == 0 {
 		return nil
 	}
-	return store(ctx, js, marks)
-}
-
-func store(ctx context.Context, js jetstream.JetStream, marks []mark) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	msg := nats.NewMsg(topology.SubjectSeen)
-	msg.Data = encode(marks)
-	if _, err := js.PublishMsg(ctx, msg); err != nil {
+	if _, err := store(ctx, js, marks, ""); err != nil {
 		return fmt.Errorf("note what was stored: %w", err)
 	}
 	return nil
+}
+
+// store writes marks as one block, in the name of an index or of none, and
+// returns its sequence.
+func store(ctx context.Context, js jetstream.JetStream, marks []mark, writer string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	msg := nats.NewMsg(topology.SubjectSeen)
+	if writer != "" {
+		msg.Header.Set(headerWriter, writer)
+	}
+	msg.Data = encode(marks)
+	ack, err := js.PublishMsg(ctx, msg)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }

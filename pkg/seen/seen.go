@@ -149,13 +149,6 @@ func (x *Index) Len() int {
 	return x.table.len()
 }
 
-// Bytes is the memory that the table takes.
-func (x *Index) Bytes() int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return len(x.table.segments) * segmentBytes
-}
-
 // Bounds of a question.
 const (
 	confirmTimeout = time.Second
