@@ -2,11 +2,12 @@
 // accepted has an outcome (promise 3).
 //
 // A trigger's outcome is an enriched event that names its sequence, a dead
-// letter, or a note that the pipeline file drops it. Reading headers only, the audit looks at every trigger that its
-// source's consumer is through with; one without an outcome was accepted and
-// then lost inside, and is sent again. That happens when the server loses the
-// advisory of a message that was given up, which it does when it crashes at the
-// wrong moment, or when a power cut takes the tail of a stream.
+// letter, or a note that the pipeline file drops it. Reading headers only, the
+// audit looks at every trigger that its source's consumer is through with; one
+// without an outcome was accepted and then lost inside, and is sent again. That
+// happens when the server loses the advisory of a message that was given up, which
+// it does when it crashes at the wrong moment, or when a power cut takes the tail
+// of a stream.
 //
 // The audit also finds the consumers that stand still without a word: after a
 // stream lost its tail, a consumer can report that nothing is pending although

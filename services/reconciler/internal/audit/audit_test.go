@@ -201,13 +201,31 @@ func TestEventsOfSeveralRecordsAnswerTheirTrigger(t *testing.T) {
 	f.answered()
 	stop()
 	for _, record := range []string{"7", "8"} {
-		m := nats.NewMsg("tercel.enriched.orders._.order.paid")
-		if _, err := f.js.PublishMsg(t.Context(), m, jetstream.WithMsgID("orders:_:lost:"+record)); err != nil {
-			t.Fatal(err)
-		}
+		f.event(event.Event{ID: "lost#" + record}, "orders:_:lost:"+record)
 	}
 	if got := f.audited(f.audit(time.Hour), 1); got.Recovered != 0 {
 		t.Errorf("%+v, want nothing recovered", got)
+	}
+}
+
+// Promise 3: ids may have colons, and the id of one trigger be the beginning of
+// another's. The event of the one is no outcome of the other.
+func TestEventAnswersNoTriggerWhoseIDItsOwnBeginsWith(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.collector()
+	stop := f.enricher(nil)
+	f.trigger("lost:7")
+	f.trigger("lost:7:paid")
+	f.answered()
+	stop()
+	f.event(event.Event{ID: "lost:7:paid", TriggerSequence: 2}, "orders:_:lost:7:paid")
+	if got := f.audited(f.audit(time.Hour), 2); got.Recovered != 1 {
+		t.Errorf("%+v, want the first one recovered", got)
+	}
+	m, err := f.stream(topology.StreamRaw).GetMsg(t.Context(), 3)
+	if err != nil || m.Header.Get(event.HeaderID) != "lost:7" {
+		t.Errorf("sent again: %+v, %v, want lost:7", m, err)
 	}
 }
 

@@ -196,6 +196,17 @@ func (f *fixture) trigger(id string) *jetstream.PubAck {
 	return ack
 }
 
+// event publishes an event of a trigger, as the enricher would.
+func (f *fixture) event(e event.Event, msgID string) {
+	f.t.Helper()
+	e.Source, e.Account, e.Type, e.Origin = "orders", event.NoAccount, "order.paid", event.Webhook
+	m := nats.NewMsg(e.EnrichedSubject())
+	m.Header, m.Data = e.Header(), event.Body{}.Encode()
+	if _, err := f.js.PublishMsg(f.t.Context(), m, jetstream.WithMsgID(msgID)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
 func (f *fixture) stream(name string) jetstream.Stream {
 	f.t.Helper()
 	s, err := f.js.Stream(f.t.Context(), name)

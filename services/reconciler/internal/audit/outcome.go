@@ -127,28 +127,33 @@ func newOutcomes(window []trigger) *outcomes {
 	return o
 }
 
-func (o *outcomes) mark(indices ...int) {
-	for _, i := range indices {
-		if !o.has[i] {
-			o.has[i] = true
-			o.left--
-		}
+func (o *outcomes) mark(i int) {
+	if !o.has[i] {
+		o.has[i] = true
+		o.left--
 	}
 }
 
-// answered notes an event. It answers the trigger of the sequence that it
-// names, if it has its id too: in a stream that lost its tail, sequences come
-// twice. It also answers triggers that were published under its msgID. An event
-// of one record of several has the record's id behind both.
+// answered notes an event. It answers the trigger of the sequence that it names,
+// and those that were published under its msgID or what that begins with: behind a
+// colon Tercel puts a record's id, or the mark of a replay. Each must have the
+// event's id too, since in a stream that lost its tail sequences come twice, and
+// providers put colons into ids of their own.
 func (o *outcomes) answered(sequence uint64, id, msgID string) {
-	for _, i := range o.byFirst[sequence] {
+	o.markOf(id, o.byFirst[sequence])
+	for msgID != "" {
+		o.markOf(id, o.byMsgID[msgID])
+		msgID = msgID[:max(strings.LastIndexByte(msgID, ':'), 0)]
+	}
+}
+
+// markOf marks those triggers that an event with the id can be of. An event of one
+// record of several has the record's id behind the trigger's.
+func (o *outcomes) markOf(id string, indices []int) {
+	for _, i := range indices {
 		if rest, ok := strings.CutPrefix(id, o.window[i].id); ok && (rest == "" || rest[0] == '#') {
 			o.mark(i)
 		}
-	}
-	for msgID != "" {
-		o.mark(o.byMsgID[msgID]...)
-		msgID = msgID[:max(strings.LastIndexByte(msgID, ':'), 0)]
 	}
 }
 

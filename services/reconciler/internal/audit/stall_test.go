@@ -137,3 +137,27 @@ func TestConsumerBehindIsRepairedAtTheSecondPass(t *testing.T) {
 		t.Errorf("repaired %t, %v, one that has moved since the last pass", got, err)
 	}
 }
+
+// After a consumer was set going again the server may still say for a moment that
+// it is through with what it is given again. None of that has its outcome yet: its
+// source is audited by the next pass.
+func TestSourceOfARepairedConsumerIsLeftToTheNextPass(t *testing.T) {
+	t.Parallel()
+	f, a, _ := healthy(t, 1)
+	f.trigger("fine1")
+	stored := time.Now()
+	f.answered()
+	// As if the stream had lost its tail before that trigger: the consumer goes on
+	// behind it, and is through with it by the server's word.
+	if _, err := f.js.ResetConsumerToSequence(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	f.setProgress("healthy_at", time.Now().Add(time.Hour))
+	f.eventually("the trigger is old enough for an audit", func() bool { return time.Since(stored) > 2*time.Second })
+	if res := f.pass(a); res.Repaired != 1 || res.Audited != 0 {
+		t.Errorf("%+v, want one consumer repaired and nothing audited", res)
+	}
+	if got := f.audited(a, 1); got.Recovered != 0 {
+		t.Errorf("%+v, want the trigger audited, which has its event", got)
+	}
+}
