@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -181,6 +182,42 @@ func TestPurgedStreamIsFound(t *testing.T) {
 				t.Errorf("%+v: found twice", res)
 			}
 		})
+	}
+}
+
+// Messages that left a stream by the age that it had at the last pass are no
+// finding when that has been raised since: nobody removed them.
+func TestAgeThatWasRaisedIsNoFinding(t *testing.T) {
+	t.Parallel()
+	for name, raised := range map[string]time.Duration{"raised": time.Hour, "without end": 0} {
+		for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched} {
+			t.Run(name+" "+stream, func(t *testing.T) {
+				t.Parallel()
+				f, a, stop := healthy(t, 1)
+				stop()
+				f.keep(stream, time.Minute)
+				f.trigger("fine1")
+				f.event(event.Event{ID: "fine1", TriggerSequence: 2}, "orders:_:fine1")
+				f.pass(a)
+				if err := f.stream(stream).Purge(t.Context()); err != nil { // as their age would have done in a minute
+					t.Fatal(err)
+				}
+				f.keep(stream, raised)
+				f.pass(a)
+				f.wantFound("")
+			})
+		}
+	}
+}
+
+// keep sets how long a stream keeps its messages.
+func (f *fixture) keep(stream string, age time.Duration) {
+	f.t.Helper()
+	cfg := f.stream(stream).CachedInfo().Config
+	cfg.MaxAge = age
+	cfg.Duplicates = time.Minute
+	if _, err := f.js.UpdateStream(f.t.Context(), cfg); err != nil {
+		f.t.Fatal(err)
 	}
 }
 

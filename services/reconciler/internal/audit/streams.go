@@ -22,6 +22,8 @@ type known struct {
 	First end `json:"first,omitzero"`
 	// Deleted is how many messages were missing between its first and its last.
 	Deleted int `json:"deleted,omitzero"`
+	// MaxAge is what its messages were kept for, in seconds; 0 is for ever.
+	MaxAge float64 `json:"max_age,omitzero"`
 }
 
 // slackAge is how long before its age a message may leave its stream.
@@ -110,6 +112,10 @@ func (a *Audit) purged(info *jetstream.StreamInfo, p *progress, f *findings) {
 	name := info.Config.Name
 	was := p.Streams[name]
 	first, age := info.State.FirstSeq, info.Config.MaxAge
+	// What was kept for less at the last pass may have left by that age before it was raised.
+	if before := time.Duration(was.MaxAge * float64(time.Second)); before > 0 && (age == 0 || before < age) {
+		age = before
+	}
 	removed := info.State.NumDeleted - was.Deleted
 	young := func(m end) bool {
 		return m.Sequence > 0 && m.Sequence < first && (age == 0 || info.TimeStamp.Sub(m.StoredAt) < age-slackAge)
@@ -153,7 +159,7 @@ func (p *progress) forget(stream string) {
 // remember notes what there is of a stream. It does so before anything of the
 // stream is read, so that what is removed meanwhile is found by the next pass.
 func (p *progress) remember(info *jetstream.StreamInfo) {
-	k := known{Created: info.Created, Deleted: info.State.NumDeleted}
+	k := known{Created: info.Created, Deleted: info.State.NumDeleted, MaxAge: info.Config.MaxAge.Seconds()}
 	if info.State.Msgs > 0 {
 		k.First = end{info.State.FirstSeq, info.State.FirstTime}
 	}
