@@ -276,7 +276,9 @@ func (s *Service) Run(ctx context.Context) error {
 		if !s.knowsPauses(ctx) {
 			return nil
 		}
-		return control.ServeReconcile(ctx, s.deps.Conn, func(r control.Request) (control.Started, error) { return s.begin(ctx, r) })
+		return control.ServeReconcile(ctx, s.deps.Conn, func(_ context.Context, r control.Request) (control.Started, error) {
+			return s.begin(ctx, r) // the run outlives the request
+		})
 	})
 	return g.Wait()
 }

@@ -3,10 +3,8 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
@@ -15,8 +13,6 @@ import (
 // ErrRange means that the records can't be listed as asked for: the time makes
 // no sense, or the source has no filter for it.
 var ErrRange = errors.New("can't be listed so")
-
-const subjectBackfill = "tercel.control.reconcile.backfill"
 
 // Action is what to do to a backfill.
 type Action string
@@ -47,10 +43,15 @@ type BackfillRequest struct {
 	DryRun bool `json:"dry_run,omitzero"`
 }
 
-type backfillAnswer struct {
-	Backfill cursor.Backfill `json:"backfill,omitzero"`
-	Error    string          `json:"error,omitzero"`
-	Code     string          `json:"code,omitzero"`
+// backfilled is an answer as it goes over the wire.
+type backfilled struct {
+	Backfill cursor.Backfill `json:"backfill"`
+}
+
+var backfill = kind[BackfillRequest, backfilled]{
+	subject: "tercel.control.reconcile.backfill", queue: "reconciler", who: "a reconciler", nobody: ErrNobody,
+	bound: answerTimeout, atOnce: 1, asks: "ask for a backfill",
+	wants: "action, and id or source, resource and what else a backfill has", codes: reconcilerCodes,
 }
 
 // Backfill asks a reconciler to start or change a backfill and returns it as it
@@ -58,66 +59,17 @@ type backfillAnswer struct {
 // [cursor.ErrBackfillOver], or what the reconciler said. Who wants one paused asks
 // nobody: see [cursor.Backfills.Pause].
 func Backfill(ctx context.Context, nc *nats.Conn, req BackfillRequest) (cursor.Backfill, error) {
-	data, err := json.Marshal(req)
-	if err != nil {
-		return cursor.Backfill{}, fmt.Errorf("backfill: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, subjectBackfill, data)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return cursor.Backfill{}, ErrNobody
-	}
-	if err != nil {
-		return cursor.Backfill{}, fmt.Errorf("ask for a backfill: %w", err)
-	}
-	var a backfillAnswer
-	if err := json.Unmarshal(m.Data, &a); err != nil {
-		return cursor.Backfill{}, errors.New("ask for a backfill: the answer is not a reconciler's")
-	}
-	if a.Error != "" {
-		return cursor.Backfill{}, &remote{a.Error, codes[a.Code]}
-	}
-	return a.Backfill, nil
+	a, err := backfill.ask(ctx, nc, req)
+	return a.Backfill, err
 }
 
 // ServeBackfills answers requests with do, one after the other, until ctx ends.
-// An error of do is told to whoever asked; wrap [ErrUnknown], [ErrRunning],
-// [ErrRange] and [cursor.ErrBackfillOver] where they apply.
+// The context of do ends while whoever asked still waits. An error of do is told to
+// them; wrap [ErrUnknown], [ErrRunning], [ErrRange] and [cursor.ErrBackfillOver] where
+// they apply.
 func ServeBackfills(ctx context.Context, nc *nats.Conn, do func(context.Context, BackfillRequest) (cursor.Backfill, error)) error {
-	requests := make(chan *nats.Msg, maxWaiting) // never closed; what is over is dropped by the client
-	sub, err := nc.ChanQueueSubscribe(subjectBackfill, queue, requests)
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subjectBackfill, err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	for {
-		select {
-		case m := <-requests:
-			_ = m.Respond(answerBackfill(ctx, m.Data, do))
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func answerBackfill(ctx context.Context, data []byte, do func(context.Context, BackfillRequest) (cursor.Backfill, error)) []byte {
-	var req BackfillRequest
-	var a backfillAnswer
-	err := json.Unmarshal(data, &req, json.RejectUnknownMembers(true))
-	if err != nil {
-		err = errors.New("want a JSON object with action, and id or source, resource and what else a backfill has")
-	} else {
-		ctx, cancel := context.WithTimeout(ctx, answerTimeout*3/4) // whoever asks shall hear of it
-		defer cancel()
-		a.Backfill, err = do(ctx, req)
-	}
-	if err != nil {
-		a = backfillAnswer{Error: err.Error(), Code: codeOf(err)}
-	}
-	answer, err := json.Marshal(a)
-	if err != nil { // a text that is not UTF-8
-		return []byte(`{"error":"the answer can't be written as JSON"}`)
-	}
-	return answer
+	return backfill.serve(ctx, nc, func(ctx context.Context, req BackfillRequest) (backfilled, error) {
+		b, err := do(ctx, req)
+		return backfilled{b}, err
+	})
 }

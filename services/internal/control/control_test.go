@@ -19,7 +19,14 @@ func serve(t *testing.T, s *natstest.Server, begin func(control.Request) (contro
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, nc := make(chan error, 1), s.Connect()
-	go func() { ended <- control.ServeReconcile(ctx, nc, begin) }()
+	go func() {
+		ended <- control.ServeReconcile(ctx, nc, func(ctx context.Context, r control.Request) (control.Started, error) {
+			if _, bounded := ctx.Deadline(); !bounded {
+				return control.Started{}, errors.New("the work has no bound")
+			}
+			return begin(r)
+		})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -103,6 +110,54 @@ func TestRubbishIsAnsweredAndNotActedOn(t *testing.T) {
 		m, err := nc.Request("tercel.control.reconcile.run", []byte(data), 10*time.Second)
 		if err != nil || !strings.Contains(string(m.Data), "want a JSON object") {
 			t.Errorf("%q is answered %v, %v", data, m, err)
+		}
+	}
+}
+
+// A request that waits behind others until whoever asked has given up isn't acted on:
+// they may have asked again.
+func TestRequestThatWaitedTooLongIsNotBegun(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, false)
+	askOnce, serve := control.ReconcileWithin(2 * time.Second)
+	begun, release := make(chan string, 100), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, server := make(chan error, 1), s.Connect()
+	go func() {
+		ended <- serve(ctx, server, func(_ context.Context, r control.Request) (control.Started, error) {
+			if begun <- r.Source; r.Source == "slow" {
+				<-release
+			}
+			return control.Started{Run: "r1"}, nil
+		})
+	}()
+	nc := s.Connect()
+	ask := func(source string, enough func(error) bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; {
+			_, err := askOnce(t.Context(), nc, control.Request{Source: source})
+			if enough(err) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %v", source, err)
+			}
+		}
+	}
+	gaveUp := func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+	ask("slow", gaveUp)
+	ask("behind it", gaveUp)
+	ask("later", gaveUp) // meanwhile the one before it has waited for long, whenever it came
+	close(release)
+	ask("next", func(err error) bool { return err == nil })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("serve() = %v", err)
+	}
+	close(begun)
+	for source := range begun {
+		if source == "behind it" {
+			t.Error("what nobody waited for any more was begun")
 		}
 	}
 }

@@ -3,11 +3,8 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/event"
@@ -23,14 +20,6 @@ var (
 	// ErrUnverifiable means that there is nothing to check: the trigger came in no
 	// request, or in one of which too little is stored.
 	ErrUnverifiable = errors.New("can't be checked again")
-)
-
-const (
-	subjectVerify = "tercel.control.ingress.verify"
-	queueIngress  = "ingress"
-	// maxVerifying bounds the requests that one ingress checks at once: those that
-	// come in matter more.
-	maxVerifying = 4
 )
 
 // VerifyRequest asks for a stored request to be checked again.
@@ -82,40 +71,19 @@ func (r *Refusal) Error() string {
 	return "not accepted"
 }
 
-type verifyAnswer struct {
-	Verified
-	Error string `json:"error,omitzero"`
-	Code  string `json:"code,omitzero"`
+var verify = kind[VerifyRequest, Verified]{
+	subject: "tercel.control.ingress.verify", queue: "ingress", who: "an ingress", nobody: ErrNoIngress,
+	bound:  30 * time.Second, // a sender's key may have to be fetched
+	atOnce: 4,                // the requests that come in matter more
+	asks:   "ask for a trigger to be checked again", wants: "sequence, send and destinations",
+	codes: map[string]error{"gone": ErrGone, "unverifiable": ErrUnverifiable},
 }
 
 // Verify asks an ingress to check a stored request again. Its errors are
 // [ErrNoIngress], [ErrGone], [ErrUnverifiable], or what the ingress said; that the
 // request isn't accepted is none.
 func Verify(ctx context.Context, nc *nats.Conn, req VerifyRequest) (Verified, error) {
-	data, err := json.Marshal(req)
-	if err != nil {
-		return Verified{}, fmt.Errorf("check trigger %d again: %w", req.Sequence, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-	defer cancel()
-	msg := nats.NewMsg(subjectVerify)
-	msg.Data = data
-	event.InjectTrace(ctx, msg.Header)
-	m, err := nc.RequestMsgWithContext(ctx, msg)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return Verified{}, ErrNoIngress
-	}
-	if err != nil {
-		return Verified{}, fmt.Errorf("ask for trigger %d to be checked again: %w", req.Sequence, err)
-	}
-	var a verifyAnswer
-	if err := json.Unmarshal(m.Data, &a); err != nil {
-		return Verified{}, errors.New("ask for a trigger to be checked again: the answer is not an ingress's")
-	}
-	if a.Error != "" {
-		return Verified{}, &remote{a.Error, verifyCodes[a.Code]}
-	}
-	return a.Verified, nil
+	return verify.ask(ctx, nc, req)
 }
 
 // AwaitIngress returns [ErrNoIngress] if none is there to check anything.
@@ -127,61 +95,9 @@ func AwaitIngress(ctx context.Context, nc *nats.Conn) error {
 	return err
 }
 
-// verifyTimeout bounds a check. A sender's key may have to be fetched for it.
-const verifyTimeout = 30 * time.Second
-
-var verifyCodes = map[string]error{"gone": ErrGone, "unverifiable": ErrUnverifiable}
-
 // ServeVerify answers requests with do, some at once, until ctx ends and the last
-// one is answered. An error of do is told to whoever asked; wrap [ErrGone] and
-// [ErrUnverifiable] where they apply.
+// one is answered. The context of do ends while whoever asked still waits. An error of
+// do is told to them; wrap [ErrGone] and [ErrUnverifiable] where they apply.
 func ServeVerify(ctx context.Context, nc *nats.Conn, do func(context.Context, VerifyRequest) (Verified, error)) error {
-	requests := make(chan *nats.Msg, maxWaiting) // never closed; what is over is dropped by the client
-	sub, err := nc.ChanQueueSubscribe(subjectVerify, queueIngress, requests)
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subjectVerify, err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	var all sync.WaitGroup
-	for range maxVerifying {
-		all.Go(func() {
-			for {
-				select {
-				case m := <-requests:
-					_ = m.Respond(answerVerify(ctx, m, do))
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	return nil
-}
-
-func answerVerify(ctx context.Context, m *nats.Msg, do func(context.Context, VerifyRequest) (Verified, error)) []byte {
-	var req VerifyRequest
-	var a verifyAnswer
-	err := json.Unmarshal(m.Data, &req, json.RejectUnknownMembers(true))
-	if err != nil {
-		err = errors.New("want a JSON object with sequence, send and destinations")
-	} else {
-		// What has begun is ended, so that whoever asks hears what was sent.
-		ctx, cancel := context.WithTimeout(event.ExtractTrace(context.WithoutCancel(ctx), m.Header), verifyTimeout*3/4)
-		defer cancel()
-		a.Verified, err = do(ctx, req)
-	}
-	if err != nil {
-		a = verifyAnswer{Error: err.Error()}
-		for code, kind := range verifyCodes {
-			if errors.Is(err, kind) {
-				a.Code = code
-			}
-		}
-	}
-	answer, err := json.Marshal(a)
-	if err != nil { // a text that is not UTF-8
-		return []byte(`{"error":"the answer can't be written as JSON"}`)
-	}
-	return answer
+	return verify.serve(ctx, nc, do)
 }
