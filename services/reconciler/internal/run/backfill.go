@@ -212,7 +212,7 @@ func (s *stretch) run(st cursor.Stretch, w cursor.Window) *Run {
 	r := &Run{
 		Runner: s.Runner, opts: Options{Trigger: report.Backfill, DryRun: s.job.DryRun}, id: st.Run, started: st.StartedAt, w: w,
 	}
-	r.few = maxWaiting / max(1, len(st.Slices))
+	r.mostWaiting = maxWaiting / max(1, len(st.Slices))
 	if s.job.Attempt > 0 { // whoever resumes it has seen that records can't be read
 		r.entry.Failures = maxUnread
 	}
@@ -230,7 +230,7 @@ func (b *broken) Unwrap() error { return b.err }
 
 // slice compares the pages of one slice until it is done.
 func (s *stretch) slice(ctx context.Context, i int, c *comparison) error {
-	for repaired := 0; !c.w.Done; {
+	for !c.w.Done {
 		if s.view != nil {
 			if err := s.view.refresh(ctx); err != nil {
 				return err
@@ -240,7 +240,7 @@ func (s *stretch) slice(ctx context.Context, i int, c *comparison) error {
 		if err := c.step(ctx); err != nil {
 			return &broken{i, err}
 		}
-		if repaired = c.w.Counts.Repaired - before.Repaired; repaired > 0 {
+		if c.w.Counts.Repaired > before.Repaired {
 			if err := s.room(ctx); err != nil {
 				return err
 			}
@@ -249,7 +249,7 @@ func (s *stretch) slice(ctx context.Context, i int, c *comparison) error {
 			return err
 		}
 	}
-	if len(c.waiting) == 0 {
+	if len(c.gaps.waiting) == 0 {
 		return nil
 	}
 	c.explainWaiting(ctx)

@@ -24,7 +24,7 @@ type Options struct {
 	Tombstone bool
 }
 
-// Run is a run that has begun and holds the lease. Do it, or Drop it.
+// Run is a run that has begun and holds the lease. Do it.
 type Run struct {
 	*Runner
 	opts    Options
@@ -36,11 +36,12 @@ type Run struct {
 	w       cursor.Window // what has been compared; entry has it as it was last saved
 	listed  *listing      // of a scan
 	lost    int           // triggers that the run found accepted and without an outcome
-	// fewStored is how many triggers may be kept, if not maxStored.
-	fewStored int
+	// mostWaiting bounds the gaps that wait for their causes to be looked for, and
+	// mostStored the triggers that are kept, where they are not 0.
+	mostWaiting, mostStored int
 	// caughtUpAt is when the ledger had all events, if the run saw to that.
 	caughtUpAt time.Time
-	gaps
+	gaps       gaps
 	// keep saves the window elsewhere than in the resource's cursor, if set.
 	keep func(context.Context, cursor.Window) error
 }
@@ -72,7 +73,7 @@ const maxOpens = 5
 
 func (r *Run) open(ctx context.Context) error {
 	var err error
-	if r.store, err = cursor.Open(ctx, r.deps.JetStream); err != nil {
+	if r.store, err = r.cursors(ctx); err != nil {
 		return err
 	}
 	if r.entry, err = r.store.Load(ctx, r.cfg.Key); err != nil {

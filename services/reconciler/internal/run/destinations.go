@@ -95,17 +95,22 @@ func count(d *report.Destination, v ledger.Verdict) {
 }
 
 // awaitDelivered waits until the destinations have taken every event that is
-// stored now, for at most the configured time, and returns those that have not.
+// stored now, for at most the configured time, and returns those that have not. One
+// that no sink has served yet is not waited for.
 func (r *Runner) awaitDelivered(ctx context.Context) (behind map[string]bool, err error) {
 	behind = map[string]bool{}
 	for _, name := range r.list.Destinations() {
-		last, err := r.lastFor(ctx, name)
+		last, served, err := r.lastFor(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		delivered, err := r.poll(ctx, func() (bool, error) {
-			return r.passed(ctx, topology.StreamEnriched, topology.DeliverDurable(name), last)
-		})
+		delivered := false
+		if served {
+			delivered, err = r.poll(ctx, func() (bool, error) {
+				through, err := r.through(ctx, topology.StreamEnriched, topology.DeliverDurable(name))
+				return through >= last, err
+			})
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -114,19 +119,20 @@ func (r *Runner) awaitDelivered(ctx context.Context) (behind map[string]bool, er
 	return behind, nil
 }
 
-// lastFor is the sequence of the last event that a destination is to get. One
-// that no sink has served yet is behind for ever.
-func (r *Runner) lastFor(ctx context.Context, name string) (uint64, error) {
+// lastFor is the sequence of the last event that a destination is to get, if a sink
+// has ever served it.
+func (r *Runner) lastFor(ctx context.Context, name string) (last uint64, served bool, err error) {
 	stream, err := r.deps.JetStream.Stream(ctx, topology.StreamEnriched)
 	if err != nil {
-		return 0, fmt.Errorf("stream %s: %w", topology.StreamEnriched, err)
+		return 0, false, fmt.Errorf("stream %s: %w", topology.StreamEnriched, err)
 	}
 	cons, err := stream.Consumer(ctx, topology.DeliverDurable(name))
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("consumer of %s: %w", name, err)
+		return 0, false, fmt.Errorf("consumer of %s: %w", name, err)
 	}
-	return topology.LastFor(ctx, stream, cons.CachedInfo().Config)
+	last, err = topology.LastFor(ctx, stream, cons.CachedInfo().Config)
+	return last, true, err
 }

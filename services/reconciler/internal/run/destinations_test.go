@@ -124,6 +124,27 @@ func ids(sent []consume.Message) map[string]bool {
 	return all
 }
 
+// A destination that no sink has ever served is behind, which is known at once.
+func TestDestinationThatNoSinkServesIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.shelves = map[string]shelf{"warehouse": {}}
+	f.shop.put("a", noon.Add(-time.Hour))
+	f.catchUp = 24 * time.Hour
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begun, err := f.runner(ascending+", against: [ledger, destination:warehouse]").Begin(ctx, onDemand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := begun.Do(); err != nil {
+		t.Fatal(err)
+	}
+	if d := f.report(begun.ID()).Destinations["warehouse"]; !d.Behind {
+		t.Errorf("warehouse %+v, want it behind", d)
+	}
+}
+
 // A destination that has taken every event is not behind; one that has not is
 // waited for, and the report says so.
 func TestDestinationIsWaitedFor(t *testing.T) {

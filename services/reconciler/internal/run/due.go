@@ -16,7 +16,7 @@ import (
 // else when the schedule says so. Orphans are looked for once the resource has
 // been reconciled.
 func (r *Runner) Due(ctx context.Context) (time.Time, error) {
-	store, err := cursor.Open(ctx, r.deps.JetStream)
+	store, err := r.cursors(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}

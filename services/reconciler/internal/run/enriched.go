@@ -24,7 +24,8 @@ func (r *Runner) awaitEnriched(ctx context.Context) (bool, error) {
 		return err == nil, err
 	}
 	return r.poll(ctx, func() (bool, error) {
-		return r.passed(ctx, topology.StreamRaw, topology.EnrichDurable(r.cfg.Key.Source), last.Sequence)
+		through, err := r.through(ctx, topology.StreamRaw, topology.EnrichDurable(r.cfg.Key.Source))
+		return through >= last.Sequence, err
 	})
 }
 
@@ -66,18 +67,20 @@ func (r *Runner) poll(ctx context.Context, done func() (bool, error)) (bool, err
 	}
 }
 
-// passed reports whether a stage's consumer is through with the message at
-// sequence. That nothing is pending is no proof by itself: a consumer that has
-// lost its place says so too, while it stands far behind the stream.
-func (r *Runner) passed(ctx context.Context, stream, durable string, sequence uint64) (bool, error) {
+// through is up to which message a stage's consumer is through with its stream. That
+// nothing is pending is no proof by itself: a consumer that has lost its place says
+// so too, while it stands far behind the stream.
+func (r *Runner) through(ctx context.Context, stream, durable string) (uint64, error) {
 	cons, err := r.deps.JetStream.Consumer(ctx, stream, durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return false, nil // its stage has never run
+		return 0, nil // its stage has never run
 	}
 	if err != nil {
-		return false, fmt.Errorf("consumer %s: %w", durable, err)
+		return 0, fmt.Errorf("consumer %s: %w", durable, err)
 	}
 	i := cons.CachedInfo()
-	idle := i.NumPending == 0 && i.NumAckPending == 0 && i.Delivered.Stream >= sequence
-	return idle || i.AckFloor.Stream >= sequence, nil
+	if i.NumPending == 0 && i.NumAckPending == 0 {
+		return max(i.Delivered.Stream, i.AckFloor.Stream), nil
+	}
+	return i.AckFloor.Stream, nil
 }

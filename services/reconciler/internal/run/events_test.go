@@ -77,6 +77,25 @@ func TestMissedEventsAreSentAgainAsTheirWebhooks(t *testing.T) {
 	}
 }
 
+// A source that is silent has its list compared with what came since the window began.
+// What came before is not read, however much that is.
+func TestTriggersOfASilentSourceAreNotReadFromTheFirstOn(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, stripe, "start: 24h")
+	f.arrive(listed{id: "evt_1", typ: "invoice.paid", at: f.now.Add(-time.Hour)}, listed{id: "evt_2", typ: "invoice.paid", at: f.now})
+	f.pass(48 * time.Hour)
+	f.book.add(listed{id: "evt_3", typ: "invoice.paid", at: f.now.Add(-time.Hour).Truncate(time.Second)})
+	reads := f.requested("CONSUMER.CREATE." + topology.StreamRaw + ".>")
+	if rep := f.run(demand); rep.Missed != 1 || rep.Repaired != 1 || !rep.Complete {
+		t.Errorf("report %+v, want one missed and repaired", rep)
+	}
+	for _, m := range reads() {
+		if strings.Contains(string(m.Data), `"opt_start_seq":1,`) || strings.Contains(string(m.Data), `"opt_start_seq":1}`) {
+			t.Errorf("a read from the first trigger on: %s", m.Data)
+		}
+	}
+}
+
 // A dry run sends nothing, notes nothing and moves no cursor.
 func TestDryRunOfEvents(t *testing.T) {
 	t.Parallel()

@@ -148,22 +148,22 @@ func (x *explanation) late(rec *report.Record, t spoken, inside report.Cause) re
 // lost. How far the stages are is asked before their results are read.
 func (x *explanation) inside(ctx context.Context, triggers map[*report.Record]spoken) (map[uint64]report.Cause, error) {
 	all := map[uint64]report.Cause{}
+	if len(triggers) == 0 {
+		return all, nil
+	}
+	through, err := x.through(ctx, topology.StreamRaw, topology.EnrichDurable(x.cfg.Key.Source))
+	if err != nil {
+		return nil, err
+	}
 	var first spoken
 	for _, t := range triggers {
-		done, err := x.passed(ctx, topology.StreamRaw, topology.EnrichDurable(x.cfg.Key.Source), t.sequence)
-		if err != nil {
-			return nil, err
-		}
 		all[t.sequence] = report.Pending
-		if done {
+		if t.sequence <= through {
 			all[t.sequence] = report.LostInside // unless there is a result
 		}
 		if first.sequence == 0 || t.sequence < first.sequence {
 			first = t
 		}
-	}
-	if len(all) == 0 {
-		return all, nil
 	}
 	collected, err := x.collected(ctx)
 	if err != nil {

@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"testing"
@@ -238,6 +239,64 @@ func TestGapsAreExplained(t *testing.T) {
 				tt.check(t, rep.Evidence, begun.LostInside())
 			}
 		})
+	}
+}
+
+// However many gaps there are to explain, the server is asked once how far the
+// enricher is.
+func TestTheEnrichersProgressIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.now = time.Now().UTC()
+	const gaps = 40
+	for i := range gaps {
+		id := fmt.Sprint("o", i)
+		f.hook("order.paid", id)
+		f.shop.put(id, f.now.Add(-changedAgo))
+	}
+	f.swallow()
+	eventually(t, "all triggers are answered", func() bool {
+		c, err := f.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+		return err == nil && c.CachedInfo().AckFloor.Stream == gaps
+	})
+	asked := f.requested("CONSUMER.INFO." + topology.StreamRaw + "." + topology.EnrichDurable("orders"))
+	if rep := f.do(f.runner(ascending)); rep.Missed != gaps || rep.Evidence.Causes[report.LostInside] != gaps {
+		t.Errorf("report %+v, want all gaps lost inside", rep)
+	}
+	if n := len(asked()); n == 0 || n > gaps/4 {
+		t.Errorf("the consumer was asked for %d times, want a few", n)
+	}
+}
+
+// requested returns what lists the requests that the server's API gets from now on.
+func (f *fixture) requested(subject string) (list func() []*nats.Msg) {
+	f.t.Helper()
+	sub, err := f.nc.SubscribeSync("$JS.API." + subject)
+	if err == nil {
+		err = f.nc.Flush()
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return func() (all []*nats.Msg) {
+		f.t.Helper()
+		if err := f.nc.Flush(); err != nil {
+			f.t.Fatal(err)
+		}
+		for {
+			n, _, err := sub.Pending()
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			if n == 0 {
+				return all
+			}
+			m, err := sub.NextMsg(time.Minute)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			all = append(all, m)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,45 +20,37 @@ const maxWaiting = 50_000
 // gaps are those of a run whose causes were not looked for yet.
 type gaps struct {
 	waiting []report.Record
-	few     int    // how many may wait, if not maxWaiting
 	looked  uint64 // the end of TERCEL_RAW when causes were first looked for
 	unread  string // why evidence could not be read, or ""
 }
 
 // explainLater keeps the gaps of a page that was compared, until there are so
 // many that their causes are looked for together.
-func (r *Run) explainLater(ctx context.Context, gaps []report.Record) {
-	r.waiting = append(r.waiting, gaps...)
-	if len(r.waiting) >= r.mostWaiting() {
+func (r *Run) explainLater(ctx context.Context, found []report.Record) {
+	r.gaps.waiting = append(r.gaps.waiting, found...)
+	if len(r.gaps.waiting) >= cmp.Or(r.mostWaiting, maxWaiting) {
 		r.explainWaiting(ctx)
 	}
-}
-
-func (r *Run) mostWaiting() int {
-	if r.few > 0 {
-		return r.few
-	}
-	return maxWaiting
 }
 
 // explainWaiting finds the causes of the gaps that wait. Evidence that can't be read
 // is no fault of the run: it leaves their causes unknown.
 func (r *Run) explainWaiting(ctx context.Context) {
-	if len(r.waiting) == 0 {
+	if len(r.gaps.waiting) == 0 {
 		return
 	}
-	if end, err := r.end(ctx); err == nil && r.looked == 0 {
-		r.looked = end
+	if end, err := r.end(ctx); err == nil && r.gaps.looked == 0 {
+		r.gaps.looked = end
 	}
 	x := explanation{Run: r, open: map[string][]*report.Record{}}
-	for i := range r.waiting {
-		rec := &r.waiting[i]
+	for i := range r.gaps.waiting {
+		rec := &r.gaps.waiting[i]
 		rec.Cause = report.Unknown
 		x.open[rec.ID] = append(x.open[rec.ID], rec)
 		x.all = append(x.all, rec)
 	}
 	if err := x.find(ctx); err != nil {
-		r.unread = err.Error()
+		r.gaps.unread = err.Error()
 	}
 	causes := map[report.Cause]int{}
 	for _, rec := range x.all {
@@ -66,7 +59,7 @@ func (r *Run) explainWaiting(ctx context.Context) {
 	r.lost += causes[report.LostInside]
 	r.deps.Metrics.explained(r.cfg.Key, causes)
 	r.keepCauses(causes, x.open)
-	r.waiting = nil
+	r.gaps.waiting = nil
 }
 
 // keepCauses adds causes to those of the window, and to the records that it names. What
@@ -110,7 +103,7 @@ func (r *Run) explained(ctx context.Context, rep report.Report) report.Report {
 	if gaps == 0 {
 		return rep
 	}
-	rep.Evidence = report.Evidence{Causes: maps.Clone(r.w.Causes), Error: r.unread}
+	rep.Evidence = report.Evidence{Causes: maps.Clone(r.w.Causes), Error: r.gaps.unread}
 	explained := 0
 	for _, n := range r.w.Causes {
 		explained += n
@@ -132,12 +125,12 @@ func (r *Run) explained(ctx context.Context, rep report.Report) report.Report {
 func (r *Run) adopt() {
 	type version struct{ id, version string }
 	known := map[version]bool{}
-	for _, rec := range r.waiting {
+	for _, rec := range r.gaps.waiting {
 		known[version{rec.ID, rec.Version}] = true
 	}
 	for _, rec := range r.w.Records {
 		if unexplained(rec) && !known[version{rec.ID, rec.Version}] {
-			r.waiting = append(r.waiting, rec)
+			r.gaps.waiting = append(r.gaps.waiting, rec)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func settled(c report.Cause) bool {
 // unsettle returns what is waited for after a run: of the earlier gaps those that
 // are not too old, and those that the run's own report names.
 func (r *Run) unsettle(late *cursor.Late) *cursor.Late {
-	next := cursor.Late{Looked: r.looked}
+	next := cursor.Late{Looked: r.gaps.looked}
 	if late != nil {
 		next.Looked = late.Looked
 		for _, u := range late.Gaps {

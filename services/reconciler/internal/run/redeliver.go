@@ -32,7 +32,7 @@ func (c *comparison) redeliver(ctx context.Context, gaps []record, fates []fate)
 		return err
 	}
 	waiting := map[string]int{} // places in gaps by the event's id
-	left := e.Redeliver.Wait - c.waited
+	rest := e.Redeliver.Wait - c.waited
 	for i, rec := range gaps {
 		asked, err := c.askAgain(ctx, rec)
 		if asked {
@@ -47,7 +47,7 @@ func (c *comparison) redeliver(ctx context.Context, gaps []record, fates []fate)
 	}
 	began := time.Now()
 	defer func() { c.waited += time.Since(began) }()
-	bound := time.NewTimer(left)
+	bound := time.NewTimer(rest)
 	defer bound.Stop()
 	again := time.NewTicker(arrivalPoll)
 	defer again.Stop()

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -96,6 +97,7 @@ type Runner struct {
 	deletes provider.Deletes
 	path    string // of the list
 	last    lastRun
+	opened  atomic.Pointer[cursor.Store]
 }
 
 // New returns a runner. The resource must have a Reconcile section, or the source
@@ -125,4 +127,16 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		return nil, fmt.Errorf("reconcile %s: list: %w", cfg.Key, err)
 	}
 	return r, nil
+}
+
+// cursors opens their bucket, once: one that is made anew has the same name.
+func (r *Runner) cursors(ctx context.Context) (*cursor.Store, error) {
+	if s := r.opened.Load(); s != nil {
+		return s, nil
+	}
+	s, err := cursor.Open(ctx, r.deps.JetStream)
+	if err == nil {
+		r.opened.Store(s)
+	}
+	return s, err
 }

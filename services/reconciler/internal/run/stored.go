@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -78,17 +79,14 @@ func (s *stored) perhaps(id string) bool {
 // would be read faster, but one that a crash can leave without its last entries
 // proves no gap.
 func (r *Run) readStored(ctx context.Context) (*stored, error) {
-	s := &stored{seed: maphash.MakeSeed(), most: r.mostStored(), ids: map[uint64]struct{}{}}
-	var err error
-	s.through, err = r.eachStored(ctx, s.add)
-	return s, err
-}
-
-func (r *Run) mostStored() int {
-	if r.fewStored > 0 {
-		return r.fewStored
+	s := &stored{seed: maphash.MakeSeed(), most: cmp.Or(r.mostStored, maxStored), ids: map[uint64]struct{}{}}
+	end, err := r.end(ctx) // up to there all will have been read, also if nothing has come since the window began
+	if err != nil {
+		return nil, err
 	}
-	return maxStored
+	through, err := r.eachStored(ctx, s.add)
+	s.through = max(end, through)
+	return s, err
 }
 
 // minSpan is how far around a page's events their triggers are kept at least, as

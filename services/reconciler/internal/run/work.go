@@ -56,9 +56,6 @@ func (r *Run) Do() error {
 // done reports whether nothing but the report is missing.
 func (r *Run) done() bool { return r.w.Done && (r.w.Scan == nil || r.w.Scan.Over) }
 
-// Drop gives the lease back without doing anything; the window stays.
-func (r *Run) Drop() { r.lease.Release() }
-
 // work compares page after page until the window is done or the run has had
 // its share.
 func (r *Run) work(ctx context.Context) error {
