@@ -61,7 +61,8 @@ type Counts struct {
 	SkippedYoung int `json:"skipped_young"`
 	// Unreadable had no id, version or time that could be read. They were not
 	// compared, and are not until they are listed again. Of events, also those
-	// that were missed and that the source no longer has in full.
+	// that were missed and that the source no longer has in full. Those that were
+	// missed or stale and are larger than the server takes count here too.
 	Unreadable int `json:"unreadable"`
 }
 

@@ -180,7 +180,7 @@ func (c *comparison) bury(ctx context.Context, gone []grave, s *cursor.Scan) err
 	if !c.buries() || len(gone) == 0 {
 		return nil
 	}
-	if err := c.send(ctx, len(gone), func(i int) (string, *nats.Msg) {
+	if _, err := c.send(ctx, len(gone), func(i int) (string, *nats.Msg) {
 		return gone[i].id, c.tombstone(ctx, gone[i])
 	}); err != nil {
 		return err

@@ -10,22 +10,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/ledger"
-	"github.com/tercelhq/tercel/pkg/mapping"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/report"
 )
-
-// maxPublishing bounds the repairs of one page that are on their way at once.
-const maxPublishing = 64
 
 // maxUnread is how many runs in a row fail at a page of which no record can be
 // read, which rather speaks of a wrong configuration, before it is passed over
@@ -72,7 +64,7 @@ type comparison struct {
 type found struct {
 	at     time.Time // when it was asked for
 	listed []record  // those of the window
-	gaps   []record
+	gaps   []gap
 	open   []report.Record // gaps whose causes are to be looked for
 	tally  map[ledger.Verdict]int64
 	fresh  int  // records that were not on the last page
@@ -133,8 +125,7 @@ func (c *comparison) records(ctx context.Context, f *found, next *cursor.Window)
 	if err := c.withDestinations(ctx, f, next); err != nil || c.opts.DryRun {
 		return err
 	}
-	next.Counts.Repaired += len(f.gaps)
-	return c.repair(ctx, f.gaps, f.at)
+	return c.repair(ctx, f, next)
 }
 
 // readAll reads a page's records, and counts and names those that can't be.
@@ -247,24 +238,12 @@ func ordinal(v event.Version) uint64 {
 	return n &^ (1 << 63) // as the ledger has it
 }
 
-// gap has a record sent again, and names it in the report.
-func (c *comparison) gap(rec record, verdict ledger.Verdict, destination string, f *found, next *cursor.Window) {
-	f.gaps = append(f.gaps, rec)
-	named := report.Record{
-		ID: rec.id, Version: string(rec.version), Verdict: string(verdict), Destination: destination,
-		FirstSeen: f.at, ChangedAt: rec.changed, Repaired: !c.opts.DryRun,
-	}
-	note(next, named)
-	if destination == "" {
-		f.open = append(f.open, named)
-	}
-}
-
-// note names a record in the report, as far as there is room.
-func note(w *cursor.Window, r report.Record) {
-	if len(w.Records) < report.MaxRecords {
+// note names a record in the report, if there is room.
+func note(w *cursor.Window, r report.Record) (named bool) {
+	if named = len(w.Records) < report.MaxRecords; named {
 		w.Records = append(w.Records, r)
 	}
+	return named
 }
 
 // advance moves the window's position behind a page that was compared.
@@ -362,84 +341,3 @@ func (c *comparison) repeated(rec record) bool {
 }
 
 func (r record) key() string { return r.id + "\x00" + r.version.Mark() }
-
-// repair stores gaps in TERCEL_RAW and returns once all of them are
-// acknowledged. Within a run, a record that is sent again has no effect.
-func (c *comparison) repair(ctx context.Context, gaps []record, observedAt time.Time) error {
-	return c.send(ctx, len(gaps), func(i int) (string, *nats.Msg) {
-		return gaps[i].id, c.trigger(ctx, gaps[i], observedAt)
-	})
-}
-
-// send stores n triggers, of the record with the id that make returns for each.
-func (c *comparison) send(ctx context.Context, n int, make func(i int) (id string, m *nats.Msg)) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxPublishing)
-	for i := range n {
-		if err := c.deps.Repairs.Wait(ctx); err != nil {
-			return errors.Join(g.Wait(), err)
-		}
-		g.Go(func() error {
-			id, m := make(i)
-			c.redactStored(m)
-			_, err := c.deps.Publisher.Publish(ctx, m)
-			if errors.Is(err, nats.ErrMaxPayload) {
-				return fault.Permanent(fmt.Errorf("send %s again: its %d bytes are more than the server's max_payload", id, len(m.Data)))
-			}
-			if err != nil {
-				return fmt.Errorf("send %s again: %w", id, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// dropped reports whether the enricher would drop a record that is sent again.
-// One that can't be told is sent: it becomes a dead letter there, which says why.
-func (c *comparison) dropped(ctx context.Context, rec record, observedAt time.Time) bool {
-	if c.cfg.Drop.IsZero() {
-		return false
-	}
-	dropped, err := c.cfg.Drop.Bool(ctx, &mapping.Document{Event: c.event(rec, observedAt), Record: rec.body})
-	return dropped && err == nil
-}
-
-func reconciledID(resource string, rec record) string {
-	return "reconcile:" + resource + ":" + rec.id + ":" + rec.version.Mark()
-}
-
-// event are the attributes of a record that is sent again.
-func (c *comparison) event(rec record, observedAt time.Time) event.Event {
-	k := c.cfg.Key
-	e := event.Event{
-		ID:     reconciledID(k.Resource, rec),
-		Source: k.Source, Account: k.Account, Type: k.Resource + ".reconciled", Origin: event.Reconcile,
-		ContentType: "application/json", Time: rec.changed, ReceivedAt: c.deps.Now(),
-		Resource: k.Resource, RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,
-	}
-	if c.w.From.IsZero() && !c.scans() || c.opts.Trigger == report.Backfill {
-		e.Origin = event.Backfill
-	}
-	return e
-}
-
-// redactStored leaves out of a trigger what its source doesn't want to be stored.
-func (c *comparison) redactStored(m *nats.Msg) {
-	root := "body"
-	if m.Header.Get(event.HeaderResource) != "" {
-		root = "record"
-	}
-	m.Data, _ = c.cfg.Redact.Store(root, m.Data)
-}
-
-// trigger carries the record, so that nobody has to get it again.
-func (c *comparison) trigger(ctx context.Context, rec record, observedAt time.Time) *nats.Msg {
-	e := c.event(rec, observedAt)
-	m := nats.NewMsg(e.RawSubject())
-	m.Header = e.Header()
-	m.Header.Set(jetstream.MsgIDHeader, e.MsgID()+":"+c.id)
-	event.BeginTrace(ctx, "repair", m.Header)
-	m.Data = rec.body
-	return m
-}

@@ -47,9 +47,6 @@ func (c *comparison) withDestinations(ctx context.Context, f *found, next *curso
 			}
 			sent[rec.id] = true
 			c.gap(rec, verdict, name, f, next)
-			if !c.opts.DryRun {
-				d.Repaired++
-			}
 		}
 		if next.Destinations == nil {
 			next.Destinations = map[string]report.Destination{}

@@ -54,7 +54,7 @@ const (
 	repaired                // it was sent again
 	redelivered             // the source has sent it again
 	arrived                 // its trigger was there before it could be sent again
-	lost                    // the source no longer has it in full
+	lost                    // the source no longer has it in full, or it is larger than the server takes
 )
 
 // unknown finds the events of a page that are wanted and have no trigger, and

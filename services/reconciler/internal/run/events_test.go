@@ -77,6 +77,20 @@ func TestMissedEventsAreSentAgainAsTheirWebhooks(t *testing.T) {
 	}
 }
 
+// An event that is larger than the server takes holds up none of the others.
+func TestEventThatIsTooLargeHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, github, `list: "`+deliveries+`"`)
+	f.book.add(listed{id: "g1", typ: "issues.opened", at: f.now.Add(-time.Hour), body: `{"issue":{"id":1}}`},
+		listed{id: "g2", typ: "issues.opened", at: f.now.Add(-time.Hour), body: `{"issue":{"text":"` + strings.Repeat("large", 300_000) + `"}}`})
+	if rep := f.run(demand); rep.Missed != 1 || rep.Repaired != 1 || rep.Unreadable != 1 || rep.Complete {
+		t.Errorf("report %+v, want one repaired, one unreadable, and it not complete", rep)
+	}
+	if got := f.ids(); got != "g1" {
+		t.Errorf("stored %q, want the one that fits", got)
+	}
+}
+
 // A source that is silent has its list compared with what came since the window began.
 // What came before is not read, however much that is.
 func TestTriggersOfASilentSourceAreNotReadFromTheFirstOn(t *testing.T) {

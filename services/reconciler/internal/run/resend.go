@@ -54,6 +54,10 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 				return fmt.Errorf("send event %s again: %w", rec.id, err)
 			}
 			ack, err := c.publishOnce(inner, m)
+			if errors.Is(err, nats.ErrMaxPayload) {
+				fates[i] = lost
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("send event %s again: %w", rec.id, err)
 			}
@@ -80,9 +84,6 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 func (c *comparison) publishOnce(ctx context.Context, m *nats.Msg) (publish.Ack, error) {
 	c.redactStored(m)
 	ack, err := c.deps.Publisher.Publish(ctx, m)
-	if errors.Is(err, nats.ErrMaxPayload) {
-		return ack, fault.Permanent(fmt.Errorf("its %d bytes are more than the server's max_payload", len(m.Data)))
-	}
 	if err != nil || !ack.Duplicate {
 		return ack, err
 	}
