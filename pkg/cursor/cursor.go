@@ -175,6 +175,9 @@ type Window struct {
 type Scan struct {
 	// Began is when it began.
 	Began time.Time `json:"began,omitzero"`
+	// Tombstone says that records which are found to be gone are deleted at the
+	// destinations, as whoever began it wanted, whoever goes on with it.
+	Tombstone bool `json:"tombstone,omitzero"`
 	// Listing names the hashes of the ids that were listed up to Position, which
 	// are kept in Blocks blocks. Hashes counts them and Sum is their sum: it tells
 	// when some were lost.

@@ -71,3 +71,22 @@ func TestOrphansAreLookedForBySchedule(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 }
+
+// A scan that somebody asked for is gone on with when its reconciler stops, also where
+// none is scheduled.
+func TestScanThatWasAskedForGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
+	f := setup(t, "1h")
+	stop := f.start()
+	eventually(t, "the first run, by schedule", func() bool { return len(f.reports()) == 1 })
+	f.holds("x1")
+	there := f.holdPage("3")
+	started := f.ask(f.server.Connect(), control.Request{Source: "orders", Resource: "order", Deletes: true, Tombstone: true})
+	<-there
+	stop()
+	f.shop.set(nil)
+	f.start()
+	if r := f.follow(started); r.Deletes == nil || r.Deletes.Unlisted != 1 || r.Listed != 5 || r.Error != "" {
+		t.Errorf("report %+v %+v, want that of the scan", r, r.Deletes)
+	}
+}

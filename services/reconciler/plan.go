@@ -32,14 +32,17 @@ const (
 // never changes.
 type task struct {
 	key    cursor.Key
-	runner *run.Runner
-	// scanner makes a runner that looks for orphans; only with reconciliation's.
+	runner *run.Runner // nil for a scan that has no schedule
+	// scanner makes a runner that looks for orphans, nil with a list of events.
 	scanner func() (*run.Runner, error)
-	at      time.Time                   // when to look at it
-	index   int                         // in the queue; -1 while it is in hand
-	stop    context.CancelFunc          // while it is in hand
-	retry   *backoff.ExponentialBackOff // after a failure to begin, else nil
-	probe   bool                        // it is due although its schedule doesn't say so; never changes while it is in hand
+	// left, of a scan that has no schedule, reports whether one that was asked for has
+	// been left by whoever worked on it.
+	left  func(context.Context) (bool, error)
+	at    time.Time                   // when to look at it
+	index int                         // in the queue; -1 while it is in hand
+	stop  context.CancelFunc          // while it is in hand
+	retry *backoff.ExponentialBackOff // after a failure to begin, else nil
+	probe bool                        // it is due although its schedule doesn't say so; never changes while it is in hand
 }
 
 // plan makes the runs of one source when they are due: of all its accounts, as
@@ -140,9 +143,18 @@ func (p *plan) add(accounts []string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, over := time.Now(), time.Duration(len(fresh)-1)*lookPause
+	scheduled := len(fresh)
+	for _, t := range fresh {
+		if t.left != nil {
+			scheduled--
+		}
+	}
+	now, over := time.Now(), time.Duration(scheduled-1)*lookPause
 	for _, t := range fresh {
 		t.at = now.Add(time.Duration(rand.Float64() * float64(over)))
+		if t.left != nil {
+			t.at = t.at.Add(over) // few of these have work: they are behind the others
+		}
 		p.tasks[t.key] = t
 		heap.Push(&p.queue, t)
 	}

@@ -24,7 +24,11 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 		s.metrics.Paused(t.key)
 		return min(pausedLook, longest), nil
 	}
-	due, err := t.runner.Due(ctx)
+	runner, err := t.doer(ctx)
+	if err != nil || runner == nil {
+		return longest, err
+	}
+	due, err := runner.Due(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -35,7 +39,7 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 			return min(wait, longest), nil
 		}
 	}
-	r, err := t.runner.Begin(running, run.Options{Trigger: why})
+	r, err := runner.Begin(running, run.Options{Trigger: why})
 	switch {
 	case err != nil && running.Err() != nil:
 		return pausedLook, nil
@@ -47,7 +51,7 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 		return 0, err
 	}
 	s.log(ctx, t.key, r, r.Do())
-	return s.pause(ctx, t.runner, longest), nil
+	return s.pause(ctx, runner, longest), nil
 }
 
 // pausedLook is the time between two looks whether what is paused still is,
@@ -95,6 +99,18 @@ func (s *Service) begin(ctx context.Context, req control.Request) (control.Start
 	return control.Started{
 		Run: r.ID(), Source: key.Source, Account: key.Account, Resource: key.Resource, StartedAt: r.StartedAt(),
 	}, nil
+}
+
+// doer is who does the task, or nil for a scan that has no schedule and of which
+// nothing is left to go on with.
+func (t *task) doer(ctx context.Context) (*run.Runner, error) {
+	if t.left == nil {
+		return t.runner, nil
+	}
+	if left, err := t.left(ctx); err != nil || !left {
+		return nil, err
+	}
+	return t.scanner()
 }
 
 // work returns what a request asks for, and who does it.

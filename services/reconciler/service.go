@@ -203,7 +203,7 @@ func (s *Service) addPlans() error {
 }
 
 // tasks makes one for each resource of an account, and one that looks for its
-// orphans where that is to be done by schedule.
+// orphans: by schedule, or where somebody has asked for that and it was left.
 func (s *Service) tasks(source, account string, listed map[string]provider.Resource, deps run.Deps) ([]*task, error) {
 	var all []*task
 	for resource := range listed {
@@ -216,13 +216,14 @@ func (s *Service) tasks(source, account string, listed map[string]provider.Resou
 		cfg.Key.Work = cursor.Deletes
 		scanner := func() (*run.Runner, error) { return run.New(cfg, deps) }
 		all = append(all, &task{key: key, runner: r, scanner: scanner})
-		if cfg.Resource.Reconcile.Deletes == nil {
-			continue
+		scan := &task{key: cfg.Key, scanner: scanner, left: r.ScanLeft}
+		if cfg.Resource.Reconcile.Deletes != nil {
+			scan.left = nil
+			if scan.runner, err = scanner(); err != nil {
+				return nil, err
+			}
 		}
-		if r, err = scanner(); err != nil {
-			return nil, err
-		}
-		all = append(all, &task{key: cfg.Key, runner: r})
+		all = append(all, scan)
 	}
 	if s.cfg.Sources[source].Events == nil {
 		return all, nil

@@ -87,10 +87,13 @@ func (r *Run) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if left := r.entry.Window; left != nil && !r.opts.DryRun {
-		r.w = *left
-	} else {
+	switch left := r.entry.Window; {
+	case left == nil || r.opts.DryRun:
 		r.w = r.window(r.entry.Through)
+	case r.scans():
+		r.w = r.takeUp(*left)
+	default:
+		r.w = *left
 	}
 	if r.w.Run == "" {
 		r.w.Run = nuid.Next()
@@ -103,7 +106,7 @@ func (r *Run) open(ctx context.Context) error {
 // changes became visible late or in the same instant, to what has settled.
 func (r *Run) window(through time.Time) cursor.Window {
 	if r.scans() {
-		return r.scanWindow()
+		return r.scanWindow(r.tombstones())
 	}
 	w := cursor.Window{To: r.started.Add(-r.list.Settle)}
 	if w.To.Before(through) {

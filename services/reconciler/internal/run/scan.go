@@ -40,6 +40,19 @@ func (r *Runner) reconciled(ctx context.Context, store *cursor.Store) (bool, err
 	return !e.Through.IsZero(), err
 }
 
+// ScanLeft reports whether somebody works on a scan for the resource's orphans, or
+// died while doing so.
+func (r *Runner) ScanLeft(ctx context.Context) (bool, error) {
+	store, err := r.cursors(ctx)
+	if err != nil {
+		return false, err
+	}
+	k := r.cfg.Key
+	k.Work = cursor.Deletes
+	e, err := store.Load(ctx, k)
+	return e.InHand(), err
+}
+
 // every is when runs begin.
 func (r *Runner) every() provider.Schedule {
 	if r.scans() {
@@ -55,20 +68,20 @@ func (r *Runner) seen(e cursor.Entry) {
 	}
 }
 
-// buries reports whether orphans are deleted at the destinations: a scheduled
-// scan does so when the file says it, any other when it is told.
-func (r *Run) buries() bool {
-	if r.opts.DryRun {
-		return false
-	}
+// buries reports whether orphans are deleted at the destinations.
+func (r *Run) buries() bool { return r.w.Scan.Tombstone && !r.opts.DryRun }
+
+// tombstones is whether a scan of this run's own deletes orphans: a scheduled one does
+// so when the file says it, any other when it is told.
+func (r *Run) tombstones() bool {
 	return r.opts.Tombstone || r.opts.Trigger == report.Schedule && r.deletes.Tombstone
 }
 
 // scanWindow is the whole list. What changed since it began may be nowhere in it.
-func (r *Run) scanWindow() cursor.Window {
+func (r *Run) scanWindow(tombstones bool) cursor.Window {
 	w := cursor.Window{
 		From: r.deletes.Since.Time, To: r.started.Add(-r.list.Settle),
-		Scan: &cursor.Scan{Listing: nuid.Next(), Began: r.started},
+		Scan: &cursor.Scan{Listing: nuid.Next(), Began: r.started, Tombstone: tombstones},
 	}
 	if w.To.Before(r.entry.Through) {
 		w.To = r.entry.Through // the clock was set back
@@ -76,6 +89,27 @@ func (r *Run) scanWindow() cursor.Window {
 	if w.From.After(w.To) {
 		w.From = w.To
 	}
+	return w
+}
+
+// takeUp is the window of a scan where one was left. It goes on in that, in the name of
+// whoever began it and as they wanted it, unless somebody asks for another kind of scan,
+// or nothing was read: then it begins anew, since that may be long ago.
+func (r *Run) takeUp(left cursor.Window) cursor.Window {
+	tombstones := r.tombstones()
+	if left.Run != "" && r.opts.Trigger != report.Demand {
+		tombstones = left.Scan.Tombstone
+	}
+	if left.Pages > 0 && left.Scan.Tombstone == tombstones {
+		return left
+	}
+	return r.anew(left, tombstones)
+}
+
+// anew begins a scan again from its first page.
+func (r *Run) anew(left cursor.Window, tombstones bool) cursor.Window {
+	w := r.scanWindow(tombstones)
+	w.Run, w.Continues = left.Run, left.Continues
 	return w
 }
 
@@ -87,9 +121,7 @@ func (r *Run) scan(ctx context.Context) error {
 	var err error
 	r.listed, err = openListing(ctx, r.deps.JetStream, r.cfg.Key, *r.w.Scan, r.deps.Now())
 	if errors.Is(err, errDamaged) {
-		fresh := r.scanWindow()
-		fresh.Run, fresh.Continues = r.w.Run, r.w.Continues
-		r.w = fresh
+		r.w = r.anew(r.w, r.w.Scan.Tombstone)
 		r.listed, err = openListing(ctx, r.deps.JetStream, r.cfg.Key, *r.w.Scan, r.deps.Now())
 	}
 	if err != nil {

@@ -87,7 +87,7 @@ func TestScanWithoutWhatItListedBeginsAnew(t *testing.T) {
 			f.shop.remove("o013")
 			f.shop.before(func(int) { f.pass(time.Minute) })
 			r := f.scanner(ascending)
-			f.killAt(r, 5)
+			f.killAt(r, burying, 5)
 			damage(t, f)
 			before := len(f.shop.requests())
 			rep := f.scan(r, burying)
@@ -102,7 +102,7 @@ func TestScanWithoutWhatItListedBeginsAnew(t *testing.T) {
 }
 
 // killAt begins a scan and kills it at a request.
-func (f *fixture) killAt(r *run.Runner, request int) {
+func (f *fixture) killAt(r *run.Runner, o run.Options, request int) {
 	f.t.Helper()
 	ctx, cancel := context.WithCancel(f.t.Context())
 	defer cancel()
@@ -114,7 +114,7 @@ func (f *fixture) killAt(r *run.Runner, request int) {
 		<-r.Context().Done()
 		return true
 	})
-	begun, err := r.Begin(ctx, burying)
+	begun, err := r.Begin(ctx, o)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestDryScanLeavesTheOtherAlone(t *testing.T) {
 	f.shop.remove("o013")
 	f.shop.before(func(int) { f.pass(time.Minute) })
 	r := f.scanner(ascending)
-	f.killAt(r, 5)
+	f.killAt(r, burying, 5)
 	before := f.scanCursor()
 	if rep := f.scan(r, dryRun); orphansOf(rep) != "o013" || rep.Pages != 10 {
 		t.Errorf("dry run %+v, want o013 orphaned of ten pages", rep.Counts)

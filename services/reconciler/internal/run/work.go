@@ -133,15 +133,13 @@ func (r *Run) leave(ctx context.Context, cause error) error {
 	}
 	rep := r.explained(ctx, r.report(cause))
 	r.w.Continues, r.w.Run = r.id, ""
-	gone := fault.IsPermanent(cause) || errors.Is(cause, sourceapi.ErrNotFound)
-	if gone && !r.w.Done {
+	switch gone := fault.IsPermanent(cause) || errors.Is(cause, sourceapi.ErrNotFound); {
+	case gone && r.scans():
+		// Also in its second half: with each try what it has listed would be older.
+		r.w, r.listed = r.anew(r.w, r.w.Scan.Tombstone), nil
+	case gone && !r.w.Done:
 		// Perhaps the source no longer knows the page: begin the window again.
 		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
-		if r.scans() {
-			r.w = r.scanWindow()
-			r.w.Continues = r.id
-			r.listed = nil
-		}
 	}
 	if cause == nil {
 		return r.settle(ctx, rep, unfinished, func(c *cursor.Cursor) { c.Failures = 0 })
