@@ -103,7 +103,15 @@ func measured(t *testing.T, reader metric.Reader, name string) string {
 	var points []string
 	for _, scope := range got.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if data, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == name {
+			if m.Name != name {
+				continue
+			}
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range data.DataPoints {
+					points = append(points, fmt.Sprint(p.Attributes.Encoded(attribute.DefaultEncoder()), " ", p.Value))
+				}
+			case metricdata.Gauge[float64]:
 				for _, p := range data.DataPoints {
 					points = append(points, fmt.Sprint(p.Attributes.Encoded(attribute.DefaultEncoder()), " ", p.Value))
 				}

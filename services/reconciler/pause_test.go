@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/metric"
+
 	"github.com/tercelhq/tercel/pkg/cursor"
 	"github.com/tercelhq/tercel/services/internal/control"
 )
@@ -122,6 +125,28 @@ func TestPauseOfAnAccountLeavesTheOthersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "north is reconciled", func() bool { return f.reportsOf("north") == 1 })
+}
+
+// How far a resource has come is told although one of its accounts is paused and the
+// service was started since. It does not run beside others: the meter provider is the
+// process's.
+func TestPausedAccountDoesNotHideHowFarTheOthersAre(t *testing.T) {
+	f := setupAccounts(t, "1h", "[north, south]")
+	stop := f.start()
+	eventually(t, "both are reconciled", func() bool { return f.reportsOf("north") == 1 && f.reportsOf("south") == 1 })
+	stop()
+	if _, err := f.store().Pause(t.Context(), cursor.Scope{Source: "orders", Account: "north"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	reader := metric.NewManualReader()
+	before := otel.GetMeterProvider()
+	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+	defer otel.SetMeterProvider(before)
+	f.start()
+	eventually(t, "one is told to be paused, and how far all are", func() bool {
+		return measured(t, reader, "tercel.reconciliations.paused") == "resource=order,source=orders 1" &&
+			measured(t, reader, "tercel.reconciliations.lagged") != ""
+	})
 }
 
 // A cursor that is reset makes the run in hand give up, and what it was reset to

@@ -21,8 +21,7 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 	running, stop := s.pauses.While(ctx, t.key)
 	defer stop()
 	if running.Err() != nil {
-		s.metrics.Paused(t.key)
-		return min(pausedLook, longest), nil
+		return min(pausedLook, longest), s.paused(ctx, t)
 	}
 	runner, err := t.doer(ctx)
 	if err != nil || runner == nil {
@@ -57,6 +56,19 @@ func (s *Service) turn(ctx context.Context, t *task, longest time.Duration) (tim
 // pausedLook is the time between two looks whether what is paused still is,
 // which asks nobody.
 const pausedLook = 2 * time.Second
+
+// paused has the gauges tell that a task rests. How it stands they tell all the same,
+// for which its cursor must have been seen once.
+func (s *Service) paused(ctx context.Context, t *task) error {
+	if s.metrics.Paused(t.key) {
+		return nil
+	}
+	_, err := t.runner.Due(ctx)
+	if err == nil {
+		s.metrics.Paused(t.key)
+	}
+	return err
+}
 
 // pause keeps a run that ended without leaving word, as one that lost its
 // lease does, from beginning again at once.

@@ -72,16 +72,21 @@ func (m *Metrics) Seen(e cursor.Entry) {
 	m.seen[e.Key] = sight{Cursor: e.Cursor}
 }
 
-// Paused notes that a resource is not reconciled, until it is seen again.
-func (m *Metrics) Paused(k cursor.Key) {
+// Paused notes that a resource is not reconciled, until it is seen again. It
+// reports false, and notes nothing, while its cursor was never seen: it would pass
+// for one that was never finished.
+func (m *Metrics) Paused(k cursor.Key) (seen bool) {
 	if k.Work != "" {
-		return
+		return true // the gauges are of reconciliation alone
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.seen[k]
-	s.paused = true
-	m.seen[k] = s
+	s, seen := m.seen[k]
+	if seen {
+		s.paused = true
+		m.seen[k] = s
+	}
+	return seen
 }
 
 // Forget leaves a resource out of the gauges from now on.
