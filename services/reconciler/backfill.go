@@ -78,3 +78,11 @@ func (l lists) Runner(key cursor.Key) (*run.Runner, error) {
 	cfg.Background = true
 	return run.New(cfg, deps)
 }
+
+// Canceller returns one that gives up what was begun.
+func (l lists) Canceller(key cursor.Key) *run.Runner {
+	if r, err := l.Runner(key); err == nil {
+		return r
+	}
+	return run.Gone(key, run.Deps{JetStream: l.js, Metrics: l.metrics, Now: l.Service.deps.Now})
+}

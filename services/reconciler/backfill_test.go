@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
+	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/services/internal/control"
 )
@@ -226,6 +227,59 @@ func TestBackfillIsCancelled(t *testing.T) {
 	f.shop.set(nil)
 	if p := f.atEnd(f.backfill(nc, all).ID); !p.Complete {
 		t.Errorf("another one: %+v, want it complete", p)
+	}
+}
+
+// A backfill of what the pipeline file no longer has can be cancelled, and the reports
+// of what it did come all the same.
+func TestBackfillOfWhatHasGoneIsCancelled(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		accounts int
+		change   func(*fixture)
+	}{
+		"its resource is not listed any more": {2, func(f *fixture) {
+			src := f.cfg.Sources["orders"]
+			order := src.Resources["order"]
+			order.Reconcile = nil
+			src.Resources = map[string]provider.Resource{"order": order}
+			f.cfg.Sources = map[string]provider.Source{"orders": src}
+		}},
+		"its source has gone": {1, func(f *fixture) {
+			f.cfg.Sources = map[string]provider.Source{"other": f.cfg.Sources["orders"]}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupAccounts(t, "1h", []string{1: "[north]", 2: "[north, south]"}[tt.accounts])
+			stop := f.scheduled(tt.accounts)
+			nc := f.server.Connect()
+			third := f.shop.heldAtThird()
+			req := all
+			req.AllAccounts = tt.accounts > 1
+			b := f.backfill(nc, req)
+			<-third
+			stop()
+			tt.change(f)
+			f.start()
+			f.backfill(nc, control.BackfillRequest{Action: control.Cancel, ID: b.ID})
+			p := f.atEnd(b.ID)
+			if p.State != cursor.Cancelled || p.Begun == 0 || p.Done != p.Begun || p.Complete {
+				t.Errorf("progress %+v, want it cancelled and each account that was begun at its end", p)
+			}
+			reports, cancelled := 0, 0
+			for _, r := range f.reports() {
+				if r.Trigger == report.Backfill {
+					reports++
+				}
+				if r.Error == "cancelled by an operator" {
+					cancelled++
+				}
+			}
+			if reports != p.Begun || cancelled == 0 {
+				t.Errorf("%d reports of %d accounts, %d of them cancelled, want one of each and one cancelled", reports, p.Begun, cancelled)
+			}
+		})
 	}
 }
 

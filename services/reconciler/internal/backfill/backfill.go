@@ -52,6 +52,9 @@ type Resources interface {
 	Accounts(ctx context.Context, source, resource string) ([]string, error)
 	// Runner returns the one for a resource in an account.
 	Runner(key cursor.Key) (*run.Runner, error)
+	// Canceller returns one that gives up what was begun. The pipeline file may no
+	// longer have the resource, nor its source.
+	Canceller(key cursor.Key) *run.Runner
 }
 
 // Deps are what a [Service] borrows.
@@ -204,13 +207,10 @@ func (s *Service) work(ctx context.Context, store *cursor.Backfills, b cursor.Ba
 // accounts works on all accounts that are not done, notes those that are then,
 // and reports whether these are all.
 func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b cursor.Backfill, done map[string]bool) bool {
-	names := []string{b.Account}
-	if b.Account == "" {
-		var err error
-		if names, err = s.deps.Resources.Accounts(ctx, b.Source, b.Resource); err != nil {
-			s.log(ctx, slog.LevelWarn, "backfill can't go on", b, slog.Any("err", err))
-			return false
-		}
+	names, err := s.names(ctx, store, b)
+	if err != nil {
+		s.log(ctx, slog.LevelWarn, "backfill can't go on", b, slog.Any("err", err))
+		return false
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return done[name] })
 	o := run.BackfillOptions{Backfill: b, Store: store, Pace: rate.NewLimiter(rate.Limit(b.Rate), max(1, b.Rate/10))}
@@ -239,21 +239,26 @@ func (s *Service) accounts(ctx context.Context, store *cursor.Backfills, b curso
 	return !slices.ContainsFunc(names, func(name string) bool { return !done[name] })
 }
 
-func (s *Service) account(ctx context.Context, o run.BackfillOptions, name string) error {
-	runner, err := s.deps.Resources.Runner(o.Key(name))
-	if err != nil {
-		return err
-	}
-	var rep report.Report
-	if o.State == cursor.Cancelled {
-		rep, err = runner.Cancel(ctx, o)
-	} else {
-		running, stop := s.deps.Pauses.While(ctx, o.Key(name))
-		defer stop()
-		if rep, err = runner.Backfill(running, o); err != nil && ctx.Err() == nil && running.Err() != nil {
-			return context.Cause(running)
+// names are those of a backfill's accounts or, of one that was cancelled, of those
+// in which it was begun.
+func (s *Service) names(ctx context.Context, store *cursor.Backfills, b cursor.Backfill) ([]string, error) {
+	switch {
+	case b.State == cursor.Cancelled:
+		begun, err := store.Stretches(ctx, b.ID)
+		names := make([]string, len(begun))
+		for i, st := range begun {
+			names[i] = st.Account
 		}
+		return names, err
+	case b.Account != "":
+		return []string{b.Account}, nil
+	default:
+		return s.deps.Resources.Accounts(ctx, b.Source, b.Resource)
 	}
+}
+
+func (s *Service) account(ctx context.Context, o run.BackfillOptions, name string) error {
+	rep, err := s.compare(ctx, o, name)
 	if err != nil || rep.Run == "" {
 		return err
 	}
@@ -270,6 +275,25 @@ func (s *Service) account(ctx context.Context, o run.BackfillOptions, name strin
 			slog.String("account", name), slog.String("run", rep.Run), slog.Int("records", n))
 	}
 	return nil
+}
+
+// compare backfills an account until its report is out, or gives it up.
+func (s *Service) compare(ctx context.Context, o run.BackfillOptions, name string) (report.Report, error) {
+	key := o.Key(name)
+	if o.State == cursor.Cancelled {
+		return s.deps.Resources.Canceller(key).Cancel(ctx, o)
+	}
+	runner, err := s.deps.Resources.Runner(key)
+	if err != nil {
+		return report.Report{}, err
+	}
+	running, stop := s.deps.Pauses.While(ctx, key)
+	defer stop()
+	rep, err := runner.Backfill(running, o)
+	if err != nil && ctx.Err() == nil && running.Err() != nil {
+		return report.Report{}, context.Cause(running)
+	}
+	return rep, err
 }
 
 // end notes that there is nothing left to do. If somebody has changed the

@@ -129,6 +129,10 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	return r, nil
 }
 
+// Gone returns a runner of a resource that can't be listed any more, since the
+// pipeline file no longer has it. It can only [Runner.Cancel] what was begun.
+func Gone(key cursor.Key, deps Deps) *Runner { return &Runner{cfg: Config{Key: key}, deps: deps} }
+
 // cursors opens their bucket, once: one that is made anew has the same name.
 func (r *Runner) cursors(ctx context.Context) (*cursor.Store, error) {
 	if s := r.opened.Load(); s != nil {
