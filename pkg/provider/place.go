@@ -20,6 +20,10 @@ const MaxOverlap = 8
 // always a smaller size of which a page overlaps the last one.
 const minNumbered = 20
 
+// minOverlapped is the least number of records of which a page of fewer can have
+// some and one more. No API gives fewer than that unless the list has no more.
+const minOverlapped = 3
+
 // epoch stands for the beginning of time where a request can't leave it out.
 var epoch = time.Unix(0, 0)
 
@@ -129,7 +133,10 @@ func (r *Reconcile) position(a *PageRequest, at Place, size *int) (string, error
 		return strconv.Itoa(a.Front), nil
 	case ByPage:
 		read := recordsIn(at.Position)
-		if read > 0 && at.Full >= minNumbered { // less is rather the end of the list than all that the API gives
+		// Whether the list is at its end or the API gives no more than this, the
+		// next page must begin in front of it: asked for as many as at first, it
+		// would be the first page again, and nothing new on it no end (promise 6).
+		if at.Full >= minOverlapped {
 			*size = min(*size, at.Full)
 		}
 		fits, number, ok := overlapping(read, *size)

@@ -31,7 +31,6 @@ type table struct {
 	now    func() time.Time
 	order  string // ascending and descending by the time of change, else by id
 	answer answer
-	least  int // records on a page, to which a size that is asked for is cut; 0 is no bound
 
 	mu     sync.Mutex
 	rows   map[string]row
@@ -192,7 +191,7 @@ func byOffset(_ *table, q query, rows []row, _ http.Header) (any, error) {
 }
 
 // byPage answers with numbered pages and how many there are.
-func byPage(t *table, q query, rows []row, _ http.Header) (any, error) {
+func byPage(_ *table, q query, rows []row, _ http.Header) (any, error) {
 	if err := q.only("since", "page", "per_page"); err != nil {
 		return nil, err
 	}
@@ -202,11 +201,16 @@ func byPage(t *table, q query, rows []row, _ http.Header) (any, error) {
 	if size > 100 || size < 1 || number < 1 {
 		return nil, errors.New("no such page")
 	}
-	if t.least > 0 {
-		size = min(size, t.least)
-	}
 	return map[string]any{"orders": cut(rows, (number-1)*size, size), "pages": (len(rows) + size - 1) / size},
 		errors.Join(err, errNumber, errSize)
+}
+
+// byCappedPage answers like byPage, with no more than ten records a page.
+func byCappedPage(t *table, q query, rows []row, h http.Header) (any, error) {
+	if size, err := q.number("per_page", 10); err == nil {
+		q.Set("per_page", strconv.Itoa(min(size, 10)))
+	}
+	return byPage(t, q, rows, h)
 }
 
 // byNumberedLink answers like GitHub: its links count pages.

@@ -36,6 +36,7 @@ var shapes = map[string]shape{
 	"offset, capped":  {"items: orders, next: {offset: offset}, limit: {param: limit, size: 50}", byOffset, everyOrder, false},
 	"page":            {"since: since, items: orders, next: {page: page}, limit: {param: per_page, size: 20}", byPage, everyOrder, false},
 	"page, counted":   {"since: since, items: orders, next: {page: page, pages: pages}, limit: {param: per_page, size: 23}", byPage, everyOrder, false},
+	"page, capped":    {"since: since, items: orders, next: {page: page}, limit: {param: per_page, size: 100}", byCappedPage, everyOrder, false},
 	"numbered link":   {"since: since, next: {link: header}", byNumberedLink, everyOrder, true},
 	"link":            {"since: since, items: orders, next: {link: header, stable: true}", byLink, everyOrder, false},
 	"link in body":    {"since: since, items: collection, next: {link: pagination.next_page, stable: true}", byLinkInBody, everyOrder, false},

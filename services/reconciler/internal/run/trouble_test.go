@@ -139,9 +139,14 @@ func TestCircleIsFoundOverSeveralRuns(t *testing.T) {
 // out.
 func TestListsThatDontMoveEndInAnError(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct{ reconcile, want string }{
-		"an offset that isn't known": {"items: orders, next: {offset: skip}", "the same page again and again"},
-		"a size that isn't kept":     {"items: orders, next: {page: page}, limit: {param: per_page, size: 25}", "doesn't follow the first"},
+	tests := map[string]struct {
+		reconcile, want string
+		size            int // of a page, whatever is asked for
+	}{
+		"an offset that isn't known": {"items: orders, next: {offset: skip}", "the same page again and again", 30},
+		"pages larger than asked":    {"items: orders, next: {page: page}, limit: {param: per_page, size: 25}", "doesn't follow the first", 30},
+		"pages smaller than asked":   {"items: orders, next: {page: page}, limit: {param: per_page, size: 100}", "doesn't follow the first", 30},
+		"pages of a few records":     {"items: orders, next: {page: page}, limit: {param: per_page, size: 100}", "doesn't follow the first", 15},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -151,8 +156,8 @@ func TestListsThatDontMoveEndInAnError(t *testing.T) {
 				var orders []string
 				page := 0
 				_, _ = fmt.Sscan(r.FormValue("page"), &page)
-				for i := range 30 {
-					orders = append(orders, fmt.Sprintf(`{"id":"o%d","updated_at":"2026-11-20T00:00:00Z"}`, max(page-1, 0)*30+i))
+				for i := range tt.size {
+					orders = append(orders, fmt.Sprintf(`{"id":"o%d","updated_at":"2026-11-20T00:00:00Z"}`, max(page-1, 0)*tt.size+i))
 				}
 				_, _ = fmt.Fprintf(w, `{"orders":[%s]}`, strings.Join(orders, ","))
 				return true
