@@ -68,14 +68,14 @@ func (v *Verifier) parseList(value string, m *message) *Error {
 		switch {
 		case !ok:
 			return &Error{StepFormat, fmt.Sprintf("an item of %s has no %q", v.where(), s.PairSeparator), ErrMalformed}
+		case name == s.TimestampKey && name != "":
+			times++
+			m.timestamp = text
 		case name == s.SignatureKey || s.SignatureKey == anyKey:
 			if signatures++; signatures > maxCandidates {
 				return &Error{StepFormat, fmt.Sprintf("more than %d signatures", maxCandidates), ErrMalformed}
 			}
 			v.decode(m, text)
-		case name == s.TimestampKey && name != "":
-			times++
-			m.timestamp = text
 		}
 	}
 	switch {

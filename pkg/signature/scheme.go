@@ -57,7 +57,7 @@ type Scheme struct {
 	// SignatureKey is the name of the items that hold a signature, such as
 	// "v1". There may be several, up to 16: senders sign with the old and the
 	// new secret while they rotate. Items of other names are ignored. "*" takes
-	// items of every name: where the name is the sender's key id.
+	// items of every name but the timestamp's: where the name is the sender's key id.
 	// Required for pairs and tokens. Defaults to none.
 	SignatureKey string `yaml:"signature_key"`
 

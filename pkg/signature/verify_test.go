@@ -130,6 +130,7 @@ func TestVerifyList(t *testing.T) {
 	t.Parallel()
 	const good = "t=1760000000,v1=" + timeDotBody
 	list := func(values ...string) http.Header { return http.Header{"Stripe-Signature": values} }
+	const anyKey = `{scheme: hmac-sha256, header: Stripe-Signature, format: pairs, signature_key: "*", timestamp_key: t, signed: "{timestamp}.{body}"}`
 	runVerify(t, map[string]verifyTest{
 		"good":                          {scheme: stripe, header: list(good)},
 		"signature first":               {scheme: stripe, header: list("v1=" + timeDotBody + ",t=1760000000")},
@@ -143,6 +144,9 @@ func TestVerifyList(t *testing.T) {
 		"several, one not hex":          {scheme: stripe, header: list("t=1760000000,v1=zz,v1=" + timeDotBody)},
 		"rotated, both sides":           {scheme: stripe, header: list("t=1760000000,v1=" + otherTimeDotBody + ",v1=" + wrong), keys: []string{secret, "another secret of the docs"}},
 		"several, none good":            {scheme: stripe, header: list("t=1760000000,v1=" + wrong + ",v1=" + otherTimeDotBody), step: "signature match", want: signature.ErrMismatch},
+		"under any key":                 {scheme: anyKey, header: list("k1=" + wrong + ",t=1760000000,k2=" + timeDotBody)},
+		"under any key, without a time": {scheme: anyKey, header: list("k1=" + timeDotBody), step: "signature format", want: signature.ErrMissing},
+		"under any key, two times":      {scheme: anyKey, header: list(good + ",t=1760000000"), step: "signature format", want: signature.ErrRepeated},
 		"16 signatures":                 {scheme: stripe, header: list(good + strings.Repeat(",v1="+wrong, 15))},
 		"17 signatures":                 {scheme: stripe, header: list(good + strings.Repeat(",v1="+wrong, 16)), step: "signature format", want: signature.ErrMalformed},
 		"17 signatures, 16 empty":       {scheme: stripe, header: list(strings.Repeat("v1=,", 16) + good), step: "signature format", want: signature.ErrMalformed},
