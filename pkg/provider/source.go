@@ -9,10 +9,8 @@ package provider
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -95,65 +93,6 @@ type Source struct {
 	keys     []signature.Key
 }
 
-// Identity says where a request has its event's attributes.
-type Identity struct {
-	// Split says where a request has several events, such as body.events; each
-	// is stored as an event of its own whose body is the item, all of them or
-	// none. In ID, Type and Time item is then the event, and body still the whole
-	// request; elsewhere, such as in resources, body is the event. Defaults to
-	// none: a request is one event.
-	Split Split `yaml:"split"`
-	// SignedItems says that each event of a request has its own signature: verify
-	// then looks at the event for a body. Defaults to false.
-	SignedItems bool `yaml:"signed_items"`
-	// ID finds the provider's id of the event, the same on each repeat. Without
-	// it the body's hash serves.
-	ID TriggerExpr `yaml:"id"`
-	// Type finds the event's type. Required.
-	Type TriggerExpr `yaml:"type"`
-	// Account finds the account that the body names, such as body.account. A
-	// request whose path names another one is refused; one whose path names none
-	// is of that account, if the signature is of the source's secrets and the
-	// account has none of its own. Defaults to not looking: the path alone
-	// counts.
-	Account TriggerExpr `yaml:"account"`
-	// Time finds when the event happened: RFC 3339, or Unix seconds or
-	// milliseconds. Defaults to not saying so.
-	Time TriggerExpr `yaml:"time"`
-	// Repeats is identical where deliveries with the same body and different
-	// ids are different events, and never where each request is an event of its
-	// own. Defaults to none: where the signature doesn't cover the id, the same
-	// body is the same event.
-	Repeats Repeats `yaml:"repeats"`
-}
-
-// Repeats is what a delivery is that has the bytes of an earlier one.
-type Repeats string
-
-const (
-	// RepeatsIdentical says that one with another id is an event of its own: the
-	// provider sends distinct events that are the same to the byte, and only
-	// their ids tell them apart. Where the signature doesn't cover the id, a
-	// captured request can then be sent again as a new event, for as long as its
-	// signature is valid.
-	RepeatsIdentical Repeats = "identical"
-	// RepeatsNever says that there are no repeats, only events: the provider's
-	// next message can be the last one to the byte, and nothing tells it from a
-	// retry. Whoever has captured a request can then send it again as well.
-	RepeatsNever Repeats = "never"
-)
-
-// Values lists what can be said, for configuration errors.
-func (Repeats) Values() []string { return []string{string(RepeatsIdentical), string(RepeatsNever)} }
-
-// Dedup says for how long repeats are absorbed.
-type Dedup struct {
-	// Horizon is how late a repeat may come and still be told to be one, 0s to
-	// 720h. It reaches no further than streams.raw.max_age, and with 0s no
-	// further than streams.dedup_window. Defaults to 72h.
-	Horizon time.Duration `yaml:"horizon"`
-}
-
 // Request bounds what is taken in.
 type Request struct {
 	// ContentTypes are the media types taken; "+json" stands for every type
@@ -199,39 +138,6 @@ func (r *Rate) DecodeNode(n config.Node) {
 	if r.Requests < 1 || r.Per <= 0 {
 		n.Fault("{requests: at least 1, per: a duration}")
 	}
-}
-
-// Resources are a source's kinds of records by name.
-type Resources map[string]Resource
-
-// Forms lists what DecodeNode takes, for the schema of files.
-func (Resources) Forms() []any { return []any{[]string{}, Resources{}} }
-
-// DecodeNode reads a list of names of the preset's resources, or a mapping
-// whose entries are laid over them.
-func (r *Resources) DecodeNode(n config.Node) {
-	known, chosen := *r, Resources{}
-	if n.Kind() == config.Sequence {
-		var names []string
-		n.Decode(&names)
-		for _, name := range names {
-			res, ok := known[name]
-			res.unknown = !ok
-			chosen[name] = res
-		}
-		*r = chosen
-		return
-	}
-	for _, name := range n.Keys() {
-		child, _ := n.Child(name)
-		res := known[name]
-		child.Decode(&res)
-		chosen[name] = res
-	}
-	if n.Kind() == config.Scalar {
-		n.Fault("a list of the preset's resources, or a mapping")
-	}
-	*r = chosen
 }
 
 // Forms lists what DecodeNode takes, for the schema of files.
@@ -362,29 +268,6 @@ func (s *Source) parseKeys(c *config.Check) {
 	}
 }
 
-func (s *Source) validateResources(c *config.Check) {
-	known := []string{}
-	if p := presets[s.Preset]; p != nil {
-		for name := range p.Resources {
-			known = append(known, name)
-		}
-	}
-	slices.Sort(known)
-	for name, r := range s.Resources {
-		switch {
-		case r.unknown && len(known) > 0:
-			c.OneOf("resources", name, known)
-		case r.unknown:
-			c.Fault("resources", fmt.Sprintf("%q", name), "resources written out as a mapping: the preset has none")
-		case !Name.MatchString(name):
-			c.Fault("resources."+name, "", "a name of lower-case letters, digits, - and _")
-		}
-	}
-	if len(s.Resources) > 0 && s.API.Base == "" {
-		c.Missing("api.base", "the URL of the API that has the records")
-	}
-}
-
 // Name is what names of sources, destinations and resources look like: they
 // are subject tokens, durable names and metric attributes.
 var Name = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
@@ -412,54 +295,6 @@ func (s *Source) CalledURL(account, query string) string {
 	return called
 }
 
-// IDSigned reports whether the signature covers the delivery id: it is in a part
-// of the body that is signed, or in a header that is part of the signed string.
-func (s *Source) IDSigned() bool {
-	for _, e := range s.Event.ID {
-		for name := range e.Headers() {
-			inTemplate := strings.EqualFold(name, s.Verify.ID) && strings.Contains(s.Verify.Signed, "{id}")
-			if !inTemplate && !strings.Contains(strings.ToLower(s.Verify.Signed), "{header:"+strings.ToLower(name)+"}") {
-				return false
-			}
-		}
-		if !s.covers(e) {
-			return false
-		}
-	}
-	return len(s.Event.ID) > 0
-}
-
-// covers tells whether the signature covers the parts of the body that e uses.
-func (s *Source) covers(e field.Expr) bool {
-	if s.verifier == nil {
-		return false
-	}
-	if s.verifier.Covers() || !e.Uses("body") && !e.Uses("form") && !e.Uses("item") {
-		return true
-	}
-	if e.Uses("item") && !s.Event.SignedItems {
-		return false
-	}
-	for path := range e.Paths("item") {
-		if !s.verifier.CoversJSON(path.String()) {
-			return false
-		}
-	}
-	for path := range e.Paths("body") {
-		if !s.verifier.CoversJSON(path.String()) {
-			return false
-		}
-	}
-	return !e.Uses("form")
-}
-
-// SameBodySameEvent reports whether a delivery's body alone tells which event
-// it is: nothing else that does is signed, so that a captured request could
-// come back under any id.
-func (s *Source) SameBodySameEvent() bool {
-	return !s.IDSigned() && s.Event.Repeats == ""
-}
-
 // NeedsJSON reports whether the source's triggers must be JSON: an expression
 // looks into their body.
 func (s *Source) NeedsJSON() bool {
@@ -482,17 +317,6 @@ func (s *Source) Takes(mediaType string) bool {
 		}
 	}
 	return false
-}
-
-// ResourceFor returns the resource that an event type speaks of, by name, and
-// whether there is one. Where several match, the first by name counts.
-func (s *Source) ResourceFor(typ string) (string, Resource, bool) {
-	for _, name := range slices.Sorted(maps.Keys(s.Resources)) {
-		if r := s.Resources[name]; r.Matches(typ) {
-			return name, r, true
-		}
-	}
-	return "", Resource{}, false
 }
 
 func isMissing(err error) bool { return errors.Is(err, field.ErrMissing) }
