@@ -211,9 +211,6 @@ func (e *Events) Validate(c *config.Check) {
 	if len(e.Destinations()) > 0 {
 		c.Fault("against", "", "nothing here: events are compared with the triggers that are stored")
 	}
-	if e.Deletes != nil {
-		c.Fault("deletes", "", "nothing here: events are not deleted")
-	}
 }
 
 // validateEvents reports what the list of events and the rest of the source
