@@ -69,9 +69,11 @@ func (d *decoder) pointer(n Node, v reflect.Value) {
 		v.SetZero()
 		return
 	}
-	if v.IsNil() {
-		v.Set(reflect.New(v.Type().Elem()))
+	own := reflect.New(v.Type().Elem())
+	if !v.IsNil() { // a default, which others may have too
+		own.Elem().Set(v.Elem())
 	}
+	v.Set(own)
 	d.value(n, v.Elem())
 }
 

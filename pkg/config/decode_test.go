@@ -265,8 +265,8 @@ sources:
   orders: {api: {base: https://example.com}, preset: stripe, resources: {a: x, b: {cursor: y}, c: }}
 log: debug
 `
-	shared := map[string]string{"a": "kept"}
-	got := settings{Labels: shared, List: []string{"replaced"}, Window: window{Settle: 1}}
+	shared, own := map[string]string{"a": "kept"}, page{Cursor: "mine"}
+	got := settings{Labels: shared, List: []string{"replaced"}, Window: window{Settle: 1}, Next: &own}
 	if faults := decode(t, file, &got); faults != nil {
 		t.Fatalf("faults: %s", strings.Join(faults, "\n"))
 	}
@@ -288,6 +288,9 @@ log: debug
 	}
 	if len(shared) != 1 {
 		t.Errorf("the default map was changed: %v", shared)
+	}
+	if own != (page{Cursor: "mine"}) {
+		t.Errorf("what a default points to was changed: %v", own)
 	}
 }
 

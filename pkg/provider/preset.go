@@ -72,7 +72,7 @@ func (p *Preset) TakesSecrets() bool {
 
 func (p *Preset) fill(s *Source) {
 	s.Verify, s.Event, s.Reply, s.Handshakes = p.Verify, p.Event, p.Reply, p.Handshakes
-	s.SenderKeys = p.SenderKeys.copied()
+	s.SenderKeys = p.SenderKeys
 	if len(p.Request.ContentTypes) > 0 {
 		s.Request.ContentTypes = p.Request.ContentTypes
 	}
@@ -83,7 +83,7 @@ func (p *Preset) fill(s *Source) {
 	s.API.Base, s.API.Limits, s.API.Failures = p.API.Base, p.API.Limits, p.API.Failures
 	s.Resources = Resources{}
 	for name, r := range p.Resources {
-		if r.Reconcile != nil { // what a source lays over it must not reach the preset
+		if r.Reconcile != nil { // what a source's validation works out must not reach the preset
 			own := *r.Reconcile
 			r.Reconcile = &own
 		}

@@ -56,19 +56,6 @@ type KeyEndpoint struct {
 // IsZero reports whether there are none.
 func (s SenderKeys) IsZero() bool { return s.Certificates == nil && s.Endpoint == nil }
 
-// copied returns what can be changed without changing s.
-func (s SenderKeys) copied() SenderKeys {
-	if s.Certificates != nil {
-		own := *s.Certificates
-		s.Certificates = &own
-	}
-	if s.Endpoint != nil {
-		own := *s.Endpoint
-		s.Endpoint = &own
-	}
-	return s
-}
-
 // keyID is what the id of a key looks like: nothing that could mean more to a
 // server than itself.
 var keyID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
