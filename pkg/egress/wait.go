@@ -31,9 +31,15 @@ func WaitAsked(status int, h http.Header, now time.Time) (time.Duration, bool) {
 	if wait, ok := retryAfter(h.Get("Retry-After"), now); ok {
 		return wait, true
 	}
+	return UsedUp(h, now, status == http.StatusTooManyRequests)
+}
+
+// UsedUp reads from an answer's customary headers when a rate limit that is used
+// up is reset, at most [MaxWait] from now. It reports whether there is one. Told
+// says that the answer itself needs no further proof of that.
+func UsedUp(h http.Header, now time.Time, told bool) (time.Duration, bool) {
 	for _, prefix := range []string{"X-Ratelimit-", "Ratelimit-", "X-Rate-Limit-"} {
-		// A 429 needs no further proof that the limit is used up.
-		if status == http.StatusTooManyRequests || h.Get(prefix+"Remaining") == "0" {
+		if told || h.Get(prefix+"Remaining") == "0" {
 			if wait, ok := Reset(h.Get(prefix+"Reset"), now); ok {
 				return wait, true
 			}

@@ -188,7 +188,7 @@ func Below(base, path, link string) (string, error) {
 		return "", errors.New("link to the next page: no URL")
 	}
 	to := asked.ResolveReference(ref)
-	if to.Scheme != origin.Scheme || !strings.EqualFold(to.Hostname(), origin.Hostname()) || portOf(to) != portOf(origin) || to.User != nil {
+	if !SameOrigin(to, origin) || to.User != nil {
 		return "", errors.New("link to the next page: leaves the API's host (api.base)")
 	}
 	below, ok := strings.CutPrefix(to.EscapedPath(), origin.EscapedPath())
@@ -199,6 +199,11 @@ func Below(base, path, link string) (string, error) {
 		below += "?" + to.RawQuery
 	}
 	return below, nil
+}
+
+// SameOrigin reports whether two addresses have the same scheme, host and port.
+func SameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
 }
 
 func portOf(u *url.URL) string {

@@ -3,10 +3,11 @@ package sourceapi
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/tercelhq/tercel/pkg/provider"
 )
 
 // maxAddress bounds a URL, in bytes.
@@ -59,19 +60,11 @@ var (
 // redirect follows only within the API's host: elsewhere the credentials must
 // not go, and an answer from elsewhere is nobody's record.
 func (c *Client) redirect(next *http.Request, via []*http.Request) error {
-	if next.URL.Scheme != c.origin.Scheme || !strings.EqualFold(hostPort(next.URL), hostPort(c.origin)) || next.URL.User != nil {
+	if !provider.SameOrigin(next.URL, c.origin) || next.URL.User != nil {
 		return errElsewhere
 	}
 	if len(via) > maxRedirects {
 		return errEndless
 	}
 	return nil
-}
-
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return net.JoinHostPort(u.Hostname(), port)
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -80,8 +79,7 @@ func (a *app) token(ctx context.Context, _ string) (token, error) {
 		Token   string    `json:"token"`
 		Expires time.Time `json:"expires_at"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.Token == "" || strings.ContainsFunc(answer.Token, isControl) ||
-		!answer.Expires.After(asked) {
+	if err := json.Unmarshal(body, &answer); err != nil || !sendable(answer.Token) || !answer.Expires.After(asked) {
 		return token{}, &tokenError{text: "answer of the issuer: no token with a time at which it expires"}
 	}
 	return token{value: answer.Token, expires: answer.Expires, lives: answer.Expires.Sub(asked)}, nil

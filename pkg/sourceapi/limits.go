@@ -38,13 +38,8 @@ func (l limits) wait(status int, h http.Header, now time.Time) (time.Duration, b
 // used reads it from an answer that is none: that was the last for now.
 func (l limits) used(h http.Header, now time.Time) (time.Duration, bool) {
 	now = dated(h, now)
-	for _, prefix := range []string{"X-Ratelimit-", "Ratelimit-", "X-Rate-Limit-"} {
-		if h.Get(prefix+"Remaining") != "0" {
-			continue
-		}
-		if wait, ok := egress.Reset(h.Get(prefix+"Reset"), now); ok {
-			return wait, true
-		}
+	if wait, ok := egress.UsedUp(h, now, false); ok {
+		return wait, true
 	}
 	if wait, ok := structured(h); ok {
 		return wait, true

@@ -93,7 +93,7 @@ func readGrant(body []byte, asked time.Time) (got token, refresh string, err err
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return token{}, "", &tokenError{text: "answer of the issuer: not as RFC 6749 has it"}
 	}
-	if answer.AccessToken == "" || strings.ContainsFunc(answer.AccessToken, isControl) {
+	if !sendable(answer.AccessToken) {
 		return token{}, "", &tokenError{text: "answer of the issuer: no access_token"}
 	}
 	if t := answer.TokenType; t != "" && !strings.EqualFold(t, "bearer") {

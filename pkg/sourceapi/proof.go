@@ -93,7 +93,8 @@ func headers(auth provider.Auth) (http.Header, error) {
 	return h, nil
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+// sendable reports whether a token can be sent in a header.
+func sendable(token string) bool { return token != "" && egress.ValidHeader("Authorization", token) }
 
 // apply puts the credential on a request and returns the token that it has, if
 // its credential is one that is got.
