@@ -75,14 +75,15 @@ func (c *Client) try(ctx context.Context, call call, f *flight, repeatable bool)
 // exchange makes one request, and once more with a new token if the API refuses
 // the one that it has.
 func (c *Client) exchange(ctx context.Context, call call) (ans Answer, v verdict, err error) {
-	for {
+	for range 2 {
 		var used string
 		ans, used, v, err = c.send(ctx, call)
 		if ans.Status != http.StatusUnauthorized || used == "" || !call.lane.proof.tokens.reject(used) {
-			v.address = call.url.Path
-			return ans, v, err
+			break
 		}
 	}
+	v.address = call.url.Path
+	return ans, v, err
 }
 
 // send sends one request and reads the answer. It returns the token that the

@@ -125,6 +125,26 @@ func TestClientCredentials(t *testing.T) {
 	}
 }
 
+// An API that refuses a token that was just got refuses the credential: it is left
+// alone, and so is the issuer, however many different tokens that would give.
+func TestATokenIsGotAnewOnce(t *testing.T) {
+	t.Parallel()
+	var issued, asked atomic.Int32
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			fmt.Fprintf(w, `{"access_token":"access-%d","token_type":"Bearer"}`, issued.Add(1))
+			return
+		}
+		asked.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	_, err := newClient(t, oauthAPI(s.URL), sourceapi.Deps{}).Get(t.Context(), "/", nil)
+	checkFate(t, err, fault.Postponed, 30*time.Second)
+	if asked.Load() != 2 || issued.Load() != 2 {
+		t.Errorf("asked %d times with %d tokens, want 2 and 2", asked.Load(), issued.Load())
+	}
+}
+
 func TestTokenErrors(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
