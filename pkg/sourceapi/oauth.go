@@ -42,7 +42,7 @@ func (c *Client) newOAuth(account string, cfg provider.OAuth, asker *http.Client
 	r := &rotation{
 		oauth: o, js: c.deps.JetStream, seal: c.deps.Seal, key: rotationKey(c.name, account), timeout: c.cfg.Timeout,
 	}
-	t.patience = 3 * c.cfg.Timeout // another replica may be at it
+	t.patience = (claimTimeouts + 1) * c.cfg.Timeout // another replica may be at it
 	t.fetch = r.token
 	return t, nil
 }

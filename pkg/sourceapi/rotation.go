@@ -55,6 +55,10 @@ type grantState struct {
 // maxOlder bounds the seeds that are remembered.
 const maxOlder = 16
 
+// claimTimeouts is how long a claim holds, in timeouts of a token request. To ask
+// and to store take two of them; the others are for clocks that differ.
+const claimTimeouts = 4
+
 // claimPoll is how often somebody else's claim is looked at.
 const claimPoll = 100 * time.Millisecond
 
@@ -120,7 +124,7 @@ var errClaimed = errors.New("claimed by another replica")
 
 // refresh claims the refresh token, uses it and stores what came of it.
 func (r *rotation) refresh(ctx context.Context, kv jetstream.KeyValue, state grantState, revision uint64) (token, error) {
-	state.Claim, state.Until = nuid.Next(), time.Now().Add(2*r.timeout)
+	state.Claim, state.Until = nuid.Next(), time.Now().Add(claimTimeouts*r.timeout)
 	revision, err := r.store(ctx, kv, state, revision)
 	if err != nil {
 		return token{}, err
