@@ -3,6 +3,7 @@ package sourceapi
 import (
 	"container/list"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -78,6 +79,18 @@ func (c *cache) drop(e *list.Element) {
 	k := c.order.Remove(e).(*kept)
 	delete(c.byKey, k.key)
 	c.used -= k.size()
+}
+
+// storable reports whether an answer may be kept.
+func storable(h http.Header) bool {
+	for _, value := range h.Values("Cache-Control") {
+		for directive := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(directive), "no-store") {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // lasting are the headers that say something of the record rather than of one

@@ -142,7 +142,7 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 	if wait, last := c.limits.used(resp.Header, c.now()); last && wait > 0 {
 		v = verdict{kind: throttled, wait: wait, cause: "an answer with which a limit was used up"}
 	}
-	if resp.Header.Get("Cache-Control") != "no-store" {
+	if storable(resp.Header) {
 		c.cache.put(call.key, ans, call.MaxAge > 0)
 	}
 	return ans, used, v, nil

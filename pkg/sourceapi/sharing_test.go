@@ -135,7 +135,7 @@ func TestConditionalRequests(t *testing.T) {
 		whole.Add(1)
 		w.Header().Set("Etag", tag)
 		if r.URL.Path == "/private" {
-			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("Cache-Control", "private, No-Store")
 		}
 		fmt.Fprintf(w, `[%q]`, strings.Repeat("x", 3000))
 	})
