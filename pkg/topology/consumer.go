@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -68,54 +69,6 @@ const MetadataWhen = "tercel-when"
 // of what is not to be shown of its payloads.
 const MetadataRedact = "tercel-redact"
 
-// UntilResumed is how long a pause lasts that ends by hand: for longer than any
-// stream keeps messages.
-const UntilResumed = 100 * 365 * 24 * time.Hour
-
-// PauseDestination has the server hand out no more events for a destination, to
-// no sink, until [ResumeDestination]. Those in hand are worked on to their end.
-// The error wraps jetstream.ErrConsumerNotFound where no sink has served it yet.
-func PauseDestination(ctx context.Context, js jetstream.JetStream, destination string) error {
-	_, err := js.PauseConsumer(ctx, StreamEnriched, DeliverDurable(destination), time.Now().Add(UntilResumed))
-	if err != nil {
-		return fmt.Errorf("pause destination %s: %w", destination, err)
-	}
-	return nil
-}
-
-// ResumeDestination ends a pause. The error is as for [PauseDestination].
-func ResumeDestination(ctx context.Context, js jetstream.JetStream, destination string) error {
-	if _, err := js.ResumeConsumer(ctx, StreamEnriched, DeliverDurable(destination)); err != nil {
-		return fmt.Errorf("resume destination %s: %w", destination, err)
-	}
-	return nil
-}
-
-// PauseSource has the server hand out no more triggers of a source, to no
-// enricher, until [ResumeSource]. Those in hand are worked on to their end. The
-// error wraps jetstream.ErrConsumerNotFound where no enricher has served it yet.
-func PauseSource(ctx context.Context, js jetstream.JetStream, source string) error {
-	if _, err := js.PauseConsumer(ctx, StreamRaw, EnrichDurable(source), time.Now().Add(UntilResumed)); err != nil {
-		return fmt.Errorf("pause source %s: %w", source, err)
-	}
-	return nil
-}
-
-// ResumeSource ends a pause, whoever made it. The error is as for
-// [PauseSource].
-func ResumeSource(ctx context.Context, js jetstream.JetStream, source string) error {
-	if _, err := js.ResumeConsumer(ctx, StreamRaw, EnrichDurable(source)); err != nil {
-		return fmt.Errorf("resume source %s: %w", source, err)
-	}
-	return nil
-}
-
-// PausedByHand reports whether a consumer is paused until an operator resumes
-// it, rather than until a time that somebody has named.
-func PausedByHand(info *jetstream.ConsumerInfo) bool {
-	return info.Paused && info.PauseRemaining > UntilResumed/2
-}
-
 // CollectConsumer is the durable consumer of the advisories, from which dead
 // letters are made.
 func CollectConsumer(d Delivery) jetstream.ConsumerConfig {
@@ -163,31 +116,27 @@ func Stage(durable string) (stage, name string, ok bool) {
 
 // Takes reports whether a consumer's filters let a subject through.
 func Takes(c jetstream.ConsumerConfig, subject string) bool {
-	filters := c.FilterSubjects
-	if c.FilterSubject != "" {
-		filters = []string{c.FilterSubject}
+	return slices.ContainsFunc(filtersOf(c), func(f string) bool { return event.Match(f, subject) })
+}
+
+// filtersOf are the subjects that a consumer takes, whatever way they are set.
+func filtersOf(c jetstream.ConsumerConfig) []string {
+	switch {
+	case c.FilterSubject != "":
+		return []string{c.FilterSubject}
+	case len(c.FilterSubjects) > 0:
+		return c.FilterSubjects
+	default:
+		return []string{">"}
 	}
-	for _, f := range filters {
-		if event.Match(f, subject) {
-			return true
-		}
-	}
-	return len(filters) == 0
 }
 
 // LastFor returns the sequence of the last message in stream that a consumer's
 // filters let through, or 0. Compared with the consumer's ack floor it shows
 // one that stands still, which may have nothing pending by its own word.
 func LastFor(ctx context.Context, stream jetstream.Stream, c jetstream.ConsumerConfig) (uint64, error) {
-	filters := c.FilterSubjects
-	if c.FilterSubject != "" {
-		filters = []string{c.FilterSubject}
-	}
-	if len(filters) == 0 {
-		filters = []string{">"}
-	}
 	var last uint64
-	for _, f := range filters {
+	for _, f := range filtersOf(c) {
 		m, err := stream.GetLastMsgForSubject(ctx, f)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
