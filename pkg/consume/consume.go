@@ -201,7 +201,8 @@ func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Ha
 
 // Run works until ctx ends, then finishes what is in hand and returns nil. A
 // consumer that was deleted is made again; a server that is away is waited
-// for. Only a consumer whose settings the server refuses is an error.
+// for, and so is one that has as many consumers as it may have. Only a consumer
+// whose settings the server refuses is an error.
 func (l *Loop) Run(ctx context.Context) error {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
 		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
@@ -212,7 +213,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			break
 		}
 		var api *jetstream.APIError
-		if errors.As(err, &api) && api.Code == 400 {
+		if errors.As(err, &api) && api.Code == 400 && !errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
 			return err
 		}
 		if time.Since(started) > time.Minute {

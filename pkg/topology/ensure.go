@@ -89,7 +89,11 @@ func ensure(ctx context.Context, js jetstream.JetStream, c Config) error {
 		if !changed(s.Name) {
 			continue
 		}
-		if _, err := bounded(ctx, js.CreateOrUpdateStream, s); err != nil {
+		err := setUp(s, func(s jetstream.StreamConfig) error {
+			_, err := bounded(ctx, js.CreateOrUpdateStream, s)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 	}
@@ -112,6 +116,17 @@ func bounded[What, Answer any](ctx context.Context, request func(context.Context
 	ctx, cancel := context.WithTimeout(ctx, maxRequest)
 	defer cancel()
 	return request(ctx, what)
+}
+
+// setUp makes or changes a stream. One in an account that may have fewer
+// consumers than the stream asks for gets as many as the account.
+func setUp(s jetstream.StreamConfig, request func(jetstream.StreamConfig) error) error {
+	err := request(s)
+	if errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
+		s.MaxConsumers = -1
+		err = request(s)
+	}
+	return err
 }
 
 // missing names what of changes is to be made, or returns nil. Other differences
@@ -183,6 +198,9 @@ func diffStream(have, want jetstream.StreamConfig) []Change {
 	add("replicas", have.Replicas != want.Replicas, false, have.Replicas, want.Replicas)
 	add("max_age", have.MaxAge != want.MaxAge, less(int64(want.MaxAge), int64(have.MaxAge)), have.MaxAge, want.MaxAge)
 	add("max_bytes", have.MaxBytes != want.MaxBytes, less(want.MaxBytes, have.MaxBytes), have.MaxBytes, want.MaxBytes)
+	add("max_msgs", have.MaxMsgs != want.MaxMsgs, false, have.MaxMsgs, want.MaxMsgs) // only of streams that drop their oldest
+	add("max_msgs_per_subject", have.MaxMsgsPerSubject != want.MaxMsgsPerSubject, false, have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	add("max_consumers", have.MaxConsumers != want.MaxConsumers, false, have.MaxConsumers, want.MaxConsumers)
 	add("dedup_window", have.Duplicates != want.Duplicates, false, have.Duplicates, want.Duplicates)
 	add("atomic publish", have.AllowAtomicPublish != want.AllowAtomicPublish, false, have.AllowAtomicPublish, want.AllowAtomicPublish)
 	add("direct reads", have.AllowDirect != want.AllowDirect, false, have.AllowDirect, want.AllowDirect)

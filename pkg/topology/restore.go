@@ -25,7 +25,10 @@ func Restore(ctx context.Context, js jetstream.JetStream, c Config) ([]Restored,
 		_, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			if err = ErrNotSetUp; c.Setup != ByCommand {
-				_, err = js.CreateStream(ctx, want)
+				err = setUp(want, func(s jetstream.StreamConfig) error {
+					_, err := js.CreateStream(ctx, s)
+					return err
+				})
 			}
 			all = append(all, Restored{"stream", want.Name, err})
 			continue

@@ -94,11 +94,12 @@ func (Setup) Values() []string { return []string{string(ByServices), string(ByCo
 
 // Limits bound one stream.
 type Limits struct {
-	// MaxAge is how long messages are kept.
+	// MaxAge is how long messages are kept. 0 means for ever, and what is noted of
+	// each message is kept for as long then, without a bound.
 	MaxAge time.Duration `yaml:"max_age"`
 	// MaxBytes is the most disk space that the stream takes, per replica. A
-	// full stream refuses new messages rather than drop old ones; only those of
-	// advisories and reports drop their oldest. 0 means no limit but the disk.
+	// full stream refuses new messages rather than drop old ones; those of
+	// advisories and of reports drop their oldest. 0 means no limit but the disk.
 	MaxBytes config.Bytes `yaml:"max_bytes"`
 }
 
@@ -193,12 +194,17 @@ func (c Config) stream(name, about string, l Limits, subjects ...string) jetstre
 		Name: name, Description: about, Subjects: subjects,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
 		Replicas: c.Replicas, MaxAge: l.MaxAge, MaxBytes: maxBytes, Duplicates: window,
-		MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, MaxMsgsPerSubject: -1,
+		MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: maxConsumers, MaxMsgsPerSubject: -1,
 		// A message is read from the stream's leader. A replica that is a moment
 		// behind would say that what was acknowledged is not there.
 		AllowDirect: false, AllowAtomicPublish: true,
 	}
 }
+
+// maxConsumers bounds the consumers of a stream: one for each source, destination
+// or team, and one for each scan. Without a number of its own a stream has no
+// more than the server's default, a thousand.
+const maxConsumers = 10_000
 
 // intakeMessages bounds TERCEL_INTAKE: five months of one replica, or ten days
 // of fifteen, in less than 100 MB.
@@ -230,7 +236,9 @@ func Buckets(c Config) []jetstream.KeyValueConfig {
 	dead := c.bucket(BucketDeadLetters, "What became of each dead letter.")
 	dead.TTL = c.DeadLetters.MaxAge
 	waits := c.bucket(BucketWaits, "Deliveries that were no attempts, by consumer and message.")
-	waits.TTL = max(c.Raw.MaxAge, c.Enriched.MaxAge) // as long as the message can be there
+	if c.Raw.MaxAge > 0 && c.Enriched.MaxAge > 0 { // as long as the message can be there
+		waits.TTL = max(c.Raw.MaxAge, c.Enriched.MaxAge)
+	}
 	return []jetstream.KeyValueConfig{
 		c.bucket(BucketCursors, "How far reconciliation has come."), leases,
 		c.bucket(BucketLedger, "Which versions of which records were seen."), dead,

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
@@ -47,6 +50,80 @@ func TestEnsureAppliesWhatLosesNothing(t *testing.T) {
 	}
 	if got := s.CachedInfo().Config; got.MaxAge != c.Raw.MaxAge || got.Duplicates != time.Hour {
 		t.Errorf("max_age %s, dedup window %s, want the new ones", got.MaxAge, got.Duplicates)
+	}
+}
+
+// Streams of an earlier version get the bounds of this one.
+func TestEnsureChangesTheBoundsOfStreamsThatExist(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	c := topology.DefaultConfig()
+	for _, s := range topology.Streams(c) {
+		s.MaxConsumers, s.MaxMsgs, s.MaxMsgsPerSubject = -1, -1, -1
+		if _, err := js.CreateStream(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := topology.Ensure(t.Context(), js, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range topology.Streams(c) {
+		s, err := js.Stream(t.Context(), want.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.CachedInfo().Config; got.MaxConsumers != want.MaxConsumers || got.MaxMsgs != want.MaxMsgs || got.MaxMsgsPerSubject != want.MaxMsgsPerSubject {
+			t.Errorf("%s has %d consumers, %d messages and %d of a subject at most, want %d, %d and %d", want.Name, got.MaxConsumers,
+				got.MaxMsgs, got.MaxMsgsPerSubject, want.MaxConsumers, want.MaxMsgs, want.MaxMsgsPerSubject)
+		}
+	}
+}
+
+// A stream has a consumer for each source or destination, and one for each scan:
+// more than a server gives it by default.
+func TestAStreamHasRoomForMoreThanAThousandConsumers(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next atomic.Int32
+	var makers sync.WaitGroup
+	for range 16 {
+		makers.Go(func() {
+			for n := next.Add(1); n <= 1001; n = next.Add(1) {
+				if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{
+					Durable: fmt.Sprint("enrich_", n), AckPolicy: jetstream.AckExplicitPolicy, MemoryStorage: true,
+				}); err != nil {
+					t.Errorf("make consumer %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	makers.Wait()
+}
+
+// What is noted of a message is kept for as long as the message may be there.
+func TestWaitsAreKeptAsLongAsMessages(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for name, tt := range map[string]struct{ raw, enriched, want time.Duration }{
+		"for some time":       {2 * day, 3 * day, 3 * day},
+		"triggers for ever":   {0, 3 * day, 0},
+		"everything for ever": {0, 0, 0},
+	} {
+		c := topology.DefaultConfig()
+		c.Raw.MaxAge, c.Enriched.MaxAge = tt.raw, tt.enriched
+		for _, b := range topology.Buckets(c) {
+			if b.Bucket == topology.BucketWaits && b.TTL != tt.want {
+				t.Errorf("%s: waits are kept for %s, want %s", name, b.TTL, tt.want)
+			}
+		}
 	}
 }
 

@@ -92,3 +92,35 @@ func TestEnsureWaitsForTheNodesOfACluster(t *testing.T) {
 		t.Errorf("Ensure() = %v, asked %t; want nil once the node has peers", err, l.joined.Load())
 	}
 }
+
+// poor is an account that may have fewer consumers than a stream asks for.
+type poor struct{ jetstream.JetStream }
+
+func (p poor) CreateOrUpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	if c.MaxConsumers > 0 {
+		return nil, &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeMaximumConsumersLimit, Description: "maximum consumers limit reached"}
+	}
+	return p.JetStream.CreateOrUpdateStream(ctx, c)
+}
+
+func (p poor) CreateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	return p.CreateOrUpdateStream(ctx, c)
+}
+
+// An account's own bound of consumers is no reason not to start.
+func TestAnAccountWithFewConsumersGetsItsStreams(t *testing.T) {
+	t.Parallel()
+	js := poor{natstest.Run(t)}
+	c := topology.DefaultConfig()
+	for range 2 { // to make them, and to start with them again
+		if err := topology.Ensure(t.Context(), js, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := js.DeleteStream(t.Context(), topology.StreamDLQ); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := topology.Restore(t.Context(), js, c); err != nil || len(all) != 1 || all[0].Err != nil {
+		t.Errorf("Restore() = %+v, %v, want the one that was missing", all, err)
+	}
+}
