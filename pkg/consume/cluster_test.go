@@ -28,7 +28,7 @@ func TestAClusterHandsEachMessageOutOnce(t *testing.T) {
 	if err := topology.Ensure(t.Context(), js, streams); err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, js: js, cfg: consume.Config{
+	f := &fixture{t: t, js: js, log: t.Output(), cfg: consume.Config{
 		Workers: 2, Batch: 1, AckWait: 10 * time.Minute, Timeout: 10 * time.Second, MaxAttempts: 3,
 		RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	}}

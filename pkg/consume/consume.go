@@ -16,6 +16,7 @@
 package consume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,9 +57,9 @@ type Config struct {
 	// credential, is no attempt. Defaults to 12.
 	MaxAttempts int `yaml:"max_attempts"`
 	// GiveUpAfter is when a message becomes a dead letter that could not be tried
-	// for so long, counted from when it was stored: the longest outage that
-	// passes without one. Messages must be kept for longer than that, see
-	// streams. Defaults to 24h.
+	// for so long, counted from when it was stored, by the server's clock: the
+	// longest outage that passes without one. Messages must be kept for longer
+	// than that, see streams. Defaults to 24h.
 	GiveUpAfter time.Duration `yaml:"give_up_after"`
 	// RetryMin and RetryMax bound the growing delay between attempts that fail
 	// for a reason that may pass. Default to 1s and 5m: twelve attempts then
@@ -94,7 +95,7 @@ func (c Config) Problems() map[string]string {
 	atLeast("ack_wait", c.AckWait >= time.Second, "at least 1s")
 	atLeast("timeout", c.Timeout > 0, "more than 0s")
 	atLeast("max_attempts", c.MaxAttempts >= 1 && c.MaxAttempts <= 1000, "1 to 1000")
-	atLeast("give_up_after", c.GiveUpAfter >= 0, "more than 0s")
+	atLeast("give_up_after", c.GiveUpAfter > 0, "more than 0s")
 	atLeast("retry_min", c.RetryMin > 0, "more than 0s")
 	atLeast("retry_max", c.RetryMax >= c.RetryMin, "at least retry_min")
 	return p
@@ -171,11 +172,13 @@ type Loop struct {
 	handle   Handler
 	waits    waits
 	metrics  instruments
+	clock    clock // set as a session begins
 }
 
 // New returns a loop over the given durable consumer of stream, which it
 // creates or updates whenever it (re)starts.
 func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Handler, deps Deps) (*Loop, error) {
+	cfg.GiveUpAfter, cfg.MaxBytes = cmp.Or(cfg.GiveUpAfter, defaultGiveUp), cmp.Or(cfg.MaxBytes, defaultMaxBytes)
 	if p := cfg.Problems(); len(p) > 0 {
 		return nil, fmt.Errorf("stage loop of %s: %v", consumer.Durable, p)
 	}
@@ -186,12 +189,6 @@ func New(cfg Config, stream string, consumer jetstream.ConsumerConfig, handle Ha
 	m, err := newInstruments(stage, name)
 	if err != nil {
 		return nil, err
-	}
-	if cfg.GiveUpAfter == 0 {
-		cfg.GiveUpAfter = defaultGiveUp
-	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = defaultMaxBytes
 	}
 	return &Loop{
 		cfg: cfg, deps: deps, stream: stream, consumer: consumer, stage: stage, name: name, handle: handle, metrics: m,
@@ -245,9 +242,10 @@ func (l *Loop) session(ctx context.Context) error {
 		return err
 	}
 	// Twice what the workers hold at once: the next messages are there when a
-	// worker is free, and none waits for longer than one call of a handler.
+	// worker is free, and none waits for longer than one call of a handler and its
+	// answers, which may take a Timeout each.
 	h := newHand(room{2 * l.cfg.Workers * l.cfg.Batch, int(l.cfg.MaxBytes)},
-		2*(l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
+		2*(2*l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
 	var workers sync.WaitGroup
@@ -270,14 +268,16 @@ func (l *Loop) session(ctx context.Context) error {
 // can't write down works all the same until the server restarts, when it is made
 // anew: a stage that stood still would be worse.
 func (l *Loop) ready(ctx context.Context) error {
-	_, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
+	made, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
 	if err == nil {
+		l.clock = clockOf(made)
 		return nil
 	}
 	err = fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeConsumerNotStored {
-		if _, there := l.deps.JetStream.Consumer(ctx, l.stream, l.consumer.Durable); there == nil {
+		if had, there := l.deps.JetStream.Consumer(ctx, l.stream, l.consumer.Durable); there == nil {
+			l.clock = clockOf(had)
 			l.deps.Log.LogAttrs(ctx, slog.LevelError, "consumer works with the settings that it had", slog.String("stage", l.stage), slog.Any("err", err))
 			return nil
 		}
@@ -288,3 +288,18 @@ func (l *Loop) ready(ctx context.Context) error {
 // codeConsumerNotStored is the server's answer when it can't write a consumer's
 // settings, from nats-server's jetstream_errors_generated.go.
 const codeConsumerNotStored jetstream.ErrorCode = 10012
+
+// clock is the server's, by which it says when messages were stored: a local one
+// may be wrong by more than messages may wait.
+type clock struct{ server, local time.Time }
+
+func clockOf(c jetstream.Consumer) clock {
+	now := time.Now()
+	if told := c.CachedInfo().TimeStamp; !told.IsZero() {
+		return clock{told, now}
+	}
+	return clock{now, now}
+}
+
+// now is the server's time, however the local clock is set meanwhile.
+func (l *Loop) now() time.Time { return l.clock.server.Add(time.Since(l.clock.local)) }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/fault"
 )
@@ -239,6 +241,61 @@ func TestHeartbeatsKeepWhatIsInHand(t *testing.T) {
 		if c := j.of(id); len(c) != 1 || c[0].attempt != 1 {
 			t.Errorf("%s was handled in %d calls %+v, want 1 with attempt 1", id, len(c), c)
 		}
+	}
+}
+
+// What was answered gets no heartbeat while others of its batch still wait for
+// their answers: the server would forget how long it was to wait.
+func TestNoHeartbeatFollowsAnAnswer(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cfg.Workers, f.cfg.Batch, f.cfg.Linger, f.cfg.AckWait, f.cfg.Timeout = 1, 2, time.Hour, 3*time.Second, time.Minute
+	type answer struct{ to, word string }
+	var mu sync.Mutex // guards answers
+	var answers []answer
+	nc := f.server.Connect()
+	if _, err := nc.Subscribe("$JS.ACK.>", func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		answers = append(answers, answer{m.Subject, string(m.Data)})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	// beats counts those behind the delay of the first message, of it and of others.
+	beats := func() (own, others int) {
+		mu.Lock()
+		defer mu.Unlock()
+		i := slices.IndexFunc(answers, func(a answer) bool { return strings.HasPrefix(a.word, "-NAK") })
+		for _, a := range answers[max(i, 0):] {
+			switch {
+			case i < 0 || a.word != "+WPI":
+			case a.to == answers[i].to:
+				own++
+			default:
+				others++
+			}
+		}
+		return own, others
+	}
+	release := make(chan struct{})
+	f.keep = func(context.Context, consume.Message, consume.Reason) (uint64, error) {
+		<-release
+		return 1, nil
+	}
+	f.start(consume.Each(func(_ context.Context, m consume.Message) error {
+		if string(m.Data) == "evt_1" {
+			return fault.RetryAfter(errTest, time.Hour)
+		}
+		return fault.Permanent(errTest)
+	}))
+	defer close(release)
+	f.send("evt_1", "evt_2")
+	f.eventually("two heartbeats of the second message", func() bool { _, others := beats(); return others >= 2 })
+	if own, _ := beats(); own > 0 {
+		t.Errorf("%d heartbeats of the first message after its answer", own)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -27,11 +28,12 @@ type fixture struct {
 	cfg    consume.Config
 	keep   func(context.Context, consume.Message, consume.Reason) (uint64, error)
 	note   func(consume.Message, consume.Attempt)
+	log    io.Writer
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, server: natstest.Start(t, false), cfg: consume.Config{
+	f := &fixture{t: t, server: natstest.Start(t, false), log: t.Output(), cfg: consume.Config{
 		Workers: 4, Batch: 1, AckWait: 4 * time.Second, Timeout: 10 * time.Second, MaxAttempts: 3,
 		RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	}}
@@ -50,7 +52,7 @@ func setup(t *testing.T) *fixture {
 func (f *fixture) start(h consume.Handler) (stop func()) {
 	f.t.Helper()
 	loop, err := consume.New(f.cfg, topology.StreamRaw, topology.EnrichConsumer("orders", f.cfg.Delivery()), h,
-		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Keep: f.keep, Note: f.note})
+		consume.Deps{JetStream: f.js, Log: slog.New(slog.NewTextHandler(f.log, nil)), Keep: f.keep, Note: f.note})
 	if err != nil {
 		f.t.Fatal(err)
 	}

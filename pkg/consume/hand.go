@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // hand holds the messages that the server has handed out, from their arrival
@@ -14,7 +12,7 @@ import (
 type hand struct {
 	// feed is what waits for a worker. It has room for all that is in hand, so
 	// sending never blocks; the session closes it when nothing more comes.
-	feed chan jetstream.Msg
+	feed chan *message
 	// freed holds a token when messages were answered since it was last taken.
 	freed chan struct{}
 
@@ -31,7 +29,7 @@ type hand struct {
 	most room
 
 	mu    sync.Mutex // guards those below
-	msgs  map[jetstream.Msg]taken
+	msgs  map[*message]taken
 	bytes int // of msgs
 }
 
@@ -46,8 +44,8 @@ type taken struct {
 
 func newHand(most room, patience time.Duration, stopped <-chan struct{}, changed func(n int)) *hand {
 	return &hand{
-		feed: make(chan jetstream.Msg, most.messages), freed: make(chan struct{}, 1), patience: patience, stopped: stopped, changed: changed,
-		most: most, msgs: make(map[jetstream.Msg]taken, most.messages),
+		feed: make(chan *message, most.messages), freed: make(chan struct{}, 1), patience: patience, stopped: stopped, changed: changed,
+		most: most, msgs: make(map[*message]taken, most.messages),
 	}
 }
 
@@ -74,8 +72,8 @@ func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 	}
 }
 
-func (h *hand) take(m jetstream.Msg) {
-	t := taken{time.Now(), size(m)}
+func (h *hand) take(m *message) {
+	t := taken{time.Now(), m.size()}
 	h.mu.Lock()
 	h.msgs[m] = t
 	h.bytes += t.bytes
@@ -84,19 +82,8 @@ func (h *hand) take(m jetstream.Msg) {
 	h.feed <- m
 }
 
-// size is what a message takes, near to how the server counts it.
-func size(m jetstream.Msg) int {
-	n := len(m.Subject()) + len(m.Reply()) + len(m.Data())
-	for name, values := range m.Headers() {
-		for _, v := range values {
-			n += len(name) + len(v) + len(": \r\n")
-		}
-	}
-	return n
-}
-
 // drop lets answered messages go.
-func (h *hand) drop(batch []jetstream.Msg) {
+func (h *hand) drop(batch []*message) {
 	h.mu.Lock()
 	for _, m := range batch {
 		h.bytes -= h.msgs[m].bytes
@@ -134,7 +121,7 @@ func (h *hand) beat(every time.Duration) (stop func()) {
 			select {
 			case <-tick.C:
 				for _, m := range h.alive() {
-					_ = m.InProgress() // a lost beat is made good by the next
+					_ = m.beat() // a lost beat is made good by the next
 				}
 			case <-done:
 				return
@@ -144,10 +131,10 @@ func (h *hand) beat(every time.Duration) (stop func()) {
 	return func() { close(done); <-ended }
 }
 
-func (h *hand) alive() []jetstream.Msg {
+func (h *hand) alive() []*message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	alive := make([]jetstream.Msg, 0, len(h.msgs))
+	alive := make([]*message, 0, len(h.msgs))
 	for m, t := range h.msgs {
 		if time.Since(t.at) < h.patience {
 			alive = append(alive, m)

@@ -256,6 +256,62 @@ func TestRefusedConsumerEndsTheLoop(t *testing.T) {
 	}
 }
 
+// A stream that has as many consumers as it may have is waited for: many scans
+// at once, say, end by themselves.
+func TestAStreamFullOfConsumersIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	stream, err := f.js.Stream(t.Context(), topology.StreamRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxConsumers = 1
+	if _, err := f.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "other", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(lines, 100)
+	f.log = told
+	f.start(noting(j, func(context.Context, consume.Message) error { return nil }))
+	f.send("evt_1")
+	f.eventually("the loop says what it waits for", func() bool {
+		select {
+		case line := <-told:
+			return strings.Contains(line, "maximum consumers limit")
+		default:
+			return false
+		}
+	})
+	if err := stream.DeleteConsumer(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("the message", func() bool { return j.count() == 1 })
+}
+
+// lines is a log.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+// An operator's 0s is no wish for the default.
+func TestGivingUpAfterNoTimeIsRefused(t *testing.T) {
+	t.Parallel()
+	cfg := consume.DefaultConfig()
+	cfg.GiveUpAfter = 0
+	if want := "more than 0s"; cfg.Problems()["give_up_after"] != want {
+		t.Errorf("problems %v, want give_up_after: %s", cfg.Problems(), want)
+	}
+}
+
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	good := topology.EnrichConsumer("orders", topology.Delivery{AckWait: time.Second, MaxAttempts: 3})

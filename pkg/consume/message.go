@@ -1,56 +1,56 @@
 package consume
 
 import (
-	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // message is a message of a stream that [Loop.pull] got, with the answers that
 // the server takes.
 type message struct {
-	conn *nats.Conn
 	msg  *nats.Msg
+	conn *nats.Conn
+
+	mu       sync.Mutex // guards answered, and the order of what is sent
+	answered bool
 }
 
-var _ jetstream.Msg = (*message)(nil)
+func (m *message) ack() error { return m.answer("+ACK") }
 
-func (m *message) Data() []byte         { return m.msg.Data }
-func (m *message) Headers() nats.Header { return m.msg.Header }
-func (m *message) Subject() string      { return m.msg.Subject }
-func (m *message) Reply() string        { return m.msg.Reply }
+func (m *message) terminate(reason string) error { return m.answer("+TERM " + reason) }
 
-// Metadata reads what the server says of the message in its reply subject.
-func (m *message) Metadata() (*jetstream.MsgMetadata, error) {
-	meta, err := m.msg.Metadata()
-	if err != nil {
-		return nil, err
+func (m *message) delay(d time.Duration) error {
+	return m.answer(fmt.Sprintf(`-NAK {"delay": %d}`, d.Nanoseconds()))
+}
+
+func (m *message) answer(how string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answered = true
+	return m.conn.Publish(m.msg.Reply, []byte(how))
+}
+
+// beat tells the server that the message is being worked on. Behind its answer
+// nothing is told: the server would forget a delay, and begin its ack wait.
+func (m *message) beat() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.answered {
+		return nil
 	}
-	return &jetstream.MsgMetadata{
-		Sequence:     jetstream.SequencePair{Consumer: meta.Sequence.Consumer, Stream: meta.Sequence.Stream},
-		NumDelivered: meta.NumDelivered, NumPending: meta.NumPending, Timestamp: meta.Timestamp,
-		Stream: meta.Stream, Consumer: meta.Consumer, Domain: meta.Domain,
-	}, nil
+	return m.conn.Publish(m.msg.Reply, []byte("+WPI"))
 }
 
-func (m *message) answer(how string) error { return m.conn.Publish(m.msg.Reply, []byte(how)) }
-
-func (m *message) Ack() error        { return m.answer("+ACK") }
-func (m *message) Nak() error        { return m.answer("-NAK") }
-func (m *message) InProgress() error { return m.answer("+WPI") }
-func (m *message) Term() error       { return m.answer("+TERM") }
-
-func (m *message) TermWithReason(reason string) error { return m.answer("+TERM " + reason) }
-
-func (m *message) NakWithDelay(delay time.Duration) error {
-	return m.answer(fmt.Sprintf(`-NAK {"delay": %d}`, delay.Nanoseconds()))
-}
-
-// DoubleAck acknowledges and waits until the server has taken note.
-func (m *message) DoubleAck(ctx context.Context) error {
-	_, err := m.conn.RequestWithContext(ctx, m.msg.Reply, []byte("+ACK"))
-	return err
+// size is what a message takes, near to how the server counts it.
+func (m *message) size() int {
+	n := len(m.msg.Subject) + len(m.msg.Reply) + len(m.msg.Data)
+	for name, values := range m.msg.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
 }

@@ -49,7 +49,7 @@ func (l *Loop) pull(h *hand, r room) (large bool, err error) {
 		case m := <-answers:
 			word, told := control(m)
 			if !told {
-				h.take(&message{conn, m})
+				h.take(&message{msg: m, conn: conn})
 				came++
 				continue
 			}

@@ -30,8 +30,9 @@ type waits struct {
 // abreast is how many counts of a batch are read or written at once.
 const abreast = 16
 
-// readPatience is how long counts are asked for, readTimeout how long once and
-// readPause the time in between: a bucket has a new leader by then.
+// readPatience is how long counts are asked for, or written, readTimeout how long
+// they are asked for once and readPause the time in between: a bucket has a new
+// leader by then.
 const (
 	readPatience = 10 * time.Second
 	readTimeout  = 2 * time.Second
@@ -110,8 +111,14 @@ func (w *waits) read(ctx context.Context, kv jetstream.KeyValue, h *inHand) erro
 	return nil
 }
 
-// count keeps that this delivery of the messages was none of the attempts.
-func (w *waits) count(ctx context.Context, held []*inHand) error {
+// count keeps that this delivery of the messages was none of the attempts. It
+// takes no longer than patience.
+func (w *waits) count(ctx context.Context, patience time.Duration, held []*inHand) error {
+	if len(held) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	return w.each(ctx, held, func(ctx context.Context, kv jetstream.KeyValue, h *inHand) error {
 		if _, err := kv.Put(ctx, w.key(h.message.Sequence), strconv.AppendUint(nil, h.waits+1, 10)); err != nil {
 			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)

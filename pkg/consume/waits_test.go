@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
@@ -62,6 +63,100 @@ func TestPromise3WaitingEndsInADeadLetter(t *testing.T) {
 	}
 	if took := time.Since(started); took < f.cfg.GiveUpAfter || j.count() < 3 {
 		t.Errorf("given up after %s and %d tries, want more than %s", took, j.count(), f.cfg.GiveUpAfter)
+	}
+}
+
+// skewed is a server whose clock is another than ours by so much.
+type skewed struct {
+	jetstream.JetStream
+	by time.Duration
+}
+
+func (s skewed) CreateOrUpdateConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	c, err := s.JetStream.CreateOrUpdateConsumer(ctx, stream, cfg)
+	return skewedConsumer{c, s.by}, err
+}
+
+type skewedConsumer struct {
+	jetstream.Consumer
+	by time.Duration
+}
+
+func (c skewedConsumer) CachedInfo() *jetstream.ConsumerInfo {
+	info := *c.Consumer.CachedInfo()
+	info.TimeStamp = info.TimeStamp.Add(c.by)
+	return &info
+}
+
+// Promise 3: how long a message has waited is told by the server's clock, which
+// says when it was stored too. A local one that is wrong gives up nothing too
+// early and nothing never.
+func TestPromise3WaitingIsMeasuredByTheServersClock(t *testing.T) {
+	t.Parallel()
+	t.Run("ours is behind", func(t *testing.T) {
+		t.Parallel()
+		f, j := setup(t), &journal{}
+		f.js = skewed{f.js, 25 * time.Hour}
+		f.start(noting(j, func(context.Context, consume.Message) error { return fault.Postpone(errTest, 20*time.Millisecond) }))
+		f.send("evt_1")
+		if r := f.reasons(1)[1]; r.Class != fault.Exhausted || j.count() != 1 || r.LastAt.Sub(r.FirstAt) < 24*time.Hour {
+			t.Errorf("reason %+v after %d tries, want exhausted after one", r, j.count())
+		}
+	})
+	t.Run("ours is ahead", func(t *testing.T) {
+		t.Parallel()
+		f, j := setup(t), &journal{}
+		f.js, f.cfg.GiveUpAfter = skewed{f.js, -time.Hour}, 500*time.Millisecond
+		f.start(noting(j, func(context.Context, consume.Message) error { return fault.Postpone(errTest, 20*time.Millisecond) }))
+		f.send("evt_1")
+		f.eventually("more tries than there is time for by our clock", func() bool { return j.count() > 30 })
+	})
+}
+
+// Promise 3: counts that can't be written leave time to keep the dead letters of
+// the same batch.
+func TestPromise3CountsLeaveTimeForDeadLetters(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.Workers, f.cfg.Batch, f.cfg.Linger, f.cfg.Timeout = 1, 2, time.Hour, 4*time.Second
+	over := make(chan error, 10)
+	f.keep = func(ctx context.Context, _ consume.Message, _ consume.Reason) (uint64, error) {
+		over <- ctx.Err()
+		return 1, ctx.Err()
+	}
+	f.start(noting(j, func(_ context.Context, m consume.Message) error {
+		switch id := string(m.Data); {
+		case id == "hopeless":
+			return fault.Permanent(errTest)
+		case id == "later" && len(j.of(id)) == 1, id == "mute" && len(j.of(id)) == 1:
+			return fault.Postpone(errTest, 20*time.Millisecond)
+		}
+		return nil
+	}))
+	f.send("later", "now")
+	f.eventually("a wait is counted", func() bool { return j.count() == 2 })
+	f.send("with it") // in a batch with the one that comes again
+	f.eventually("both are handled", func() bool { return len(j.of("later")) == 2 && len(j.of("with it")) == 1 })
+	f.settled()
+	// From here on nobody answers who writes a count.
+	if err := f.js.DeleteKeyValue(t.Context(), topology.BucketWaits); err != nil {
+		t.Fatal(err)
+	}
+	nc := f.server.Connect()
+	if _, err := nc.Subscribe("$KV."+topology.BucketWaits+".>", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	f.send("mute", "hopeless")
+	select {
+	case err := <-over:
+		if err != nil {
+			t.Errorf("a dead letter is to be kept when the time is over: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("no dead letter is kept within a minute")
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tercelhq/tercel/pkg/event"
@@ -23,7 +22,7 @@ func (l *Loop) work(ctx context.Context, h *hand) {
 	// that lingers would wait for what there is no room for.
 	part := int(l.cfg.MaxBytes) / 2 / l.cfg.Workers
 	for first := range h.feed {
-		batch, bytes := []jetstream.Msg{first}, size(first)
+		batch, bytes := []*message{first}, first.size()
 		full := time.Now().Add(l.cfg.Linger)
 	gather:
 		for len(batch) < l.cfg.Batch && bytes < part {
@@ -32,7 +31,7 @@ func (l *Loop) work(ctx context.Context, h *hand) {
 				if !ok {
 					break gather
 				}
-				batch, bytes = append(batch, m), bytes+size(m)
+				batch, bytes = append(batch, m), bytes+m.size()
 			case <-time.After(max(gatherWait, time.Until(full))):
 				break gather
 			}
@@ -48,7 +47,7 @@ const gatherWait = 2 * time.Millisecond
 
 // inHand is one message between delivery and answer.
 type inHand struct {
-	msg       jetstream.Msg
+	msg       *message
 	message   Message
 	delivered uint64 // times, this one among them
 	waits     uint64 // of those, the ones that were no attempts
@@ -67,7 +66,7 @@ var (
 )
 
 // batch handles messages and answers each. Handlers get no more than Timeout.
-func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
+func (l *Loop) batch(ctx context.Context, hand *hand, raw []*message) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
@@ -81,7 +80,7 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 		ctx, cancelAnswers = context.WithTimeout(ctx, l.cfg.Timeout)
 		defer cancelAnswers()
 	}
-	l.countWaits(ctx, held, errs)
+	l.countWaits(ctx, held, errs) // takes no more than its part: dead letters are kept behind it
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i], soonest)
@@ -93,15 +92,15 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []jetstream.Msg) {
 
 // hold reads what the server says of messages, and what the loop knows of their
 // earlier deliveries.
-func (l *Loop) hold(ctx context.Context, raw []jetstream.Msg) []*inHand {
+func (l *Loop) hold(ctx context.Context, raw []*message) []*inHand {
 	held := make([]*inHand, 0, len(raw))
 	for _, m := range raw {
-		meta, err := m.Metadata()
+		meta, err := m.msg.Metadata()
 		if err != nil {
 			continue // not a JetStream delivery: there is nobody to answer
 		}
 		held = append(held, &inHand{msg: m, delivered: meta.NumDelivered, message: Message{
-			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Stream: meta.Stream,
+			Subject: m.msg.Subject, Header: m.msg.Header, Data: m.msg.Data, Stream: meta.Stream,
 			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
 		}})
 	}
@@ -123,7 +122,7 @@ func (l *Loop) countWaits(ctx context.Context, held []*inHand, errs []error) {
 			postponed = append(postponed, h)
 		}
 	}
-	if err := l.waits.count(ctx, postponed); err != nil {
+	if err := l.waits.count(ctx, min(readPatience, l.cfg.Timeout/2), postponed); err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "wait counts as an attempt", slog.String("stage", l.stage), slog.Any("err", err))
 	}
 }
@@ -137,7 +136,7 @@ func (l *Loop) note(h *inHand, a Attempt) {
 }
 
 // overdue reports whether a message has waited for as long as it may.
-func (l *Loop) overdue(h *inHand) bool { return time.Since(h.message.StoredAt) > l.cfg.GiveUpAfter }
+func (l *Loop) overdue(h *inHand) bool { return l.now().Sub(h.message.StoredAt) > l.cfg.GiveUpAfter }
 
 // call hands messages to the handler, except those that nobody survives. It
 // shields the loop from a handler's panic, which is a programmer's mistake about
@@ -201,19 +200,19 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	ctx = trace.ContextWithSpan(ctx, h.span) // of a batch each has its own, which is logged
 	switch {
 	case err == nil:
-		ackErr = h.msg.Ack()
+		ackErr = h.msg.ack()
 	case h.unread: // which counts as an attempt after all, so there are not to be many
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(l.cfg.RetryMax, soonest))
+		outcome, ackErr = Delayed, h.msg.delay(max(l.cfg.RetryMax, soonest))
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
 	case fault.IsPostponed(err) && !l.overdue(h): // no attempt was made
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
+		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))
 	case fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)
 	case asked:
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(delay, soonest))
+		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))
 	default:
-		outcome, ackErr = Delayed, h.msg.NakWithDelay(max(l.delay(h.message.Attempt), soonest))
+		outcome, ackErr = Delayed, h.msg.delay(max(l.delay(h.message.Attempt), soonest))
 	}
 	if err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "message not handled", slog.String("stage", l.stage),
@@ -238,7 +237,7 @@ const keepTimeout = 5 * time.Second
 func (l *Loop) giveUp(ctx context.Context, h *inHand, class fault.Class, err error) (Outcome, error) {
 	r := Reason{
 		Class: class, Message: err.Error(), Detail: fault.Detail(err), Attempts: h.message.Attempt,
-		FirstAt: h.message.StoredAt, LastAt: time.Now(),
+		FirstAt: h.message.StoredAt, LastAt: l.now(),
 	}
 	if sc := h.span.SpanContext(); sc.HasTraceID() {
 		r.TraceID = sc.TraceID().String()
@@ -250,11 +249,11 @@ func (l *Loop) giveUp(ctx context.Context, h *inHand, class fault.Class, err err
 		if err != nil {
 			l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter not stored", slog.String("stage", l.stage),
 				slog.Uint64("sequence", h.message.Sequence), slog.Any("err", err))
-			return Delayed, h.msg.NakWithDelay(max(l.delay(h.message.Attempt), pullWait))
+			return Delayed, h.msg.delay(max(l.delay(h.message.Attempt), pullWait))
 		}
 		r.Letter = letter
 	}
-	return Terminated, h.msg.TermWithReason(r.Encode())
+	return Terminated, h.msg.terminate(r.Encode())
 }
 
 // delay doubles from RetryMin to RetryMax. It has no jitter: the attempts of
