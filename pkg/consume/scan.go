@@ -104,7 +104,7 @@ func scan(ctx context.Context, js jetstream.JetStream, o ScanOptions, yield func
 func (o ScanOptions) consumer() jetstream.OrderedConsumerConfig {
 	cfg := jetstream.OrderedConsumerConfig{
 		FilterSubjects: o.Subjects, HeadersOnly: o.HeadersOnly, DeliverPolicy: jetstream.DeliverAllPolicy,
-		InactiveThreshold: time.Minute,
+		InactiveThreshold: time.Minute, MaxResetAttempts: scanResets,
 	}
 	switch {
 	case o.FromSequence > 0:
@@ -176,6 +176,11 @@ func removed(ctx context.Context, stream jetstream.Stream, sequence uint64) bool
 // scanWait bounds the wait for the next message of a scan. The stream is known
 // to hold it, so it is the server that is waited for.
 const scanWait = 10 * time.Second
+
+// scanResets is how often in a row the client tries to read on after an
+// interruption: within a few seconds, in which a cluster has another leader. By
+// itself it would try for ever where the stream is gone, and heed no context.
+const scanResets = 3
 
 // scanHeartbeat is a small part of scanWait: after two that are missing the
 // client begins again where it was.

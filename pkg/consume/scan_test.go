@@ -3,6 +3,7 @@ package consume_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,6 +46,48 @@ func TestScanEndsWhenItsMessagesAreRemoved(t *testing.T) {
 	}
 	if read == 0 || read >= n {
 		t.Errorf("read %d messages, want some of %d: the case is not the one meant", read, n)
+	}
+}
+
+// Promise 10: a scan whose stream is removed while it reads ends with an error.
+func TestScanEndsWithItsStream(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2000 { // more than a client asks for ahead
+		if _, err := js.PublishAsync(fmt.Sprint("tercel.raw.orders._.", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- func() error {
+			removed := false
+			for _, err := range consume.Scan(t.Context(), js, consume.ScanOptions{Stream: topology.StreamRaw, HeadersOnly: true}) {
+				if err != nil {
+					return err
+				}
+				if removed {
+					continue
+				}
+				removed = true
+				if err := js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		}()
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the scan ended as if it had read everything")
+		}
+	case <-time.After(time.Minute):
+		t.Error("the scan goes on a minute after its stream was removed")
 	}
 }
 

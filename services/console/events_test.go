@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -235,5 +236,25 @@ func TestATailEndsWithItsConsole(t *testing.T) {
 	f.stop()
 	if tail.Receive() || connect.CodeOf(tail.Err()) != connect.CodeUnavailable {
 		t.Errorf("after the end of the console the tail has %v, %v; want CodeUnavailable", tail.Msg(), tail.Err())
+	}
+}
+
+// A tail whose stream is removed ends, rather than wait for what can't come.
+func TestATailEndsWithItsStream(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tail, err := p.events.TailEvents(ctx, connect.NewRequest(&adminv1.TailEventsRequest{Stream: adminv1.TailStream_TAIL_STREAM_RAW}))
+	if err != nil || !tail.Receive() {
+		t.Fatal(err)
+	}
+	if err := p.js.DeleteStream(ctx, topology.StreamRaw); err != nil {
+		t.Fatal(err)
+	}
+	for tail.Receive() {
+	}
+	if err := tail.Err(); err == nil || ctx.Err() != nil {
+		t.Errorf("the tail ends with %v, want an error within a minute", err)
 	}
 }

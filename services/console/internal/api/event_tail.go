@@ -37,6 +37,7 @@ func (s events) TailEvents(ctx context.Context, req *connect.Request[adminv1.Tai
 	}
 	cfg := jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverNewPolicy, HeadersOnly: limit == 0, InactiveThreshold: time.Minute,
+		MaxResetAttempts: 3, // else the client would try to read on for ever where the stream is gone, and heed no context
 	}
 	if age := req.Msg.GetAge(); age != nil {
 		if d := age.AsDuration(); !age.IsValid() || d < 0 || d > maxAge {
