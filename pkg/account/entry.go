@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"regexp"
+	"slices"
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/provider"
@@ -183,9 +184,13 @@ func (t *Table) take(ctx context.Context, changes map[string]*item) {
 	if broken > maxLogged {
 		t.log.LogAttrs(ctx, slog.LevelWarn, "more entries of accounts can't be used", slog.Int("entries", broken-maxLogged))
 	}
-	if left > 0 {
+	if len(left) > 0 && !slices.Equal(left, t.left) { // a folder's are found again and again
+		t.left = left
 		t.log.LogAttrs(ctx, slog.LevelError, "accounts left out, there are more than accounts.max",
-			slog.Int("accounts", left), slog.Int("max", t.source.Accounts.Max))
+			slog.Int("accounts", len(left)), slog.Int("max", t.source.Accounts.Max))
+	}
+	if len(left) == len(changes) {
+		return
 	}
 	c := t.Count()
 	t.log.LogAttrs(ctx, slog.LevelInfo, "accounts changed", slog.Int("changes", len(changes)),

@@ -79,6 +79,7 @@ type files struct {
 	path    string // of the file
 	done    stamp  // of the file as it was read
 	pending map[string]stamp
+	torn    bool   // some file was written while the last look read it
 	said    string // the last complaint
 	secrets time.Time
 }
@@ -87,14 +88,30 @@ func newFiles(t *Table) *files {
 	return &files{table: t, folder: t.source.Accounts.Dir, path: t.source.Accounts.File, secrets: time.Now()}
 }
 
-// load reads everything for the first time.
+// maxFirst bounds the first looks, of which one must see every file whole.
+const maxFirst = 10
+
+// load reads everything for the first time. While files are being written, those
+// that aren't whole yet would seem to be no accounts.
 func (f *files) load(ctx context.Context) error {
-	if err := f.look(ctx, nil, true); err != nil {
-		return err
+	for range maxFirst {
+		if err := f.look(ctx, nil, true); err != nil {
+			return err
+		}
+		if !f.torn {
+			f.table.ready()
+			return nil
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	f.table.ready()
-	return nil
+	return errTorn
 }
+
+var errTorn = errors.New("files are being written all the time")
 
 // errNone keeps the accounts that are known when all are gone at once: that is
 // what a folder looks like whose volume isn't mounted.
@@ -150,6 +167,7 @@ func (f *files) stale(now time.Time) map[string]bool {
 func (f *files) look(ctx context.Context, stale map[string]bool, first bool) error {
 	var found map[string]text // nil when there is nothing to do
 	var err error
+	f.torn = false
 	if f.folder != "" {
 		found, err = f.lookFolder(stale, first)
 	} else {
@@ -198,6 +216,7 @@ func (f *files) lookFile(must bool) (map[string]text, error) {
 		return nil, err
 	}
 	if after, err := stampOf(f.path); err != nil || after != now {
+		f.torn = true
 		return nil, err // the next look reads it
 	}
 	f.done = now
@@ -229,7 +248,7 @@ func (f *files) lookFolder(stale map[string]bool, first bool) (map[string]text, 
 		case first || stale[name] || f.pending[name] == now:
 			e.data, e.err = readFile(path, maxEntry)
 			if after, err := stampOf(path); err != nil || after != now {
-				e.data, e.err, pending[name] = nil, nil, after
+				e.data, e.err, pending[name], f.torn = nil, nil, after, true
 			}
 		default:
 			pending[name] = now

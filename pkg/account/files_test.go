@@ -219,6 +219,59 @@ func TestNoMoreAccountsThanAllowed(t *testing.T) {
 	eventually(t, table, "a00", unknown)
 }
 
+// Of accounts that a folder has too many of it is told once, however often the
+// folder is looked at.
+func TestAccountsLeftOutOfAFolderAreToldOfOnce(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	entry := func(i int) string { return filepath.Join(folder, fmt.Sprintf("a%02d.yaml", i)) }
+	for i := range 12 {
+		write(t, entry(i), "{}")
+	}
+	set, log := open(t, source(t, "{dir: "+folder+", max: 10}"), nil)
+	table, told := set.Of("orders"), func() int { return strings.Count(log.String(), "accounts left out") }
+	if table.Count().Active != 10 || told() != 1 {
+		t.Fatalf("%d accounts, and %d lines about others; want 10 and one", table.Count().Active, told())
+	}
+	for i := range 5 { // each is seen at two looks
+		write(t, entry(i), "{disabled: true}")
+		eventually(t, table, fmt.Sprintf("a%02d", i), unknown)
+	}
+	if got := told(); got != 1 {
+		t.Errorf("%d lines about accounts that were left out, want one", got)
+	}
+}
+
+// A file that is being written while it is first read is read again: until then
+// its accounts are not unknown.
+func TestAccountsBeingWrittenAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, place := range map[string]string{"file": "file", "folder": "dir"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			path, file := folder, filepath.Join(folder, "north.yaml")
+			text := "{}" + strings.Repeat(" # a long comment", 3000)
+			if place == "file" {
+				path, text = file, strings.Repeat("# a long comment\n", 100_000)+"north: {}\n"
+			}
+			write(t, file, text)
+			touched := make(chan struct{})
+			go func() { // for less time than ten looks take
+				defer close(touched)
+				for end := time.Now().Add(60 * time.Millisecond); time.Now().Before(end); {
+					_ = os.Chtimes(file, time.Time{}, time.Now())
+				}
+			}()
+			defer func() { <-touched }()
+			set, _ := open(t, source(t, "{"+place+": "+path+"}"), nil)
+			if got := state(set.Of("orders"), "north"); got != "0 keys" {
+				t.Errorf("north: %s, want it to be known", got)
+			}
+		})
+	}
+}
+
 func TestAuthIsTheAccountsOwnOrTheSources(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

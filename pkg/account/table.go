@@ -33,6 +33,8 @@ type Table struct {
 
 	active, disabled, broken atomic.Int64
 
+	left []string // accounts that there was no room for, last; used by one goroutine
+
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed, and another one made, by each change
 }
@@ -157,12 +159,12 @@ func (t *Table) ready() {
 	}
 }
 
-// apply makes changes, whose nil items are removals, and returns how many were
+// apply makes changes, whose nil items are removals, and returns which were
 // left out since there may be no more accounts. It is called by one goroutine
 // at a time.
-func (t *Table) apply(changes map[string]*item) (left int) {
+func (t *Table) apply(changes map[string]*item) (left []string) {
 	if len(changes) == 0 {
-		return 0
+		return nil
 	}
 	fresh := map[uint64]map[string]*item{} // the shards that change
 	shardOf := func(name string) map[string]*item {
@@ -188,7 +190,7 @@ func (t *Table) apply(changes map[string]*item) (left int) {
 		case next == nil:
 			delete(shard, name)
 		case old == nil && t.source.Accounts.Live() && total >= most:
-			left++
+			left = append(left, name)
 			continue
 		default:
 			shard[name] = next
@@ -196,6 +198,9 @@ func (t *Table) apply(changes map[string]*item) (left int) {
 		total += order(next != nil) - order(old != nil)
 		t.tally(old, -1)
 		t.tally(next, 1)
+	}
+	if len(left) == len(changes) {
+		return left
 	}
 	for i, shard := range fresh {
 		t.shard[i].Store(&shard)
