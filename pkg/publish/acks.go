@@ -128,7 +128,10 @@ func (a *acks) inFlight() int {
 // send publishes msg. Its answer must be waited for with await; it comes by the
 // deadline, if only to say that it is over.
 func (a *acks) send(msg *nats.Msg, deadline time.Time, fresh bool) (*delivery, error) {
-	d := a.expect(deadline, fresh)
+	d, err := a.expect(deadline, fresh)
+	if err != nil {
+		return nil, err
+	}
 	msg.Reply = d.reply
 	if err := a.nc.PublishMsg(msg); err != nil {
 		a.abandon(d, err)
@@ -137,10 +140,14 @@ func (a *acks) send(msg *nats.Msg, deadline time.Time, fresh bool) (*delivery, e
 	return d, nil
 }
 
-// expect finds or makes a subject for an answer.
-func (a *acks) expect(deadline time.Time, fresh bool) *delivery {
+// expect finds or makes a subject for an answer. After the end nobody would hear
+// it, or look at the deadline.
+func (a *acks) expect(deadline time.Time, fresh bool) (*delivery, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.status == nil {
+		return nil, ErrClosed
+	}
 	var d *delivery
 	if n := len(a.free) - 1; n >= 0 && !fresh {
 		d, a.free = a.free[n], a.free[:n]
@@ -152,7 +159,7 @@ func (a *acks) expect(deadline time.Time, fresh bool) *delivery {
 	}
 	d.waits, d.deadline = true, deadline
 	a.waiting++
-	return d
+	return d, nil
 }
 
 // await waits for the answer.
@@ -164,7 +171,7 @@ func (a *acks) await(ctx context.Context, d *delivery) result {
 		select {
 		case r = <-d.answer:
 		case <-ctx.Done():
-			return a.abandon(d, ctx.Err())
+			r = a.abandon(d, ctx.Err())
 		}
 	}
 	if r.err == nil && !r.ack.Duplicate {

@@ -272,6 +272,42 @@ func TestCloseLeavesNobodyWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// closing is a context that closes a publisher when it is first looked at.
+type closing struct {
+	context.Context
+	p *publish.Publisher
+}
+
+func (c closing) Err() error {
+	c.p.Close()
+	return nil
+}
+
+// A message that comes at the moment of Close is not sent: nobody would hear its
+// answer any more.
+func TestCloseTurnsAwayWhatComesAtThatMoment(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p, subject := answering(t, cfg, func(*nats.Msg) {})
+			done := make(chan error, 1)
+			go func() {
+				_, err := p.Publish(closing{context.WithoutCancel(t.Context()), p}, to(subject))
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if !errors.Is(err, publish.ErrClosed) {
+					t.Errorf("Publish() = %v, want ErrClosed", err)
+				}
+			case <-time.After(time.Minute):
+				t.Error("Publish() still waits a minute after Close")
+			}
+		})
+	}
+}
+
 // Who has given up while it was queued is not stored behind its back.
 func TestAbandonedInTheQueueIsNotPublished(t *testing.T) {
 	t.Parallel()

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -98,4 +101,90 @@ func TestKnownRepeatsStayOutOfBatches(t *testing.T) {
 	if a := acks["known"][0]; a.Sequence > 0 && !a.Duplicate {
 		t.Errorf("a repeat of what is stored was acknowledged with %+v, want a duplicate", a)
 	}
+}
+
+// A batch has no more messages than the server takes, whatever is configured.
+func TestBatchesFitTheServer(t *testing.T) {
+	t.Parallel()
+	const n = 1500
+	held, sizes := make(chan *nats.Msg, 1), []string{}
+	cfg := publish.Config{Group: true, MaxBatch: 5000, Queue: n, Timeout: time.Minute}
+	_, p, subject := answering(t, cfg, func(m *nats.Msg) {
+		place := m.Header.Get("Nats-Batch-Sequence")
+		switch {
+		case strings.HasPrefix(m.Header.Get(jetstream.MsgIDHeader), "held"):
+			held <- m
+		case place == "":
+			_ = m.Respond([]byte(`{"stream":"S","seq":1}`))
+		case m.Header.Get("Nats-Batch-Commit") != "":
+			sizes = append(sizes, place)
+			_ = m.Respond(fmt.Appendf(nil, `{"stream":"S","seq":%d,"batch":%q,"count":%s}`, 10_000*len(sizes), m.Header.Get("Nats-Batch-Id"), place))
+		}
+	})
+	var wg sync.WaitGroup
+	full := make(chan struct{})
+	later := func(id string) {
+		wg.Go(func() {
+			m := message(id)
+			m.Subject = subject
+			_, err := p.Publish(context.WithoutCancel(t.Context()), m)
+			switch {
+			case errors.Is(err, publish.ErrBusy):
+				close(full)
+			case err != nil:
+				t.Errorf("Publish(%s) = %v", id, err)
+			}
+		})
+	}
+	later("held, goes alone")
+	alone := <-held
+	later("held, is committed")
+	committed := <-held
+	for i := range n + 1 {
+		later(strconv.Itoa(i)) // one of all finds no place
+	}
+	<-full
+	_ = alone.Respond([]byte(`{"stream":"S","seq":1}`))
+	_ = committed.Respond([]byte(`{"stream":"S","seq":2}`))
+	wg.Wait()
+	if !slices.Equal(sizes, []string{"1000", "500"}) {
+		t.Errorf("batches of %v messages, want 1000 and 500", sizes)
+	}
+}
+
+// Promise 10: repeats leave the queue, for the first of them or to go beside a
+// group, and count all the same.
+func TestRepeatsAreBoundedToo(t *testing.T) {
+	t.Parallel()
+	release, answered := make(chan struct{}), 0
+	_, p, subject := answering(t, publish.Config{Group: true, MaxBatch: 4, Queue: 4, Timeout: time.Hour}, func(m *nats.Msg) {
+		<-release
+		answered++
+		_ = m.Respond(fmt.Appendf(nil, `{"stream":"S","seq":1,"duplicate":%t}`, answered > 1))
+	})
+	var busy atomic.Int32
+	var senders sync.WaitGroup
+	for range 40 {
+		senders.Go(func() {
+			for {
+				_, err := p.Publish(context.WithoutCancel(t.Context()), to(subject))
+				if !errors.Is(err, publish.ErrBusy) {
+					return
+				}
+				busy.Add(1)
+				<-time.After(time.Millisecond)
+			}
+		})
+	}
+	// Were there room for all of them, they would wait in silence.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); busy.Load() < 5000; <-tick.C {
+		if time.Now().After(end) {
+			t.Error("more repeats wait than may")
+			break
+		}
+	}
+	close(release)
+	senders.Wait()
 }

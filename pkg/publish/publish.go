@@ -56,7 +56,8 @@ type Config struct {
 	MinBatch int
 	// MaxBatchBytes is how many bytes of bodies end a group. Defaults to 4 MiB.
 	MaxBatchBytes int
-	// Queue is how many messages may wait. Defaults to 4096.
+	// Queue is how many messages may wait, beside those of one group. Defaults to
+	// 4096.
 	Queue int
 	// Timeout bounds one message's whole way. Defaults to 5s.
 	Timeout time.Duration
@@ -69,6 +70,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.MaxBatch, 512)
+	c.MaxBatch = min(c.MaxBatch, MaxAll)
 	set(&c.MinBatch, 16)
 	set(&c.MaxBatchBytes, 4<<20)
 	set(&c.Queue, 4096)
@@ -97,6 +99,7 @@ type Publisher struct {
 	ended  chan struct{} // closed when the committer has returned
 	closer sync.Once
 	closed atomic.Bool
+	inHand atomic.Int64            // messages that grouped has
 	seed   maphash.Seed            // of the ids' hashes
 	wake   chan struct{}           // tells the committer that there are as many in the queue as it wants
 	sizes  metric.Float64Histogram // of groups

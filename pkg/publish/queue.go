@@ -29,6 +29,10 @@ var pendings = sync.Pool{New: func() any { return &pending{result: make(chan res
 // grouped has msg committed with others, or at once by itself where there are
 // none.
 func (p *Publisher) grouped(ctx context.Context, msg *nats.Msg, id string) (Ack, error) {
+	defer p.inHand.Add(-1)
+	if p.inHand.Add(1) > int64(p.cfg.Queue+p.cfg.MaxBatch) { // repeats leave the queue for their first, or go beside a group
+		return Ack{}, ErrBusy
+	}
 	w := pendings.Get().(*pending) //nolint:forcetypeassert // the pool's New makes nothing else
 	w.msg, w.id, w.hash, w.deadline, w.answered, w.followers = msg, id, maphash.String(p.seed, id), time.Now().Add(p.cfg.Timeout), false, nil
 	alone, err := p.enter(w)
