@@ -157,7 +157,7 @@ func TestReconciliations(t *testing.T) {
 	defer cancel()
 	served := make(chan error, 1)
 	go func() {
-		served <- control.ServeReconcile(ctx, p.nc, func(r control.Request) (control.Started, error) {
+		served <- control.ServeReconcile(ctx, p.nc, func(_ context.Context, r control.Request) (control.Started, error) {
 			if r.Resource != "order" {
 				return control.Started{}, fmt.Errorf("%w %q", control.ErrUnknown, r.Resource)
 			}
