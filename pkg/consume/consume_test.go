@@ -331,6 +331,30 @@ func TestHandlerGetsNoMoreThanTimeout(t *testing.T) {
 	}
 }
 
+// A stream of messages that never pauses for long is handled as it comes: nobody
+// waits until a batch is full.
+func TestASteadyStreamIsHandledAsItComes(t *testing.T) {
+	t.Parallel()
+	const most = 1000
+	f := setup(t)
+	f.cfg.Workers, f.cfg.Batch, f.cfg.AckWait = 1, most, time.Minute
+	handled := make(chan int, most)
+	f.start(func(_ context.Context, msgs []consume.Message) []error {
+		handled <- len(msgs)
+		return make([]error, len(msgs))
+	})
+	for i := range most {
+		f.send(fmt.Sprint(i))
+		select {
+		case n := <-handled:
+			t.Logf("%d of %d were handled together", n, i+1)
+			return
+		default:
+		}
+	}
+	t.Errorf("nothing is handled while %d messages come", most)
+}
+
 // A batch that may linger takes in what comes a little later, and is handed out
 // at once when it is full or the loop stops.
 func TestABatchLingersUntilItIsFull(t *testing.T) {

@@ -82,6 +82,21 @@ func (h *hand) take(m *message) {
 	h.feed <- m
 }
 
+// next returns a message that waits for a worker, or one that comes before
+// over does; ok is false if none will.
+func (h *hand) next(over <-chan time.Time) (m *message, ok bool) {
+	select { // one that is there is taken even then
+	case m, ok = <-h.feed:
+		return m, ok
+	default:
+	}
+	select {
+	case m, ok = <-h.feed:
+	case <-over:
+	}
+	return m, ok
+}
+
 // drop lets answered messages go.
 func (h *hand) drop(batch []*message) {
 	h.mu.Lock()

@@ -15,35 +15,41 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 )
 
-// work takes from the hand until its feed is closed: one message, and whatever
-// else is there without waiting, up to a batch.
+// work takes from the hand until its feed is closed.
 func (l *Loop) work(ctx context.Context, h *hand) {
-	// More would leave nothing to be pulled while the handlers work, and a batch
-	// that lingers would wait for what there is no room for.
-	part := int(l.cfg.MaxBytes) / 2 / l.cfg.Workers
 	for first := range h.feed {
-		batch, bytes := []*message{first}, first.size()
-		full := time.Now().Add(l.cfg.Linger)
-	gather:
-		for len(batch) < l.cfg.Batch && bytes < part {
-			select {
-			case m, ok := <-h.feed:
-				if !ok {
-					break gather
-				}
-				batch, bytes = append(batch, m), bytes+m.size()
-			case <-time.After(max(gatherWait, time.Until(full))):
-				break gather
-			}
-		}
+		batch := l.gather(h, first)
 		l.batch(ctx, h, batch)
 		h.drop(batch)
 	}
 }
 
-// gatherWait is how long a batch waits for its next member: messages that come
-// together come within this time of each other.
+// gatherWait is how long a batch waits for more than what is there, where it
+// doesn't linger: messages that come together come within this time. Were it
+// counted from each of them, a steady stream would make all wait for a full batch.
 const gatherWait = 2 * time.Millisecond
+
+// gather returns the messages of a batch: the first, all that are there, and
+// what comes in a moment.
+func (l *Loop) gather(h *hand, first *message) []*message {
+	batch, bytes := []*message{first}, first.size()
+	if l.cfg.Batch == 1 {
+		return batch
+	}
+	// More would leave nothing to be pulled while the handlers work, and a batch
+	// that lingers would wait for what there is no room for.
+	part := int(l.cfg.MaxBytes) / 2 / l.cfg.Workers
+	full := time.NewTimer(max(l.cfg.Linger, gatherWait))
+	defer full.Stop()
+	for len(batch) < l.cfg.Batch && bytes < part {
+		m, ok := h.next(full.C)
+		if !ok {
+			break
+		}
+		batch, bytes = append(batch, m), bytes+m.size()
+	}
+	return batch
+}
 
 // inHand is one message between delivery and answer.
 type inHand struct {
