@@ -224,10 +224,11 @@ func (p *Publisher) settleKnown(ctx context.Context, batch []*pending) (unknown 
 	return unknown
 }
 
-// refused reports whether the server has answered, and said no.
+// refused reports whether the server has answered, and said no, or wasn't asked since
+// it would.
 func refused(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api)
+	return errors.As(err, &api) || TooLarge(err)
 }
 
 // recent remembers the last ids that were stored by their hashes, to keep

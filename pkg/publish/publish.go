@@ -39,6 +39,21 @@ var ErrBusy = errors.New("publisher queue is full")
 // ErrClosed is returned after Close. Nothing was stored.
 var ErrClosed = errors.New("publisher is closed")
 
+// Codes of the server's refusals of a message for its size, from nats-server's
+// jetstream_errors_generated.go: it passes the stream's max_msg_size, or its headers
+// are more than any stream takes.
+const (
+	codeMessageTooLarge jetstream.ErrorCode = 10054
+	codeHeaderTooLarge  jetstream.ErrorCode = 10097
+)
+
+// TooLarge reports whether err, of a [Publisher] or of package jetstream, says that a
+// message will never be taken for its size: by the server, by the stream, or by the
+// client, which knows the server's max_payload.
+func TooLarge(err error) bool {
+	return errors.Is(err, nats.ErrMaxPayload) || isCode(err, codeMessageTooLarge) || isCode(err, codeHeaderTooLarge)
+}
+
 // Config is how a [Publisher] works.
 type Config struct {
 	// Group makes the publisher commit in groups by atomic batches.
@@ -195,7 +210,7 @@ func (p *Publisher) one(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	for {
 		d, err := p.acks.send(msg, deadline, fresh)
 		if err != nil {
-			return Ack{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return Ack{}, storeError(err)
 		}
 		r := p.acks.await(ctx, d)
 		if err = r.err; err == nil {
@@ -238,7 +253,7 @@ func isCode(err error, code jetstream.ErrorCode) bool {
 // not be reached or has no room.
 func storeError(err error) error {
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.Code == 400 {
+	if TooLarge(err) || errors.As(err, &api) && api.Code == 400 {
 		return fmt.Errorf("jetstream refused the message: %w", err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -214,5 +215,52 @@ func TestMessageWithoutAnIDIsRefused(t *testing.T) {
 	f := setup(t, publish.Config{})
 	if _, err := f.pub.Publish(t.Context(), nats.NewMsg("tercel.raw.orders._.x")); err == nil {
 		t.Error("a message without Nats-Msg-Id was published: a repeat of it could not be told")
+	}
+}
+
+// What is never taken for its size is told from what isn't taken now, whoever refuses
+// it: the client, the server, or the stream. It isn't tried until its time is over.
+func TestTooLargeIsToldFromUnavailable(t *testing.T) {
+	t.Parallel()
+	large := map[string]func(*nats.Msg){
+		"more than the server's max_payload":  func(m *nats.Msg) { m.Data = make([]byte, 2<<20) },
+		"more than the stream's max_msg_size": func(m *nats.Msg) { m.Data = make([]byte, 600<<10) },
+		"more headers than any stream takes":  func(m *nats.Msg) { m.Header.Set("X", strings.Repeat("x", 70<<10)) },
+	}
+	for name, cfg := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, cfg)
+			s, err := f.js.Stream(t.Context(), topology.StreamRaw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			limited := s.CachedInfo().Config
+			limited.MaxMsgSize = 512 << 10
+			if _, err := f.js.UpdateStream(t.Context(), limited); err != nil {
+				t.Fatal(err)
+			}
+			for name, enlarge := range large {
+				made := func() *nats.Msg { m := message("large"); enlarge(m); return m }
+				_, one := f.pub.Publish(t.Context(), made())
+				_, all := f.pub.PublishAll(t.Context(), []*nats.Msg{message("small"), made()})
+				_, plain := f.js.PublishMsg(t.Context(), made())
+				for way, err := range map[string]error{"Publish": one, "PublishAll": all, "of package jetstream": plain} {
+					if !publish.TooLarge(err) || errors.Is(err, publish.ErrUnavailable) {
+						t.Errorf("%s, %s: %v, want it to be too large", name, way, err)
+					}
+				}
+			}
+			if got := stored(t, f.js); got != 0 {
+				t.Errorf("%d messages stored, want none", got)
+			}
+			limited.MaxBytes, limited.MaxMsgSize = 1, -1
+			if _, err := f.js.UpdateStream(t.Context(), limited); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.pub.Publish(t.Context(), message("late")); err == nil || publish.TooLarge(err) {
+				t.Errorf("into a full stream: %v, want that it is full", err)
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package enricher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/field"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 )
 
@@ -219,19 +219,11 @@ func (s *source) publish(ctx context.Context, ev event.Event, msgID string, body
 	event.InjectTrace(ctx, msg.Header)
 	msg.Data = s.cfg.Redact.StoreEnriched(body.Encode())
 	err := s.store(ctx, msg)
-	if err != nil && tooLarge(err) {
+	if publish.TooLarge(err) {
 		return fault.Permanent(fmt.Errorf("publish event of %d bytes: %w", len(msg.Data), err))
 	}
 	if err != nil {
 		return fmt.Errorf("publish event: %w", err)
 	}
 	return nil
-}
-
-// tooLarge reports whether the server will never take the message for its size.
-func tooLarge(err error) bool {
-	const messageTooLarge, headerTooLarge = 10054, 10097 // nats-server's jetstream_errors_generated.go
-	var api *jetstream.APIError
-	return errors.Is(err, nats.ErrMaxPayload) ||
-		errors.As(err, &api) && (api.ErrorCode == messageTooLarge || api.ErrorCode == headerTooLarge)
 }

@@ -18,10 +18,6 @@ import (
 // messageBytes is about the memory that a message takes beside its body.
 const messageBytes = 2 << 10
 
-// maxHeader is more than the headers of any trigger: those that the sender
-// determines are bounded by maxAttribute and maxMediaType.
-const maxHeader = 16 << 10
-
 // storeAll stores the request and the events that it holds, all or none. The
 // request goes first, so that whatever is stored has its evidence (promise 8).
 //
@@ -86,7 +82,7 @@ func (in *inspection) message(ctx context.Context) *nats.Msg {
 // fitItems reports whether the server takes the triggers of all items. Only
 // those that are nearly too large are made for it.
 func (s *Service) fitItems(ctx context.Context, items []item) bool {
-	near := s.deps.Conn.MaxPayload() - maxHeader
+	near := s.deps.Conn.MaxPayload() - mostHeaders
 	for i := range items {
 		if int64(len(items[i].body)) > near && !s.fits(items[i].message(ctx)) {
 			return false

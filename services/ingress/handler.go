@@ -3,14 +3,12 @@ package ingress
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"golang.org/x/time/rate"
 
@@ -212,8 +210,9 @@ func (t *trigger) fill(ctx context.Context, it *item) *nats.Msg {
 // message is the event's trigger.
 func (it *item) message(ctx context.Context) *nats.Msg { return new(trigger).fill(ctx, it) }
 
-// mostHeaders is more than the subject and the headers of a message can be:
-// type, ids and content type are bounded, and three times as long if escaped.
+// mostHeaders is more than the subject and the headers of a message can be: type, ids
+// and content type are bounded, and three times as long if escaped; what is kept of the
+// request, the largest, is bounded by event.MaxReceived.
 const mostHeaders = 32 << 10
 
 // fits reports whether the server takes a message of this size.
@@ -225,16 +224,11 @@ func (s *Service) fits(msg *nats.Msg) bool {
 	return int64(msg.Size()+publishOverhead) <= most
 }
 
-// codeMessageTooLarge is the server's refusal of a message above the stream's
-// max_msg_size, from nats-server's jetstream_errors_generated.go.
-const codeMessageTooLarge jetstream.ErrorCode = 10054
-
 // storeRefusal tells a message that can't ever be stored from a stream that
 // can't take any now. The latter must not lose the event, so the sender is
 // asked to come again.
 func storeRefusal(err error) *refusal {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeMessageTooLarge {
+	if publish.TooLarge(err) {
 		return tooLarge(err.Error())
 	}
 	return &refusal{

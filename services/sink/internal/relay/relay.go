@@ -8,7 +8,6 @@ package relay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/services/internal/boot"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
@@ -124,14 +124,9 @@ func (s *Stream) publish(it delivery.Item) (jetstream.PubAckFuture, error) {
 	return s.js.PublishMsgAsync(m, jetstream.WithMsgID(id), jetstream.WithExpectStream(s.name))
 }
 
-// The server's codes for a message that passes the stream's max_msg_size, and for
-// headers that no stream takes.
-const tooBig, headerTooBig = 10054, 10097
-
 // meaning says whether err is the event's fault. All else is met by any event.
 func (s *Stream) meaning(err error) delivery.Result {
-	var api *jetstream.APIError
-	if errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && (api.ErrorCode == tooBig || api.ErrorCode == headerTooBig) {
+	if publish.TooLarge(err) {
 		return delivery.Result{Err: fault.Permanent(s.described(err))}
 	}
 	return delivery.Out(1, s.described(err))[0]
