@@ -40,7 +40,10 @@ func (s *Service) drain(ctx context.Context, srv *http.Server) {
 	if err := srv.Shutdown(bounded); err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
-	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "requests cut off at the end of drain_timeout",
-		slog.Int("requests", s.room.inHand()), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
+	// Connections that are new are waited for too, whether or not a request comes.
+	if n := s.room.inHand(); n > 0 {
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "requests cut off at the end of drain_timeout",
+			slog.Int("requests", n), slog.Duration("drain_timeout", s.cfg.DrainTimeout))
+	}
 	_ = srv.Close()
 }

@@ -28,6 +28,21 @@ func (f *fixture) dial() *wire {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	return f.wire(c)
+}
+
+// dialFrom is dial from another address.
+func (f *fixture) dialFrom(addr string) *wire {
+	f.t.Helper()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+	c, err := from.Dial("tcp", f.service.Addr())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.wire(c)
+}
+
+func (f *fixture) wire(c net.Conn) *wire {
 	f.t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	return &wire{f.t, c, bufio.NewReader(c)}
@@ -254,6 +269,26 @@ func TestStoppingIsBounded(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), "requests cut off") {
 		t.Errorf("the log doesn't say what was cut off: %s", f.log)
+	}
+}
+
+// A new connection on which nothing has come is no request that was cut off, although
+// net/http waits for it.
+func TestStoppingTellsOfRequestsAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.DrainTimeout = 100 * time.Millisecond })
+	stop := f.run()
+	f.dial()
+	w := f.dial() // accepted after the silent one
+	w.write(string(f.delivery("orders", "d", goodBody).raw()))
+	if r := w.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("answered %s", r.Status)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+	if strings.Contains(f.log.String(), "requests cut off") {
+		t.Errorf("the log tells of requests that weren't there: %s", f.log)
 	}
 }
 
