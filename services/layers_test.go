@@ -104,6 +104,7 @@ var layers = []layer{
 	}},
 	{"services/internal/control", []string{"pkg", "services/internal/boot"}},
 	{"services/internal/blame", nil},
+	{"services/internal/lobby", nil},
 	{"services/internal/replay", []string{"pkg", "services/internal/control"}},
 	{"services/internal/status", []string{"pkg"}},
 	{"services/internal/lookback", []string{"pkg"}},

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/services/internal/adminv1connect"
 	"github.com/tercelhq/tercel/services/internal/blame"
+	"github.com/tercelhq/tercel/services/internal/lobby"
 )
 
 // Bounds of a connection. What an answer may take is bounded by the API, since
@@ -50,12 +50,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { s.tls.Keep(ctx, s.deps.Log); return nil })
 	var serving sync.WaitGroup
 	ended := make(chan error, 1)
-	conns := netutil.LimitListener(ln, maxConns)
-	if s.tls != nil {
-		conns = s.tls.Listener(conns)
-	} else {
-		conns = blame.Listener(conns, s.deps.Log)
-	}
+	conns := s.conns(ln, srv)
 	serving.Go(func() { ended <- srv.Serve(conns) })
 	s.listening(ctx, ln.Addr().String())
 	group.Go(func() error {
@@ -69,6 +64,17 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// conns are the connections that come to ln, bounded and, where that is set,
+// encrypted.
+func (s *Service) conns(ln net.Listener, srv *http.Server) net.Listener {
+	room := lobby.New(ln, maxConns)
+	srv.ConnState = room.Follow
+	if s.tls != nil {
+		return s.tls.Listener(room)
+	}
+	return blame.Listener(room, srv.ErrorLog)
 }
 
 // listening tells where, and what to know about it.
@@ -117,7 +123,7 @@ func (s *Service) newServer(ctx context.Context) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          blame.Log(s.deps.Log),
 
 		DisableGeneralOptionsHandler: true,
 	}

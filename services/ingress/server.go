@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/services/internal/blame"
+	"github.com/tercelhq/tercel/services/internal/lobby"
 )
 
 // Bounds of a connection that no operator has asked to change.
@@ -39,11 +40,11 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for webhooks: %w; choose another address with ingress.listen", err)
 	}
-	srv, lobby := s.newServer(), newLobby(ln, connsPerSlot*s.cfg.MaxInFlight)
-	srv.ConnState = lobby.follow
+	srv, conns := s.newServer(), lobby.New(ln, connsPerSlot*s.cfg.MaxInFlight)
+	srv.ConnState = conns.Follow
 	ended := make(chan error, 1)
 	s.enter(serving, ln.Addr().String())
-	go func() { ended <- srv.Serve(blame.Listener(s.tls.Listener(lobby), s.deps.Log)) }()
+	go func() { ended <- srv.Serve(blame.Listener(s.tls.Listener(conns), srv.ErrorLog)) }()
 	close(s.ready)
 	s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "listening for webhooks", slog.String("addr", s.Addr()), slog.Int("sources", len(s.routes)))
 	select {
@@ -104,7 +105,7 @@ func (s *Service) newServer() *http.Server {
 		WriteTimeout:      s.cfg.ReadTimeout + s.cfg.StoreTimeout + answerTime, // it begins with the request
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          blame.Log(s.deps.Log),
 		// OPTIONS * is answered like anything else that isn't a webhook.
 		DisableGeneralOptionsHandler: true,
 	}

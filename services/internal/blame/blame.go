@@ -1,26 +1,28 @@
 // Package blame says whose fault it is when a request can't be read: net/http answers
 // 501 or 505 by itself to a transfer coding that it doesn't know and to another
 // version of HTTP, and a proxy in front that counts server errors would take a
-// healthy server out for what a stranger sent.
+// healthy server out for what a stranger sent. What it says of strangers takes up a few
+// lines of the log and not as many as they want.
 package blame
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
-	"log/slog"
+	"errors"
+	"io"
+	"log"
 	"net"
-	"sync"
 )
 
-// Listener returns a listener whose connections answer 400 instead. log takes
-// connections of ln that are to be encrypted and aren't. net/http doesn't see through
-// it to TLS, so it is nothing for a server that speaks HTTP/2 there.
-func Listener(ln net.Listener, log *slog.Logger) net.Listener { return listener{ln, log} }
+// Listener returns a listener whose connections answer 400 instead. net/http doesn't
+// see through it to TLS, so it is nothing for a server that speaks HTTP/2 there. What
+// net/http does with connections that are to be encrypted and aren't is done here: errs
+// takes them, and plain HTTP is answered.
+func Listener(ln net.Listener, errs *log.Logger) net.Listener { return listener{ln, errs} }
 
 type listener struct {
 	net.Listener
-	log *slog.Logger
+	errs *log.Logger
 }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -28,33 +30,48 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, log: l.log}, nil
+	return &conn{c, l.errs}, nil
 }
 
 type conn struct {
 	net.Conn
-	log   *slog.Logger
-	greet sync.Once
+	errs *log.Logger
 }
 
 // NetConn is the connection below, as that of a [tls.Conn].
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// Read shakes hands first, where that is to be done: net/http does it only with a
-// connection of which it sees that it is encrypted. It is bounded as the reading of
-// a header is.
+// CloseWrite tells the other end that nothing more comes, as net/http does before it
+// closes a connection whose client still writes.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 func (c *conn) Read(p []byte) (int, error) {
-	c.greet.Do(func() {
-		encrypted, ok := c.Conn.(*tls.Conn)
-		if !ok {
-			return
-		}
-		ctx := context.Background() // the read deadline ends it
-		if err := encrypted.HandshakeContext(ctx); err != nil {
-			c.log.LogAttrs(ctx, slog.LevelWarn, "no TLS connection", slog.String("from", c.RemoteAddr().String()), slog.Any("err", err))
-		}
-	})
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.failed(err)
+	}
+	return n, err
+}
+
+// plainHTTP is net/http's answer to a request that should have been encrypted.
+const plainHTTP = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+// failed tells of a connection whose first read, which shakes hands, went wrong.
+func (c *conn) failed(err error) {
+	encrypted, ok := c.Conn.(*tls.Conn)
+	if !ok || encrypted.ConnectionState().HandshakeComplete || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return // whoever has said nothing and gone, or was sent away, did no wrong
+	}
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil {
+		_, _ = io.WriteString(plain.Conn, plainHTTP) // who has gone has gone
+	}
+	c.errs.Printf("http: TLS handshake error from %s: %v", c.RemoteAddr(), err)
 }
 
 // errorHeaders is what net/http's own answers to what it can't read have.

@@ -3,7 +3,7 @@ package blame_test
 import (
 	"bufio"
 	"io"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +17,7 @@ import (
 func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "HTTP/1.1 501 is text here") }))
-	srv.Listener = blame.Listener(srv.Listener, slog.New(slog.DiscardHandler))
+	srv.Listener = blame.Listener(srv.Listener, log.New(io.Discard, "", 0))
 	srv.Start()
 	t.Cleanup(srv.Close)
 	for name, tt := range map[string]struct {
@@ -61,7 +61,7 @@ func TestAnswersOfHandlersAreUntouched(t *testing.T) {
 		_ = http.NewResponseController(w).Flush() // so that the text begins a write of its own
 		_, _ = io.WriteString(w, text)
 	}))
-	srv.Listener = blame.Listener(srv.Listener, slog.New(slog.DiscardHandler))
+	srv.Listener = blame.Listener(srv.Listener, log.New(io.Discard, "", 0))
 	srv.Start()
 	t.Cleanup(srv.Close)
 	client := srv.Client()

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,16 +62,9 @@ func TestAFloodDisplacesItself(t *testing.T) {
 	if r := neighbour.answer(); r.StatusCode != http.StatusOK {
 		t.Fatalf("answered %s", r.Status)
 	}
-	elsewhere := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	flood := make([]net.Conn, 12)
+	flood := make([]*wire, 12)
 	for i := range flood {
-		c, err := elsewhere.Dial("tcp", f.service.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		flood[i] = c
+		flood[i] = f.dialFrom("127.0.0.2")
 	}
 	for i, c := range flood[:len(flood)-3] {
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -85,21 +77,61 @@ func TestAFloodDisplacesItself(t *testing.T) {
 	}
 }
 
-// A connection with a request in hand is not one that waits: nothing closes it, and
-// others wait until it is done.
+// A connection with a request in hand is not one that waits, encrypted or not: nothing
+// closes it, and others make room for each other until it is done.
 func TestRequestsInHandKeepTheirConnections(t *testing.T) {
 	t.Parallel()
-	f := setup(t, crowd)
-	f.run()
-	slow := f.dial()
-	rest := slow.inHand(f.delivery("orders", "first", goodBody))
-	for range 8 {
-		f.dial().write("POST /v1/ord")
+	for name, tt := range map[string]struct {
+		change func(*ingress.Config)
+		dial   func(*fixture) *wire
+		silent string // how those begin that say nothing more
+	}{
+		"plain":     {func(*ingress.Config) {}, (*fixture).dial, "POST /v1/ord"},
+		"encrypted": {encrypted(t), (*fixture).dialTLS, "\x16\x03"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, crowd, tt.change)
+			f.run()
+			slow := tt.dial(f)
+			rest := slow.inHand(f.delivery("orders", "first", goodBody))
+			var silent []*wire
+			for range 8 {
+				w := f.dial()
+				w.write(tt.silent)
+				silent = append(silent, w)
+			}
+			for i, w := range silent[:5] { // there is room for three beside it
+				if _, err := io.ReadAll(w.in); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("silent connection %d is still open", i)
+				}
+			}
+			slow.write(rest)
+			if r := slow.answer(); r.StatusCode != http.StatusOK {
+				t.Errorf("the one in hand: answered %s, want 200", r.Status)
+			}
+		})
 	}
-	slow.write(rest)
-	if r := slow.answer(); r.StatusCode != http.StatusOK {
-		t.Errorf("the one in hand: answered %s, want 200", r.Status)
-	}
+}
+
+// encrypted has the service speak TLS.
+func encrypted(t *testing.T) func(*ingress.Config) {
+	t.Helper()
+	dir := t.TempDir()
+	paths := pipeline.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	cert, key := certificate(t, 1)
+	replace(t, paths.Cert, string(cert))
+	replace(t, paths.Key, string(key))
+	return func(c *ingress.Config) { c.TLS = paths }
+}
+
+// dialTLS is dial to a service that speaks TLS.
+func (f *fixture) dialTLS() *wire {
+	f.t.Helper()
+	w := f.dial()
+	w.Conn = tls.Client(w.Conn, &tls.Config{InsecureSkipVerify: true})
+	w.in.Reset(w.Conn)
+	return w
 }
 
 // Promise 10: what is refused before its body was read is not waited for as long as
@@ -126,12 +158,7 @@ func TestRefusedBodiesDontLinger(t *testing.T) {
 // What net/http calls an error of the server's is the sender's, encrypted or not.
 func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	paths := pipeline.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	cert, key := certificate(t, 1)
-	replace(t, paths.Cert, string(cert))
-	replace(t, paths.Key, string(key))
-	f := setup(t, func(c *ingress.Config) { c.TLS = paths })
+	f := setup(t, encrypted(t))
 	f.run()
 	good := string(f.delivery("orders", "d", goodBody).raw())
 	for name, tt := range map[string]struct {
@@ -142,15 +169,30 @@ func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 		"unknown coding":  {strings.Replace(good, "Content-Length: ", "Transfer-Encoding: gzip, chunked\r\nX-Length: ", 1), 400},
 		"a good one":      {good, 200},
 	} {
-		plain := f.dial()
-		encrypted := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
-		plain.Conn = encrypted
-		plain.in.Reset(encrypted)
-		plain.write(tt.request)
-		if r := plain.answer(); r.StatusCode != tt.want {
+		w := f.dialTLS()
+		w.write(tt.request)
+		if r := w.answer(); r.StatusCode != tt.want {
 			t.Errorf("%s: answered %s, want %d", name, r.Status, tt.want)
 		}
 	}
-	f.dial().write(good) // not encrypted
-	eventually(t, "a connection without TLS is logged", func() bool { return strings.Contains(f.log.String(), "no TLS connection") })
+}
+
+// Who speaks plain HTTP to a service that speaks TLS is told so. Who says nothing isn't
+// worth a line.
+func TestPlainHTTPIsToldThatTLSIsSpoken(t *testing.T) {
+	t.Parallel()
+	f := setup(t, encrypted(t))
+	f.run()
+	gone := f.dial()
+	_ = gone.Close()
+	w := f.dial()
+	w.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	text, err := io.ReadAll(w.in)
+	if err != nil || !strings.HasPrefix(string(text), "HTTP/1.0 400 ") || !strings.Contains(string(text), "HTTPS") {
+		t.Errorf("answered %q, %v, want 400 and why", text, err)
+	}
+	eventually(t, "a line of the log", func() bool { return strings.Contains(f.log.String(), "TLS handshake error") })
+	if got := strings.Count(f.log.String(), "TLS handshake error"); got != 1 {
+		t.Errorf("%d lines, want one of plain HTTP:\n%s", got, f.log)
+	}
 }

@@ -1,0 +1,203 @@
+package lobby_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/tercelhq/tercel/services/internal/lobby"
+)
+
+// street is where connections come from, of any address.
+type street struct{ coming chan net.Conn }
+
+func (s street) Accept() (net.Conn, error) { return <-s.coming, nil }
+func (s street) Close() error              { return nil }
+func (s street) Addr() net.Addr            { return &net.TCPAddr{} }
+
+// sent is a connection that came from an address.
+type sent struct {
+	net.Conn
+	from string
+}
+
+func (s sent) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(s.from), 1234))
+}
+
+// came is a connection that was let in, and its other end.
+type came struct{ in, out net.Conn }
+
+// closed reports whether the lobby has closed it.
+func (c came) closed() bool {
+	_ = c.out.SetReadDeadline(time.Now())
+	_, err := c.out.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF)
+}
+
+// house is a lobby at a street.
+type house struct {
+	*lobby.Lobby
+	street street
+}
+
+func newHouse(most int) house {
+	s := street{make(chan net.Conn, 1)}
+	return house{lobby.New(s, most), s}
+}
+
+// come lets a connection in.
+func (h house) come(from string) (came, error) {
+	out, theirs := net.Pipe()
+	h.street.coming <- sent{theirs, from}
+	in, err := h.Accept()
+	return came{in, out}, err
+}
+
+// Promise 10: who has most connections that wait makes room for the next one, and who
+// has one keeps it.
+func TestWhoMakesRoom(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		from []string // the last of them is one more than there is room for
+		gone int
+	}{
+		"the one that has waited longest, of one neighbourhood": {[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1"}, 0},
+		"of that which has most":                                {[]string{"192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.3"}, 1},
+		"of some that have as many":                             {[]string{"192.0.2.4", "192.0.2.3", "192.0.2.2", "192.0.2.1", "192.0.2.5"}, 0},
+		"of some that have as many and others more": {
+			[]string{"192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.3", "192.0.2.3", "192.0.2.4", "192.0.2.4", "192.0.2.5"}, 1,
+		},
+		"all networks of an IPv6 site are one neighbourhood": {
+			[]string{"2001:db8:1::1", "2001:db8:2:1::1", "2001:db8:2:2::1", "2001:db8:3::1", "2001:db8:4::1"}, 1,
+		},
+		"an IPv4 address written as IPv6 is the same": {[]string{"192.0.2.1", "::ffff:192.0.2.2", "192.0.2.2", "192.0.2.3"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(len(tt.from) - 1)
+			var all []came
+			for _, addr := range tt.from {
+				c, err := h.come(addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, c)
+			}
+			for i, c := range all {
+				if got := c.closed(); got != (i == tt.gone) {
+					t.Errorf("connection %d, of %s: closed %t, want that of %d", i, tt.from[i], got, tt.gone)
+				}
+			}
+		})
+	}
+}
+
+// A connection with a request in hand doesn't wait, and does again behind it. What is
+// told twice counts once.
+func TestRequestsInHandMakeNoRoom(t *testing.T) {
+	t.Parallel()
+	h := newHouse(2)
+	next := func() came {
+		c, err := h.come("192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	busy, idle := next(), next()
+	h.Follow(busy.in, http.StateActive)
+	third := next()
+	if busy.closed() || !idle.closed() {
+		t.Errorf("with a request in hand: closed %t; without: closed %t, want only the latter", busy.closed(), idle.closed())
+	}
+	for range 3 {
+		h.Follow(busy.in, http.StateIdle)
+	}
+	h.Follow(third.in, http.StateActive)
+	fourth := next()
+	if !busy.closed() || third.closed() {
+		t.Errorf("behind its request: closed %t, want it to make room", busy.closed())
+	}
+	h.Follow(busy.in, http.StateIdle) // it was on its way
+	h.Follow(third.in, http.StateIdle)
+	next()
+	if last := next(); last.closed() || !third.closed() || !fourth.closed() {
+		t.Errorf("closed %t, %t, want those that came before", third.closed(), fourth.closed())
+	}
+}
+
+// Who has to wait is let in when somebody leaves, and not any more once the lobby is
+// closed.
+func TestAFullLobbyWaits(t *testing.T) {
+	t.Parallel()
+	h := newHouse(1)
+	busy, err := h.come("192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Follow(busy.in, http.StateActive)
+	let := make(chan error)
+	come := func() {
+		_, err := h.come("192.0.2.2")
+		let <- err
+	}
+	go come()
+	if err := busy.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-let; err != nil || !busy.closed() {
+		t.Errorf("after somebody has left: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	go come()
+	if err := <-let; err == nil {
+		t.Error("let in behind a closed door")
+	}
+}
+
+// A client that still writes is told that nothing more comes, as without a lobby.
+func TestHalfClosedConnections(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := lobby.New(ln, 1)
+	defer func() { _ = l.Close() }()
+	out, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	_ = out.SetDeadline(time.Now().Add(time.Minute))
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	half, ok := in.(interface{ CloseWrite() error })
+	if !ok {
+		t.Fatal("no CloseWrite")
+	}
+	if err := half.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(out); err != nil || len(rest) > 0 {
+		t.Errorf("read %q, %v, want an end", rest, err)
+	}
+	if _, err := out.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(in, got); err != nil || !bytes.Equal(got, []byte("more")) {
+		t.Errorf("read %q, %v, want what was written behind it", got, err)
+	}
+}
