@@ -38,11 +38,9 @@ func (s *Service) storeAll(ctx context.Context, in *inspection) (result, *refusa
 		return res, nil
 	}
 	fresh := s.fresh(ctx, in)
-	leave, no := s.room.more(in.route, int64(min(len(fresh), publish.MaxAll))*messageBytes)
-	if no != nil {
+	if no := in.stay.more(int64(min(len(fresh), publish.MaxAll)) * messageBytes); no != nil {
 		return result{}, no
 	}
-	defer leave()
 	first := []*nats.Msg{whole}
 	for part := range slices.Chunk(fresh, publish.MaxAll-1) {
 		stored, err := s.storePart(ctx, in, first, part)

@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -20,8 +19,8 @@ import (
 	"github.com/tercelhq/tercel/pkg/signature"
 )
 
-// firstBuffer is the most memory that a Content-Length alone is given: who
-// announces a large body has to send it first.
+// firstBuffer is the most memory and the most of the room that a Content-Length alone
+// is given: who announces a large body has to send it first.
 const firstBuffer = 64 << 10
 
 // maxMediaType bounds a Content-Type, which becomes a header of the message.
@@ -43,6 +42,7 @@ type inspection struct {
 
 	trace       trace.SpanContext // its exemplar's; zero where it was let in by no route
 	route       *route
+	stay        stay // in the service's room
 	account     string
 	pathNames   bool              // the path names the account
 	tenant      *provider.Account // nil while no account is known
@@ -220,10 +220,17 @@ func typeRefused(reason string) *refusal {
 
 // readBody reads the body, the only time.
 func (in *inspection) readBody() *refusal {
-	err := in.fill(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
+	no, err := in.fill(http.MaxBytesReader(in.writer, in.request.Body, in.maxBody()))
+	if !in.stay.arrived() {
+		no = crowded("another sender's turn")
+		no.header, no.value = "Connection", "close"
+	}
 	in.received, in.body = in.buffer, in.buffer
 	var large *http.MaxBytesError
 	switch {
+	case no != nil:
+		hurry(in.writer)
+		return no
 	case err == nil:
 		_ = in.request.Body.Close() // else net/http looks for what is left of it
 		if !in.captured() {
@@ -245,25 +252,47 @@ func (in *inspection) readBody() *refusal {
 	}
 }
 
+// firstSize is how large the buffer is before any of the body has come.
+func (in *inspection) firstSize() int64 {
+	return min(max(in.request.ContentLength, bytes.MinRead), firstBuffer)
+}
+
 // fill reads the buffer full, which is as large as the body is announced to be
-// and not larger: there is one for each request in hand.
-func (in *inspection) fill(body io.Reader) error {
-	if n := int(min(max(in.request.ContentLength, bytes.MinRead), firstBuffer)); cap(in.buffer) < n {
+// and not larger: there is one for each request in hand. It grows with what comes,
+// and is refused where the room has no more.
+func (in *inspection) fill(body io.Reader) (*refusal, error) {
+	if n := int(in.firstSize()); cap(in.buffer) < n {
 		in.buffer = make([]byte, 0, n)
 	}
 	for {
 		if len(in.buffer) == cap(in.buffer) {
-			in.buffer = slices.Grow(in.buffer, bytes.MinRead)
+			if no := in.grow(); no != nil {
+				return no, nil
+			}
 		}
 		n, err := body.Read(in.buffer[len(in.buffer):cap(in.buffer)])
 		in.buffer = in.buffer[:len(in.buffer)+n]
 		if errors.Is(err, io.EOF) {
-			return nil
+			return nil, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
+}
+
+// grow makes the buffer twice as large, but no larger than what can come.
+func (in *inspection) grow() *refusal {
+	have, most := int64(cap(in.buffer)), in.maxBody()
+	if n := in.request.ContentLength; n > have {
+		most = min(n, most)
+	}
+	size := max(min(2*have, most), have+bytes.MinRead)
+	if no := in.stay.more(size - in.stay.bytes); no != nil {
+		return no
+	}
+	in.buffer = append(make([]byte, 0, size), in.buffer...)
+	return nil
 }
 
 // checkSignature upholds promise 2. The sender isn't told what was wrong.

@@ -76,7 +76,11 @@ func (in *inspection) decode() *refusal {
 	if in.encoding == "" {
 		return nil
 	}
-	body, err := gunzip(in.received, in.maxBody())
+	most := inflated(len(in.received), in.maxBody())
+	if no := in.stay.more(most); no != nil { // promise 10
+		return no
+	}
+	body, err := gunzip(in.received, most)
 	switch {
 	case errors.Is(err, errTooMuch):
 		return tooLarge(err.Error())
@@ -95,10 +99,14 @@ func (in *inspection) decodeDetail() string {
 
 var errTooMuch = errors.New("too much")
 
+// inflated is how many bytes may come of so many.
+func inflated(size int, most int64) int64 {
+	return min(most, max(freeBytes, int64(size)*maxRatio))
+}
+
 // gunzip decompresses one gzip member that is all of data, into at most most
 // bytes (promise 10).
 func gunzip(data []byte, most int64) ([]byte, error) {
-	most = min(most, max(freeBytes, int64(len(data))*maxRatio))
 	rest := bytes.NewReader(data) // an io.ByteReader: no more of it is read than belongs to the member
 	z, err := gzip.NewReader(rest)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/publish"
 )
 
 // When a sender that couldn't be served should come again.
@@ -75,11 +76,10 @@ func (s *Service) handle(in *inspection, requestID string) (res result) {
 		s.logRefusal(ctx, in, no, requestID)
 		return refuse(no)
 	}
-	leave, no := s.room.enter(in.route, in.claims()) // promise 10
-	if no != nil {
+	if no := s.room.enter(in); no != nil { // promise 10
 		return refuse(no)
 	}
-	defer leave()
+	defer in.stay.leave()
 	if no := in.route.take(time.Now(), in.account); no != nil {
 		return refuse(no)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
+	"github.com/tercelhq/tercel/services/internal/lobby"
 )
 
 // route is one source with what can be known of it before any request.
@@ -34,7 +35,6 @@ type route struct {
 	refused   refused         // what was said of refusals
 	strayed   seldom          // how often events that don't match their schema are worth a line
 	origin    *origin         // nil where it may send from anywhere
-	taken     load            // of the service's room, which guards it
 	span      string          // what a request's span is called
 	evidence  evidence        // what of requests is kept beside their bodies
 	expressed map[string]bool // headers that an event's attributes are found in
@@ -47,6 +47,10 @@ type route struct {
 	forms      bool                  // a handshake is a form, whatever events are
 	allow      string                // the methods, for Allow
 	brought    seldom                // how often secrets that handshakes bring are worth a line
+
+	// Of the service's room, which guards them:
+	taken  load
+	coming lobby.Crowd[*stay] // whose bodies have not come yet
 }
 
 func newRoute(name string, source provider.Source, accounts *account.Table) (*route, error) {
