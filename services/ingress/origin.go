@@ -243,9 +243,9 @@ func parseHop(text string) (netip.Addr, error) {
 // keepList reads the source's list now and again, until ctx ends. It calls
 // first after the first time.
 func (o *origin) keepList(ctx context.Context, log *slog.Logger, first func()) {
-	read := func() bool {
+	read := func(tell bool) bool {
 		err := o.readList(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && tell && ctx.Err() == nil {
 			log.LogAttrs(ctx, slog.LevelWarn, "list of origins not read, the last good one stays",
 				slog.String("source", o.source), slog.Bool("had_one", o.listed.Load() != nil), slog.Any("err", err))
 		}
@@ -254,11 +254,12 @@ func (o *origin) keepList(ctx context.Context, log *slog.Logger, first func()) {
 	if o.cfg.List.File != "" {
 		f := watch.File{Path: o.cfg.List.File}
 		f.Changed()
-		read()
+		unread := !read(true)
 		first()
 		watch.Every(ctx, watch.Interval, func() {
-			if f.Changed() {
-				read()
+			// What kept it from being read may have gone without a change of the file.
+			if changed := f.Changed(); changed || unread {
+				unread = !read(changed)
 			}
 		})
 		return
@@ -268,7 +269,7 @@ func (o *origin) keepList(ctx context.Context, log *slog.Logger, first func()) {
 		if time.Now().Before(due) {
 			return
 		}
-		if read() {
+		if read(true) {
 			due = time.Now().Add(o.cfg.List.Refresh)
 		} else {
 			due = time.Now().Add(min(listRetry, o.cfg.List.Refresh))

@@ -1,6 +1,7 @@
 package ingress_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -180,6 +182,43 @@ func TestOriginListIsReadAnewAndTheLastGoodOneStays(t *testing.T) {
 				t.Errorf("in the new list: answered %d, want 200", got)
 			}
 		})
+	}
+}
+
+// A list that couldn't be read is tried again although nothing tells that its file has
+// changed: it was written within one tick of the file system's clock, or who may read
+// it has changed and not the file.
+func TestOriginListIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "networks")
+	replace(t, file, "192.0.2.0/33")
+	before, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := setup(t, reading(t, fmt.Sprintf(plain, `origin: {list: {file: "`+file+`"}}`)))
+	f.run()
+	d := f.delivery("plain", "", `{"kind":"k","id":"1"}`)
+	if r := f.from("192.0.2.1:1", d); r.code != http.StatusServiceUnavailable {
+		t.Errorf("before the list could be read: answered %d, want 503", r.code)
+	}
+	mend(t, file, "192.0.2.0/24", before.ModTime())
+	eventually(t, "the list is read", func() bool { return f.from("192.0.2.1:1", d).code == http.StatusOK })
+	if got := strings.Count(f.log.String(), "list of origins not read"); got != 1 {
+		t.Errorf("%d lines about the list, want one, since the file has not changed", got)
+	}
+}
+
+// mend writes over a file's content, as long as it was, and says that it was then.
+func mend(t testing.TB, path, text string, then time.Time) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close(), os.Chtimes(path, then, then)); err != nil {
+		t.Fatal(err)
 	}
 }
 
