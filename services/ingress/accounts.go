@@ -127,7 +127,8 @@ type limits struct {
 
 	mu    sync.Mutex // guards those below
 	each  map[string]*rate.Limiter
-	sweep time.Time // when to look for what can be forgotten
+	older map[string]*rate.Limiter // that were not used since next was set
+	next  time.Time                // when those in older have their whole rate again
 }
 
 // newLimits returns nil where accounts have no rate.
@@ -138,8 +139,8 @@ func newLimits(l provider.Rate) *limits {
 	return &limits{rate: l, each: map[string]*rate.Limiter{}}
 }
 
-// sweepEvery is the shortest time between two sweeps.
-const sweepEvery = time.Minute
+// forgetEvery is the shortest time after which limiters are forgotten.
+const forgetEvery = time.Minute
 
 // take takes one request from an account's rate.
 func (l *limits) take(now time.Time, name string) *refusal {
@@ -148,18 +149,23 @@ func (l *limits) take(now time.Time, name string) *refusal {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.After(l.sweep) {
-		for name, one := range l.each {
-			if one.TokensAt(now) >= float64(one.Burst()) {
-				delete(l.each, name)
-			}
-		}
-		l.sweep = now.Add(max(sweepEvery, l.rate.Per))
+	if now.After(l.next) {
+		l.older, l.each = l.each, map[string]*rate.Limiter{}
+		l.next = now.Add(max(forgetEvery, l.rate.Per))
 	}
+	return takeFrom(l.find(name), now)
+}
+
+// find is an account's limiter; l.mu is held.
+func (l *limits) find(name string) *rate.Limiter {
 	one := l.each[name]
-	if one == nil {
-		one = limiter(l.rate)
-		l.each[name] = one
+	if one != nil {
+		return one
 	}
-	return takeFrom(one, now)
+	if one = l.older[name]; one == nil {
+		one = limiter(l.rate)
+	}
+	delete(l.older, name)
+	l.each[name] = one
+	return one
 }

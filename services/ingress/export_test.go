@@ -19,7 +19,7 @@ func (l AccountLimits) Take(now time.Time, name string) bool { return l.of.take(
 func (l AccountLimits) Known() int {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	return len(l.of.each)
+	return len(l.of.each) + len(l.of.older)
 }
 
 // SeenMarks is how many marks of stored events the service has.
