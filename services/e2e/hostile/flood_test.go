@@ -33,7 +33,7 @@ const flooding = 2 * readTimeout
 // A crowd that is slow on purpose, and comes again when it is sent away, takes its own
 // source's room, and no one else's. (Promise 10.)
 func TestFloodsLeaveRoomForTheNeighbour(t *testing.T) {
-	w := start(t, part{sources: badSource, services: []string{"ingress"}})
+	w := start(t, part{sources: badSource, services: []string{"ingress"}, budget: "64MiB"})
 	before := w.stored()
 	w.neighbour.while(time.Second, func() {})
 	base := w.footprint()

@@ -1,6 +1,7 @@
 package hostile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -112,6 +113,9 @@ type part struct {
 	services     []string
 	env          map[string]string
 	answers      func(canary string) map[string]answerer // of APIs, by the first part of the path
+
+	budget    string // of bodies; 1GiB unless that is the subject
+	encrypted bool   // the console is
 }
 
 const consoleToken = "the operator's token, long enough"
@@ -119,8 +123,8 @@ const consoleToken = "the operator's token, long enough"
 // settings are the pipeline's but for sources and destinations. What is waited for
 // is generous where it isn't the subject.
 const settings = `
-ingress: {listen: %q, drain_grace: 0s, read_timeout: %s, store_timeout: 1m, max_in_flight: 64, body_budget: 1GiB}
-console: {listen: %q, tokens: {olivia: {role: operator, token: env:CONSOLE_TOKEN}}}
+ingress: {listen: %q, drain_grace: 0s, read_timeout: %s, store_timeout: 1m, max_in_flight: 64, body_budget: %s}
+console: {listen: %q, tokens: {olivia: {role: operator, token: env:CONSOLE_TOKEN}}%s}
 enricher: {workers: 4, max_attempts: 3, retry_min: 50ms, retry_max: 100ms, ack_wait: 10s, timeout: 5s}
 sink: {max_attempts: 3, retry_min: 50ms, retry_max: 100ms}
 reconciler: {lease_ttl: 3s, audit_every: 5s, collect: {ack_wait: 5s}}
@@ -142,9 +146,13 @@ func start(t *testing.T, p part) *world {
 	for name, value := range p.env {
 		env[name] = value
 	}
+	tls := ""
+	if p.encrypted {
+		tls = ", tls: " + certificate(t)
+	}
 	text := "sources:\n" + strings.ReplaceAll(neighbourSource+p.sources, "@API@", w.api.url) +
 		"destinations:\n  archive: {files: {dir: " + w.archive + "}}\n" + p.destinations +
-		fmt.Sprintf(settings, w.ingress, readTimeout, w.console)
+		fmt.Sprintf(settings, w.ingress, readTimeout, cmp.Or(p.budget, "1GiB"), w.console, tls)
 	file := filepath.Join(t.TempDir(), "tercel.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
