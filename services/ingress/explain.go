@@ -61,7 +61,8 @@ type Explanation struct {
 	Events  []ExplainedMessage `json:"events,omitempty"`
 	// Steps are all checks, in their order.
 	Steps []Step `json:"steps"`
-	// Messages are the triggers as they would be stored, one for each event.
+	// Messages are the triggers as they would be stored, one for each event, but for
+	// the headers that say who took them in and by what they were checked.
 	Messages []*nats.Msg `json:"-"`
 }
 

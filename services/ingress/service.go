@@ -13,8 +13,9 @@
 // request can be checked again (evidence.go); none becomes a header of its own: a
 // Nats-Rollup among them would empty the stream.
 //
-// The service holds no state but limits; any number of replicas can stand
-// behind one load balancer. [Explain] makes the same checks on a request that
+// The service holds no state but limits, and ids of what was stored, which all
+// replicas read from one stream (package seen): any number of them can stand behind
+// one load balancer. [Explain] makes the same checks on a request that
 // was captured in a file.
 package ingress
 
