@@ -19,6 +19,7 @@ const roomySource = `
 // What is genuinely signed and can't be read as one JSON value alone is refused, and
 // what can is taken, whatever it holds. (Promises 2 and 8.)
 func TestMalformedBodies(t *testing.T) {
+	slow(t)
 	w := start(t, part{sources: badSource + roomySource, services: []string{"ingress"}})
 	w.withstand(w.ingress, func() map[string]attack {
 		all := map[string]attack{}
