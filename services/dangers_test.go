@@ -59,10 +59,10 @@ func checkDangers(p pkg) (faults []string) {
 	return faults
 }
 
-// secretive are the folders and files that hold secrets, sums made with them and tokens
+// secretive are the folders that hold secrets, sums made with them and tokens
 // against what strangers send. From how long a comparison takes, whoever can try often
 // enough finds out a secret byte by byte.
-var secretive = []string{"pkg/signature", "pkg/provider/call.go", "services/console/internal/access"}
+var secretive = []string{"pkg/signature", "pkg/provider", "services/console/internal/access"}
 
 // constantTime is how often their functions compare in constant time.
 var constantTime = map[string]int{
@@ -71,7 +71,7 @@ var constantTime = map[string]int{
 	"pkg/signature/jwt.go verifyJWT":                   1,
 	"pkg/signature/sender.go meant":                    1,
 	"pkg/signature/verify.go matchMAC":                 1,
-	"pkg/provider/call.go Allow":                       1,
+	"pkg/provider/respond.go Allow":                    1,
 	"services/console/internal/access/access.go Check": 1,
 }
 
@@ -188,7 +188,7 @@ func TestDangersOfTimingAreFound(t *testing.T) {
 	}{
 		"nothing but what is good":    {"", "", ""},
 		"another comparison instead":  {"pkg/signature/verify.go matchMAC", "return bytes.Equal(want, sum)", "compares what is secret"},
-		"one of texts":                {"pkg/provider/call.go Allow", "return text == s.Reveal()", "compares what is secret"},
+		"one of texts":                {"pkg/provider/respond.go Allow", "return text == s.Reveal()", "compares what is secret"},
 		"none at all":                 {"pkg/signature/verify.go matchMAC", "return want != nil", "0 times in constant time, want 1"},
 		"one in front of a good one":  {"pkg/signature/jwt.go jwtSigned", "if string(sum) != string(want) { return false }; " + good, "compares what is secret"},
 		"one that searches":           {"services/console/internal/access/access.go Check", "if slices.Contains(all, hash) { return true }; " + good, "compares what is secret"},
