@@ -15,7 +15,7 @@ import (
 // the stream. Each event is in one object, however often it comes or its batch is
 // tried, as far back as the newest 100,000 events or 1,000 batches: what they
 // were is kept in the bucket too, below PREFIX_tercel/. The store has to know
-// If-None-Match with writes. One sink writes to a prefix at a time.
+// If-None-Match with writes. Several sinks may write at once.
 type S3 struct {
 	// Endpoint is the store's URL, such as https://s3.eu-central-1.amazonaws.com.
 	// It must be https, unless allow_private is set. Required.

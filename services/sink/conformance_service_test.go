@@ -240,3 +240,24 @@ func leavesOthersAtWork(t *testing.T, k kind) {
 	settled(t, js, "sick")
 	checkRows(t, k.events(t, sick), 500)
 }
+
+// Two sinks share what is to be delivered, each event and its repeat at the same
+// time, and when one of them ends the other goes on.
+func takesSeveralSinks(t *testing.T, k kind) {
+	_, js := stream(t)
+	p := k.place(t)
+	const n = 200
+	for _, e := range numbered(0, n/2) {
+		publish(t, js, nil, e)
+		publish(t, js, func(e enriched) string { return event.AgainID(e.MsgID(), event.Replay) }, e)
+	}
+	cfg := quick()
+	cfg.Batch = 7
+	first := start(t, js, cfg, p.destinations(t))
+	start(t, js, cfg, p.destinations(t))
+	eventually(t, "some are written", func() bool { return len(k.events(t, p)) > 20 })
+	first.stop()
+	publish(t, js, nil, numbered(n/2, n)...)
+	settled(t, js, "out")
+	checkRows(t, k.events(t, p), n)
+}

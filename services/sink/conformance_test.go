@@ -52,6 +52,7 @@ var suite = []conformance{
 	{"promise 5: a restart in the middle of a batch", restartsMidBatch},
 	{"promise 3: poison doesn't hold up its neighbours", isolatesPoison},
 	{"being down, it leaves others at full speed", leavesOthersAtWork},
+	{"promise 4: several sinks at once", takesSeveralSinks},
 }
 
 func TestDestinationsConform(t *testing.T) {

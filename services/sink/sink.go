@@ -45,9 +45,10 @@ type Deps struct {
 	Log       *slog.Logger
 }
 
-// Service is the sink. Several may run against the same stream; what they
-// write to is locked as each kind of destination can: one process at a time
-// for a folder, one batch at a time for a database.
+// Service is the sink. Several may run against the same stream and share what is
+// to be delivered. A folder of files has one of them at a time, the others wait
+// for it and say that they aren't ready; a database takes one batch at a time, or
+// more if it can; objects of several sinks come to lie side by side.
 type Service struct {
 	destinations []*destination
 	js           jetstream.JetStream

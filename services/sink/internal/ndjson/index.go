@@ -3,44 +3,36 @@ package ndjson
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // maxSeen is how many events the index knows, about 60 MB of memory.
 const maxSeen = 1_000_000
 
-// key is an event's identity, hashed so that its length doesn't matter. Two
-// of a million share 128 bits with odds of 1 in 10^26.
-type key [16]byte
-
-func keyOf(source, account, id string) key {
-	// The lengths keep the parts apart, whatever is in them.
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%d:%s%s%s", len(source), len(account), source, account, id))
-	return key(sum[:16])
-}
-
 // index is a set of the newest events.
 type index struct {
 	max   int
-	known map[key]struct{}
-	order []key // a ring once it is full
-	next  int   // the oldest in a full ring
+	known map[delivery.Key]struct{}
+	order []delivery.Key // a ring once it is full
+	next  int            // the oldest in a full ring
 }
 
-func newIndex(size int) *index { return &index{max: size, known: map[key]struct{}{}} }
+func newIndex(size int) *index { return &index{max: size, known: map[delivery.Key]struct{}{}} }
 
-func (x *index) has(k key) bool {
+func (x *index) has(k delivery.Key) bool {
 	_, ok := x.known[k]
 	return ok
 }
 
-func (x *index) add(k key) {
+func (x *index) add(k delivery.Key) {
 	if x.has(k) {
 		return
 	}
@@ -56,7 +48,7 @@ func (x *index) add(k key) {
 
 // fill adds the events of the numbered files, as many of the newest as fit.
 func (x *index) fill(ctx context.Context, path func(number int) string, numbers []int) error {
-	var files [][]key // newest first
+	var files [][]delivery.Key // newest first
 	for total, i := 0, len(numbers)-1; i >= 0 && total < x.max; i-- {
 		keys, err := readKeys(ctx, path(numbers[i]))
 		if err != nil {
@@ -73,13 +65,13 @@ func (x *index) fill(ctx context.Context, path func(number int) string, numbers 
 	return nil
 }
 
-func readKeys(ctx context.Context, path string) ([]key, error) {
+func readKeys(ctx context.Context, path string) ([]delivery.Key, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // it was only read
-	var keys []key
+	var keys []delivery.Key
 	at := int64(0)
 	for line, err := range lines(file) {
 		if err = errors.Join(err, ctx.Err()); err != nil {
@@ -99,25 +91,25 @@ var errDamaged = errors.New("not a whole line")
 
 // lineKey reads the identity from a line. It checks that the line ends as
 // lines do, but reads no more of it than its first members.
-func lineKey(line []byte) (key, error) {
+func lineKey(line []byte) (delivery.Key, error) {
 	if !bytes.HasSuffix(line, []byte("}\n")) {
-		return key{}, errDamaged
+		return delivery.Key{}, errDamaged
 	}
 	d := jsontext.NewDecoder(bytes.NewReader(line))
 	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return key{}, errDamaged
+		return delivery.Key{}, errDamaged
 	}
 	var values [3]string
 	for i, want := range [...]string{"event_id", "source", "account"} {
 		name, err := d.ReadToken()
 		if err != nil || name.Kind() != '"' || name.String() != want {
-			return key{}, errDamaged
+			return delivery.Key{}, errDamaged
 		}
 		value, err := d.ReadToken()
 		if err != nil || value.Kind() != '"' {
-			return key{}, errDamaged
+			return delivery.Key{}, errDamaged
 		}
 		values[i] = value.String()
 	}
-	return keyOf(values[1], values[2], values[0]), nil
+	return delivery.KeyOf(event.Event{ID: values[0], Source: values[1], Account: values[2]}), nil
 }

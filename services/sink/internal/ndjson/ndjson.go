@@ -128,11 +128,11 @@ func (f *Folder) path(number int) string {
 func (f *Folder) Write(ctx context.Context, items []delivery.Item) []delivery.Result {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	results, keys := make([]delivery.Result, len(items)), make([]key, len(items))
-	first := make(map[key]int, len(items)) // where in items a new event is first
+	results, keys := make([]delivery.Result, len(items)), make([]delivery.Key, len(items))
+	first := make(map[delivery.Key]int, len(items)) // where in items a new event is first
 	b := batch{items: items, keys: keys, results: results, now: delivery.Time(time.Now())}
 	for i, it := range items {
-		keys[i] = keyOf(it.Event.Source, it.Event.Account, it.Event.ID)
+		keys[i] = delivery.KeyOf(it.Event)
 		if f.seen.has(keys[i]) {
 			results[i].Duplicate = true
 		} else if _, twice := first[keys[i]]; !twice {
@@ -154,7 +154,7 @@ func (f *Folder) Write(ctx context.Context, items []delivery.Item) []delivery.Re
 // batch is what one call writes: the items whose places are in fresh.
 type batch struct {
 	items   []delivery.Item
-	keys    []key
+	keys    []delivery.Key
 	results []delivery.Result
 	fresh   []int
 	now     string

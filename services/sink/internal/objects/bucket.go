@@ -1,16 +1,20 @@
 // Package objects is the destination that writes objects of many events to an
-// S3-compatible store.
+// S3-compatible store. Any number of sinks may write to the same prefix.
 //
-// An entry in a journal, itself an object, says which events the objects of a
-// batch will have before they are written. So after a crash, or an answer that
-// never came, it is known what was written: the objects of the last entry are
-// looked for, and what is not there was never written. An object is only ever
-// made, never overwritten.
+// A journal, whose entries are objects too, says which events the objects of a
+// batch will have before they are written. Entries are numbered, and an object is
+// only ever made, never overwritten: so whoever makes an entry has read all before
+// it. Each object bears the mark of its batch. An event is written where an entry
+// has it, and the object is there and bears that entry's mark.
+//
+// What isn't there after a crash, or after an answer that never came, or is just
+// being written by another sink, is written under the name that it was to have:
+// whoever comes second, even a request that was thought lost, is refused.
 package objects
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
@@ -25,24 +29,20 @@ import (
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
-// requestTimeout bounds one request, so that a store that hangs is noticed.
-const requestTimeout = 20 * time.Second
-
 // Bucket is an open place for objects. It is safe for concurrent use; one batch
 // is written at a time.
 type Bucket struct {
 	cfg    pipeline.S3
 	client *minio.Client
+	writer string // names this Bucket among all that are opened, anywhere
 
 	mu      sync.Mutex // guards what follows
 	journal journal
-	// broken is why nothing more is written before the next Open: it isn't known
-	// what of a batch is there.
+	// broken is why nothing more is written before the next Open.
 	broken error
 }
 
-// Open finds out what is in the bucket. The first batch of a new prefix tells
-// whether it may be written.
+// Open finds out what is in the bucket, and whether it may be written.
 func Open(ctx context.Context, destination string, cfg pipeline.S3) (*Bucket, error) {
 	u, err := url.Parse(cfg.Endpoint)
 	if err != nil || u.Host == "" {
@@ -56,9 +56,13 @@ func Open(ctx context.Context, destination string, cfg pipeline.S3) (*Bucket, er
 	if err != nil {
 		return nil, fmt.Errorf("s3: %w", err)
 	}
-	b := &Bucket{cfg: cfg, client: client}
-	b.journal = journal{folder: cfg.Prefix + "_tercel/" + destination + "/", known: map[key]struct{}{}}
-	if err := b.load(ctx); err != nil {
+	b := &Bucket{cfg: cfg, client: client, writer: rand.Text()}
+	place := cfg.Prefix + "_tercel/" + destination
+	if err := b.checkStore(ctx, place+".probe"); err != nil {
+		return nil, err
+	}
+	b.journal = journal{folder: place + "/", known: map[delivery.Key]*object{}}
+	if err := b.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -68,90 +72,53 @@ func Open(ctx context.Context, destination string, cfg pipeline.S3) (*Bucket, er
 func (b *Bucket) Close() error { return nil }
 
 // Write writes items to one object for each partition and returns one result for
-// each, in their order.
+// each, in their order. No store refuses an event for what it is, so all of them
+// fail or none.
 func (b *Bucket) Write(ctx context.Context, items []delivery.Item) []delivery.Result {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	results := make([]delivery.Result, len(items))
-	keys := make([]key, len(items))
-	var fresh []int
-	first := make(map[key]int, len(items)) // where in items a new event is first
-	for i, it := range items {
-		keys[i] = keyOf(it.Event)
-		_, known := b.journal.known[keys[i]]
-		if _, twice := first[keys[i]]; known || twice {
-			results[i].Duplicate = true
-		} else {
-			first[keys[i]] = i
-			fresh = append(fresh, i)
-		}
+	var results []delivery.Result
+	if b.broken == nil {
+		results, b.broken = b.write(ctx, items)
 	}
-	if len(fresh) == 0 {
-		return results
-	}
-	if err := b.write(ctx, partitions(b.cfg, items, keys, fresh)); err != nil {
-		for i, out := range delivery.Out(len(items), err) { // no store refuses an event for what it is
-			if _, ours := first[keys[i]]; ours {
-				results[i] = out
-			}
-		}
+	if b.broken != nil {
+		return delivery.Out(len(items), b.broken)
 	}
 	return results
 }
 
-// write writes the parts of one batch, first into the journal (promise 4).
-func (b *Bucket) write(ctx context.Context, parts []part) error {
-	if b.broken != nil {
-		return b.broken
+// write writes what isn't there yet, first into the journal (promise 4).
+func (b *Bucket) write(ctx context.Context, items []delivery.Item) ([]delivery.Result, error) {
+	keys := make([]delivery.Key, len(items))
+	for i, it := range items {
+		keys[i] = delivery.KeyOf(it.Event)
 	}
 	now := delivery.Time(time.Now())
-	e := b.journal.next(parts)
-	err := b.putEntry(ctx, e)
-	for _, p := range parts {
-		if err != nil {
-			break
+	for {
+		if err := b.catchUp(ctx); err != nil {
+			return nil, err
 		}
-		var content []byte
-		if content, err = p.encode(b.cfg.Format, now); err == nil {
-			err = b.put(ctx, p.name, content)
+		if err := b.look(ctx, keys); err != nil {
+			return nil, err
 		}
+		results, fresh := b.journal.divide(keys)
+		if len(fresh) == 0 {
+			return results, nil
+		}
+		e := b.journal.next(b.writer)
+		parts := b.partitions(e, batch{items, keys}, fresh)
+		switch made, err := b.putEntry(ctx, e); {
+		case err != nil:
+			return nil, err
+		case !made: // another sink was faster, and may have written the same
+			continue
+		}
+		for _, p := range parts {
+			if err := b.putPart(ctx, p, now); err != nil {
+				return nil, err
+			}
+		}
+		b.journal.add(e)
+		return results, nil
 	}
-	if err != nil {
-		b.broken = err
-		return err
-	}
-	b.journal.add(e)
-	b.prune(ctx)
-	return nil
-}
-
-// put makes an object. One that is there already was written by an earlier try
-// of the same batch: its name says which events it has.
-func (b *Bucket) put(ctx context.Context, name string, content []byte) error {
-	var opts minio.PutObjectOptions
-	opts.SetMatchETagExcept("*")
-	opts.DisableMultipart = true
-	opts.ContentType = map[pipeline.ObjectFormat]string{
-		pipeline.NDJSON: "application/x-ndjson", pipeline.Parquet: "application/vnd.apache.parquet",
-	}[b.cfg.Format]
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err := b.client.PutObject(ctx, b.cfg.Bucket, name, bytes.NewReader(content), int64(len(content)), opts)
-	if err == nil || minio.ToErrorResponse(err).Code == minio.PreconditionFailed {
-		return nil
-	}
-	return b.failure(ctx, "write object "+name, err)
-}
-
-// failure tells err without what the store wrote.
-func (b *Bucket) failure(ctx context.Context, what string, err error) error {
-	if r := minio.ToErrorResponse(err); r.StatusCode > 0 {
-		return fmt.Errorf("%s: status %d %s", what, r.StatusCode, r.Code)
-	}
-	var refused *egress.RefusedError
-	if errors.As(err, &refused) {
-		return fmt.Errorf("%s: %w", what, refused)
-	}
-	told, _ := egress.Failure(ctx, err)
-	return fmt.Errorf("%s: %w", what, told)
 }

@@ -1,191 +1,195 @@
 package objects
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"slices"
-	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/minio/minio-go/v7"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // The journal knows the newest batches, up to these bounds.
 const (
 	maxEntries = 1000
 	maxEvents  = 100_000
-	// maxEntryBytes bounds an entry: 16 bytes an event, and some for names.
-	maxEntryBytes = 4 << 20
 )
 
-// key is an event's identity, hashed so that its length doesn't matter.
-type key [16]byte
-
-func keyOf(e event.Event) key {
-	// The lengths keep the parts apart, whatever is in them.
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%d:%s%s%s", len(e.Source), len(e.Account), e.Source, e.Account, e.ID))
-	return key(sum[:16])
-}
-
-// journal is which events the newest batches had.
+// journal is which events the newest batches had, as far as it was read.
 type journal struct {
 	folder  string
-	entries []entry // oldest first
+	last    uint64   // the newest entry's number
+	entries []*entry // oldest first
 	events  int
-	known   map[key]struct{}
+	// known is where an event is, or is to be: what the newest entry says of it.
+	known map[delivery.Key]*object
 }
 
 // entry is one batch.
 type entry struct {
-	name    string
-	Objects []written `json:"objects"`
+	number uint64
+	// Writer is who wrote it, and went on to another entry only once all of its
+	// objects were there.
+	Writer  string    `json:"writer"`
+	Objects []*object `json:"objects"`
 }
 
-// written is one object of a batch.
-type written struct {
+// object is one object of a batch.
+type object struct {
 	Name string `json:"name"`
 	// Events are the keys of its events, one after another.
 	Events []byte `json:"events"`
+
+	mark  string // of its batch
+	there bool   // false until it is known to be
 }
 
-// next is the entry of a batch to be. Names are in the order of their writing,
-// also when the clock is set back.
-func (j *journal) next(parts []part) entry {
-	e := entry{name: fmt.Sprintf("%s%020d.json", j.folder, time.Now().UnixNano())}
-	if n := len(j.entries); n > 0 && e.name <= j.entries[n-1].name {
-		var last int64
-		_, _ = fmt.Sscanf(j.entries[n-1].name[len(j.folder):], "%020d.json", &last)
-		e.name = fmt.Sprintf("%s%020d.json", j.folder, last+1)
-	}
-	for _, p := range parts {
-		w := written{Name: p.name}
-		for _, k := range p.keys {
-			w.Events = append(w.Events, k[:]...)
+// mark tells the objects of one batch from those of any other.
+func (e *entry) mark() string { return fmt.Sprintf("%d-%s", e.number, e.Writer) }
+
+func (j *journal) name(number uint64) string { return fmt.Sprintf("%s%020d.json", j.folder, number) }
+
+// next is the entry of a batch to be.
+func (j *journal) next(writer string) *entry { return &entry{number: j.last + 1, Writer: writer} }
+
+func (j *journal) add(e *entry) {
+	for _, before := range slices.Backward(j.entries) {
+		if before.Writer == e.Writer {
+			for _, o := range before.Objects {
+				o.there = true
+			}
+			break
 		}
-		e.Objects = append(e.Objects, w)
 	}
-	return e
-}
-
-func (j *journal) add(e entry) {
-	j.entries = append(j.entries, e)
-	for k := range e.keys {
-		j.known[k] = struct{}{}
-		j.events++
-	}
-}
-
-func (e entry) keys(yield func(key) bool) {
+	j.last, j.entries = e.number, append(j.entries, e)
 	for _, o := range e.Objects {
-		for k := range slices.Chunk(o.Events, len(key{})) {
-			if len(k) == len(key{}) && !yield(key(k)) {
-				return
+		for k := range o.keys {
+			j.known[k] = o
+			j.events++
+		}
+	}
+}
+
+// forget makes the events of o unknown, but for those that are elsewhere by now.
+func (j *journal) forget(o *object) {
+	for k := range o.keys {
+		if j.known[k] == o {
+			delete(j.known, k)
+		}
+	}
+}
+
+// settle notes that an object is there and bears mark: it has the events of that
+// batch, and none of another that was to have the same name.
+func (j *journal) settle(name, mark string) {
+	var holder *object
+	for _, e := range j.entries {
+		for _, o := range e.Objects {
+			switch {
+			case o.Name != name:
+			case o.mark == mark:
+				holder = o
+			default:
+				j.forget(o)
 			}
 		}
 	}
+	if holder == nil {
+		return
+	}
+	holder.there = true
+	for k := range holder.keys {
+		j.known[k] = holder
+	}
 }
 
-func (b *Bucket) putEntry(ctx context.Context, e entry) error {
-	content, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = b.client.PutObject(ctx, b.cfg.Bucket, e.name, bytes.NewReader(content), int64(len(content)),
-		minio.PutObjectOptions{ContentType: "application/json", DisableMultipart: true})
-	if err != nil {
-		return b.failure(ctx, "write journal "+e.name, err)
-	}
-	return nil
-}
-
-// load reads the journal and settles its last entry.
-func (b *Bucket) load(ctx context.Context) error {
-	var names []string
-	for o := range b.client.ListObjectsIter(ctx, b.cfg.Bucket, minio.ListObjectsOptions{Prefix: b.journal.folder, Recursive: true}) {
-		if o.Err != nil {
-			return b.failure(ctx, "list the journal", o.Err)
+// divide returns the results of events that are there, or are there twice, and
+// the places of the others.
+func (j *journal) divide(keys []delivery.Key) (results []delivery.Result, fresh []int) {
+	results = make([]delivery.Result, len(keys))
+	first := make(map[delivery.Key]bool, len(keys))
+	for i, k := range keys {
+		if o := j.known[k]; first[k] || o != nil && o.there {
+			results[i].Duplicate = true
+			continue
 		}
-		names = append(names, o.Key)
+		first[k] = true
+		fresh = append(fresh, i)
 	}
-	slices.Sort(names)
-	if n := len(names); n > maxEntries {
-		names = names[n-maxEntries:]
-	}
-	entries, err := b.readEntries(ctx, names)
-	if err != nil || len(entries) == 0 {
-		return err
-	}
-	if err := b.settle(ctx, &entries[len(entries)-1]); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		b.journal.add(e)
-	}
-	return nil
+	return results, fresh
 }
 
-// abreast is how many entries are read at once: one after the other, a full
+func (o *object) keys(yield func(delivery.Key) bool) {
+	for k := range slices.Chunk(o.Events, len(delivery.Key{})) {
+		if len(k) == len(delivery.Key{}) && !yield(delivery.Key(k)) {
+			return
+		}
+	}
+}
+
+// abreast is how many requests are under way at once: one after the other, a full
 // journal of a store that is far away would not be read in the time of a batch.
 const abreast = 16
 
-func (b *Bucket) readEntries(ctx context.Context, names []string) ([]entry, error) {
-	entries := make([]entry, len(names))
-	group, ctx := errgroup.WithContext(ctx)
+// catchUp reads what other sinks have added to the journal, and forgets what
+// passes its bounds.
+func (b *Bucket) catchUp(ctx context.Context) error {
+	numbers, err := b.listEntries(ctx, b.journal.last)
+	if err != nil {
+		return err
+	}
+	numbers = numbers[max(0, len(numbers)-maxEntries):]
+	entries := make([]*entry, len(numbers))
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(abreast)
-	for i, name := range names {
+	for i, n := range numbers {
 		group.Go(func() (err error) {
-			entries[i], err = b.readEntry(ctx, name)
+			entries[i], err = b.readEntry(groupCtx, n)
 			return err
 		})
 	}
-	return entries, group.Wait()
-}
-
-func (b *Bucket) readEntry(ctx context.Context, name string) (entry, error) {
-	e := entry{name: name}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	o, err := b.client.GetObject(ctx, b.cfg.Bucket, name, minio.GetObjectOptions{})
-	if err != nil {
-		return e, b.failure(ctx, "read journal "+name, err)
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	defer func() { _ = o.Close() }() // it was only read
-	content, err := io.ReadAll(io.LimitReader(o, maxEntryBytes))
-	if err != nil {
-		return e, b.failure(ctx, "read journal "+name, err)
-	}
-	if err := json.Unmarshal(content, &e); err != nil {
-		return e, fmt.Errorf("journal %s is damaged: delete it, and its events may be written twice", name)
-	}
-	return e, nil
-}
-
-// settle takes out of the last entry what was never written, so that it is true
-// like all before it.
-func (b *Bucket) settle(ctx context.Context, e *entry) error {
-	var there []written
-	for _, o := range e.Objects {
-		_, err := b.client.StatObject(ctx, b.cfg.Bucket, o.Name, minio.StatObjectOptions{})
-		switch {
-		case err == nil:
-			there = append(there, o)
-		case minio.ToErrorResponse(err).StatusCode != 404:
-			return b.failure(ctx, "look for object "+o.Name, err)
+	for _, e := range entries {
+		if e != nil {
+			b.journal.add(e)
 		}
 	}
-	if len(there) == len(e.Objects) {
-		return nil
+	b.prune(ctx)
+	return nil
+}
+
+// look finds out what became of the objects that were to have events with the
+// given keys, where that isn't known. The name of one that isn't there is free.
+func (b *Bucket) look(ctx context.Context, keys []delivery.Key) error {
+	var doubtful []*object
+	for _, k := range keys {
+		if o := b.journal.known[k]; o != nil && !o.there && !slices.Contains(doubtful, o) {
+			doubtful = append(doubtful, o)
+		}
 	}
-	e.Objects = there
-	return b.putEntry(ctx, *e)
+	found := make([]bool, len(doubtful))
+	marks := make([]string, len(doubtful))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(abreast)
+	for i, o := range doubtful {
+		group.Go(func() (err error) {
+			marks[i], found[i], err = b.markOf(ctx, o.Name)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, o := range doubtful {
+		if found[i] {
+			b.journal.settle(o.Name, marks[i])
+		}
+	}
+	return nil
 }
 
 // prune forgets the oldest batches beyond the bounds. What can't be deleted now
@@ -194,10 +198,10 @@ func (b *Bucket) prune(ctx context.Context) {
 	j := &b.journal
 	for len(j.entries) > 1 && (len(j.entries) > maxEntries || j.events > maxEvents) {
 		oldest := j.entries[0]
-		_ = b.client.RemoveObject(ctx, b.cfg.Bucket, oldest.name, minio.RemoveObjectOptions{})
-		for k := range oldest.keys {
-			delete(j.known, k)
-			j.events--
+		_ = b.client.RemoveObject(ctx, b.cfg.Bucket, j.name(oldest.number), minio.RemoveObjectOptions{})
+		for _, o := range oldest.Objects {
+			j.forget(o)
+			j.events -= len(o.Events) / len(delivery.Key{})
 		}
 		j.entries = j.entries[1:]
 	}

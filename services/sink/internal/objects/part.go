@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -18,33 +18,42 @@ import (
 
 // part is what one object holds of a batch.
 type part struct {
-	name  string
+	*object
 	items []delivery.Item
-	keys  []key
 }
 
-// partitions are the parts of the items at the given places, in a fixed order.
-func partitions(cfg pipeline.S3, items []delivery.Item, keys []key, places []int) []part {
+// batch is items with their keys.
+type batch struct {
+	items []delivery.Item
+	keys  []delivery.Key
+}
+
+// partitions are the parts of the items at the given places, in the order of
+// their sequences, and are noted in e. Events that were to be in an object that
+// isn't there take its name, so that it can't come to be there later.
+func (b *Bucket) partitions(e *entry, all batch, places []int) []part {
 	places = slices.Clone(places)
-	slices.SortFunc(places, func(a, b int) int { return cmp.Compare(items[a].Sequence, items[b].Sequence) })
-	parts, at := []part{}, map[string]int{}
+	slices.SortFunc(places, func(a, b int) int { return cmp.Compare(all.items[a].Sequence, all.items[b].Sequence) })
+	var parts []part
+	at := map[string]int{} // by name, or by folder for a name to be
 	for _, i := range places {
-		folder := folderOf(items[i].Event)
-		n, there := at[folder]
+		name := b.cfg.Prefix + folderOf(all.items[i].Event)
+		if o := b.journal.known[all.keys[i]]; o != nil {
+			name = o.Name
+		}
+		n, there := at[name]
 		if !there {
 			n = len(parts)
-			at[folder], parts = n, append(parts, part{name: cfg.Prefix + folder})
+			at[name], parts = n, append(parts, part{object: &object{Name: name, mark: e.mark()}})
 		}
-		parts[n].items, parts[n].keys = append(parts[n].items, items[i]), append(parts[n].keys, keys[i])
+		parts[n].items, parts[n].Events = append(parts[n].items, all.items[i]), append(parts[n].Events, all.keys[i][:]...)
 	}
-	for n := range parts {
-		p := &parts[n]
-		h := sha256.New()
-		for _, k := range p.keys {
-			h.Write(k[:])
+	unique := sha256.Sum256([]byte(e.mark()))
+	for _, p := range parts {
+		if strings.HasSuffix(p.Name, "/") {
+			p.Name += fmt.Sprintf("%020d-%020d-%x.%s", p.items[0].Sequence, p.items[len(p.items)-1].Sequence, unique[:8], b.cfg.Format)
 		}
-		p.name += fmt.Sprintf("%020d-%020d-%s.%s", p.items[0].Sequence, p.items[len(p.items)-1].Sequence,
-			hex.EncodeToString(h.Sum(nil)[:8]), cfg.Format)
+		e.Objects = append(e.Objects, p.object)
 	}
 	return parts
 }
@@ -60,15 +69,17 @@ func folderOf(e event.Event) string {
 	return fmt.Sprintf("source=%s/type=%s/date=%s/", e.Source, event.TypeTokens(e.Type), day)
 }
 
-func (p part) encode(format pipeline.ObjectFormat, now string) ([]byte, error) {
-	if format == pipeline.Parquet {
-		return p.parquet(now)
+// encode returns the object's content, in the format that its name tells: that
+// may be an older one than the configuration's.
+func (p part) encode(now string) (content []byte, format pipeline.ObjectFormat, err error) {
+	if strings.HasSuffix(p.Name, "."+string(pipeline.Parquet)) {
+		content, err = p.parquet(now)
+		return content, pipeline.Parquet, err
 	}
-	var lines []byte
 	for _, it := range p.items {
-		lines = delivery.AppendLine(lines, it, now)
+		content = delivery.AppendLine(content, it, now)
 	}
-	return lines, nil
+	return content, pipeline.NDJSON, nil
 }
 
 // record is an event as columns; absent texts are null.
