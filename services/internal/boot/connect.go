@@ -16,6 +16,17 @@ import (
 // awayEvery is the time between two lines that say that no server is there.
 const awayEvery = 30 * time.Second
 
+const (
+	// pingEvery is the time between two pings, of which maxPings may be without an
+	// answer. A server that lost its power, or whose network drops what it is sent,
+	// never says that a connection has ended.
+	pingEvery = 5 * time.Second
+	maxPings  = 2
+	// flushWithin bounds one write. The client is locked meanwhile: nobody is
+	// told so much as whether there is a connection.
+	flushWithin = 2 * time.Second
+)
+
 // Connect opens the connection that a program keeps for its whole life. It
 // waits for a server that is away or refuses the credentials, says so in log,
 // and tries for ever.
@@ -28,6 +39,7 @@ func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Opti
 	opts := []nats.Option{
 		nats.Name("tercel-" + name), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(500 * time.Millisecond), nats.Timeout(5 * time.Second),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(maxPings), nats.FlusherTimeout(flushWithin),
 		// Credentials that are being changed may be refused for a while.
 		nats.IgnoreAuthErrorAbort(),
 		// Refused permissions come here only; requests just time out.
