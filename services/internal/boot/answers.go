@@ -22,9 +22,12 @@ const (
 	// askEvery is the mean time between two questions. Each wait is up to half
 	// shorter or longer, so that programs don't leave a server at the same moment.
 	askEvery = 2 * time.Second
-	// patience is how long JetStream may be silent until the program isn't ready
-	// and leaves the server, and how long an answer is waited for.
+	// patience is how long JetStream may be silent until the server is left, and how
+	// long an answer is waited for, also while others are asked for.
 	patience = 5 * time.Second
+	// unready is how long it may be silent until the program isn't ready: what
+	// leaving the server mends isn't worth sending all callers away.
+	unready = 2 * patience
 	// maxPatience bounds what patience doubles to with each server that is left
 	// without an answer from the next: when all are silent it is of little use.
 	maxPatience = time.Minute
@@ -46,6 +49,8 @@ type answers struct {
 
 	mu    sync.Mutex // guards what follows
 	heard time.Time  // when JetStream was last known to store what it is sent
+	// unanswered is how many questions were asked since one was answered.
+	unanswered int
 }
 
 func newAnswers(nc *nats.Conn, js jetstream.JetStream, log *slog.Logger) (*answers, error) {
@@ -58,31 +63,64 @@ func newAnswers(nc *nats.Conn, js jetstream.JetStream, log *slog.Logger) (*answe
 
 // watch asks until ctx ends.
 func (a *answers) watch(ctx context.Context) {
-	joined, wait := time.Now(), patience
+	var questions sync.WaitGroup
+	defer questions.Wait()
+	last := time.Now()
+	stay := newStay(last)
+	var reconnects uint64
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(askEvery/2 + rand.N(askEvery)):
 		}
-		if !a.nc.IsConnected() { // the client looks for a server already
-			joined = time.Now()
+		connected, n, now := a.nc.IsConnected(), a.nc.Stats().Reconnects, time.Now()
+		if !connected || n != reconnects || now.Sub(last) > patience { // or this process stood still itself
+			stay.begin(now)
+			a.begin()
+		}
+		if reconnects, last = n, now; !connected { // the client looks for a server already
 			continue
-		}
-		if heard, err := a.ask(ctx); err == nil {
-			a.hear(heard)
-		}
-		silent := a.silent()
-		if silent <= patience {
-			wait = patience
 		}
 		// One address may stand for several servers, so it is the server that says
 		// whether there are others.
-		if min(silent, time.Since(joined)) > wait && a.nc.ConnectedClusterName() != "" && ctx.Err() == nil {
+		silent, unanswered := a.silent()
+		if stay.over(now, silent, unanswered) && a.nc.ConnectedClusterName() != "" && ctx.Err() == nil {
 			a.leave(ctx, silent)
-			joined, wait = time.Now(), min(2*wait, maxPatience)
+			stay.leave(now)
+			continue
 		}
+		a.asked()
+		questions.Go(func() {
+			if heard, err := a.ask(ctx); err == nil {
+				a.hear(heard)
+			}
+		})
 	}
+}
+
+// stay is the time at one server, until it is left for its silence.
+type stay struct {
+	since time.Time
+	wait  time.Duration // how long it may be silent
+}
+
+func newStay(now time.Time) *stay { return &stay{now, patience} }
+
+// begin says that a server was reached, or that nobody asked it for long.
+func (s *stay) begin(now time.Time) { s.since = now }
+
+// leave says that the server is being left. The next one may be silent for longer.
+func (s *stay) leave(now time.Time) { s.since, s.wait = now, min(2*s.wait, maxPatience) }
+
+// over reports whether the server is to be left: it was silent for too long, by its
+// own word or by two questions without an answer. One alone says little: a stream
+// that elects its leader gives none.
+func (s *stay) over(now time.Time, silent time.Duration, unanswered int) bool {
+	if silent <= patience {
+		s.wait = patience
+	}
+	return min(silent, now.Sub(s.since)) > s.wait && unanswered != 1
 }
 
 // leave moves the connection to the next address. Requests that wait end with an
@@ -141,23 +179,38 @@ func majorityAt(cluster *jetstream.ClusterInfo, now time.Time) (time.Time, error
 	return now.Add(-ages[needed-1]), nil
 }
 
+func (a *answers) asked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unanswered++
+}
+
+// begin says that a server was reached, which wasn't asked yet.
+func (a *answers) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unanswered = 0
+}
+
+// hear takes an answer: that JetStream was known to store at a time.
 func (a *answers) hear(at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.unanswered = 0
 	if at.After(a.heard) {
 		a.heard = at
 	}
 }
 
-func (a *answers) silent() time.Duration {
+func (a *answers) silent() (time.Duration, int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return time.Since(a.heard)
+	return time.Since(a.heard), a.unanswered
 }
 
 // check says that JetStream is silent, or nil.
 func (a *answers) check() error {
-	if silent := a.silent(); silent > patience {
+	if silent, _ := a.silent(); silent > unready {
 		return fmt.Errorf("no answer of jetstream for %s", silent.Round(time.Second))
 	}
 	return nil

@@ -259,7 +259,7 @@ func TestAServiceDoesNotRushFromServerToServer(t *testing.T) {
 	c.checkStored(t)
 }
 
-// A server without others is not left, whatever it does.
+// A server without others is not left for another, whatever it does.
 func TestAServiceStaysAtTheOnlyServer(t *testing.T) {
 	t.Parallel()
 	l := listen(t, strings.TrimPrefix(natstest.Start(t, false).URL(), "nats://"))
@@ -271,7 +271,70 @@ func TestAServiceStaysAtTheOnlyServer(t *testing.T) {
 	})
 	l.Mend()
 	eventually(t, "the service is ready", func() bool { return c.service.Healthy(t.Context()) == nil })
-	if n := c.Conn.Stats().Reconnects; n != 0 || len(c.left(t)) > 0 {
-		t.Errorf("%d reconnects, want none:\n%s", n, c.log)
+	if len(c.left(t)) > 0 {
+		t.Errorf("the server was left:\n%s", c.log)
 	}
+}
+
+// One question without an answer is met by every stream that elects its leader:
+// the server is left after two, or where it says itself since when it hears of no
+// majority.
+func TestAServerIsLeftForMoreThanOneSilence(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		at, silent time.Duration // since the server was reached, and since something was heard
+		unanswered int
+		want       bool
+	}{
+		"all is answered":                {time.Hour, time.Second, 0, false},
+		"one answer is late":             {time.Hour, 9 * time.Second, 1, false},
+		"two are, within the time":       {time.Hour, 4 * time.Second, 2, false},
+		"two are":                        {time.Hour, 6 * time.Second, 2, true},
+		"it says that it is cut off":     {time.Hour, 6 * time.Second, 0, true},
+		"it was reached a moment ago":    {4 * time.Second, time.Hour, 2, false},
+		"it was reached, and is no help": {6 * time.Second, time.Hour, 2, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			if got := boot.NewStay(begin).Over(begin.Add(tt.at), tt.silent, tt.unanswered); got != tt.want {
+				t.Errorf("Over() = %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+// Each server that is left without an answer from the next makes the wait longer,
+// up to a minute, and an answer makes it short again.
+func TestServersAreLeftLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	stay, silent := boot.NewStay(now), time.Duration(0)
+	for _, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
+		want *= time.Second
+		if early := silent + want; stay.Over(now.Add(want), early, 2) {
+			t.Errorf("left after %s", want)
+		}
+		silent += want + 1
+		if now = now.Add(want + 1); !stay.Over(now, silent, 2) {
+			t.Errorf("not left after %s", want+1)
+		}
+		stay.Leave(now)
+	}
+	stay.Over(now, time.Second, 0)
+	if now = now.Add(6 * time.Second); !stay.Over(now, 6*time.Second, 2) {
+		t.Error("not left as early as the first, after an answer")
+	}
+}
+
+// Answers that are late, each later than the next question, are answers.
+func TestAServiceIsReadyWhereAnswersAreSlow(t *testing.T) {
+	t.Parallel()
+	l := listen(t, strings.TrimPrefix(natstest.Start(t, false).URL(), "nats://"))
+	c := serve(t, "nats://"+l.Addr(), 1)
+	l.Delay(1800 * time.Millisecond)
+	slow := time.Now()
+	eventually(t, "slowness beyond the time after which silence would tell", func() bool { return time.Since(slow) > 12*time.Second })
+	eventually(t, "the service is ready", func() bool { return c.service.Healthy(t.Context()) == nil })
 }

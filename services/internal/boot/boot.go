@@ -19,6 +19,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/account"
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Exit codes of every program.
@@ -123,7 +124,7 @@ func run(ctx context.Context, name string, f flags, errs io.Writer, build func(E
 	defer tel.Shutdown()
 	return Group{
 		Log: log, Metrics: tel.Handler(), Listen: file.Telemetry.Listen,
-		Services: map[string]Service{name: &starter{name: name, file: file, log: log, build: build}},
+		Services: map[string]Service{name: &starter{name: name, file: file, log: log, build: build, ensure: topology.Ensure}},
 	}.Run(ctx)
 }
 

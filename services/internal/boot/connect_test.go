@@ -2,6 +2,8 @@ package boot_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -11,9 +13,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
 
@@ -132,6 +136,97 @@ func TestAServiceStartsWhenNATSDoes(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil || !svc.stopped.Load() {
 		t.Errorf("Run() = %v, stopped %t; want a clean stop", err, svc.stopped.Load())
+	}
+}
+
+// However long NATS is away, the service waits for it.
+func TestAServiceStartsWhenNATSWasAwayForLong(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, false)
+	file := pipeline.Default()
+	file.NATS.URL = srv.URL()
+	srv.Stop()
+	log, built := &lines{}, make(chan struct{})
+	svc := boot.NewImpatientStarter("test", file, boot.NewLogger(log, "info"), func(boot.Env) (boot.Service, error) {
+		close(built)
+		return &fake{}, nil
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- svc.Run(ctx) }()
+	eventually(t, "it was given up several times to set the streams up", func() bool {
+		return strings.Count(log.String(), "streams not set up; trying on") > 2
+	})
+	srv.Resume()
+	select {
+	case <-built:
+	case err := <-ended:
+		t.Fatalf("Run() = %v, want it to wait", err)
+	case <-time.After(time.Minute):
+		t.Fatal("not built within a minute of the server's return")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
+// What waiting doesn't mend ends the process.
+func TestAServiceEndsWhenItsStreamsAreRefused(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, false)
+	js, err := jetstream.New(srv.Connect(), natstest.Patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := pipeline.Default()
+	file.NATS.URL = srv.URL()
+	streams := topology.Streams(file.Streams)
+	raw := streams[len(streams)-1]
+	raw.Storage = jetstream.MemoryStorage
+	if _, err := js.CreateStream(t.Context(), raw); err != nil {
+		t.Fatal(err)
+	}
+	svc := boot.NewStarter("test", file, slog.New(slog.DiscardHandler), func(boot.Env) (boot.Service, error) {
+		t.Error("built without its streams")
+		return &fake{}, nil
+	})
+	if err := svc.Run(t.Context()); !errors.Is(err, topology.ErrDestructive) {
+		t.Errorf("Run() = %v, want %v", err, topology.ErrDestructive)
+	}
+}
+
+// A server that loses its power, or a network that drops what it is sent, never
+// says that a connection has ended. The client finds out within seconds, and
+// isn't locked up meanwhile, however much there is to be sent.
+func TestConnectNoticesSilence(t *testing.T) {
+	t.Parallel()
+	for name, megabytes := range map[string]int{"idle": 0, "busy": 64} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := listen(t, strings.TrimPrefix(natstest.Start(t, false).URL(), "nats://"))
+			nc, err := boot.Connect(pipeline.NATS{URL: "nats://" + l.Addr()}, "test", slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			eventually(t, "connected", nc.IsConnected)
+			l.Hold()
+			held := time.Now()
+			payload := make([]byte, 512<<10)
+			for range 2 * megabytes {
+				if nc.Publish("anything", payload) != nil {
+					break
+				}
+			}
+			eventually(t, "the client knows that the connection is lost", func() bool { return !nc.IsConnected() })
+			if took := time.Since(held); took > 50*time.Second { // by default it is a minute where much is sent, else four to six
+				t.Errorf("the client knew after %s", took)
+			}
+			l.Mend()
+			eventually(t, "connected again", func() bool { return nc.FlushTimeout(5*time.Second) == nil })
+		})
 	}
 }
 

@@ -21,6 +21,8 @@ type starter struct {
 	file  *pipeline.File
 	log   *slog.Logger
 	build func(Env) (Service, error)
+	// ensure is [topology.Ensure], which gives up after a while.
+	ensure func(context.Context, jetstream.JetStream, topology.Config) error
 
 	mu      sync.Mutex // guards what follows
 	conn    *nats.Conn
@@ -51,11 +53,8 @@ func (s *starter) Run(ctx context.Context) error {
 	watch.Go(func() { answers.watch(watching) })
 	defer watch.Wait()
 	defer stop()
-	if err := topology.Ensure(ctx, env.JetStream, s.file.Streams); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it began
-		}
-		return fmt.Errorf("set up streams: %w", errors.Join(err, unreached(nc)))
+	if err := s.setUp(ctx, env); err != nil || ctx.Err() != nil {
+		return err // or it was stopped before it began
 	}
 	svc, err := s.build(env)
 	if err != nil {
@@ -63,6 +62,29 @@ func (s *starter) Run(ctx context.Context) error {
 	}
 	s.enter(nc, answers, svc)
 	return svc.Run(ctx)
+}
+
+// setUp sets the streams up as soon as the servers can, or until ctx ends. The
+// error is one that waiting doesn't mend.
+func (s *starter) setUp(ctx context.Context, env Env) error {
+	for {
+		err := s.ensure(ctx, env.JetStream, s.file.Streams)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return nil
+		case isFinal(err):
+			return fmt.Errorf("set up streams: %w", err)
+		}
+		s.log.LogAttrs(ctx, slog.LevelWarn, "streams not set up; trying on", slog.Any("err", errors.Join(err, unreached(env.Conn))))
+	}
+}
+
+// isFinal reports whether the servers, or whoever is to set the streams up, have
+// been asked and said no. Else they were not there.
+func isFinal(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, topology.ErrDestructive) || errors.Is(err, topology.ErrNotSetUp) ||
+		errors.As(err, &api) && api.Code >= 400 && api.Code < 500
 }
 
 // Healthy says what the service waits for, then how it is.
