@@ -47,8 +47,9 @@ type HTTP struct {
 	Concurrency int `yaml:"concurrency"`
 	// Order is record if events of one record are to come one after another, in
 	// the order of the stream, also while one of them is tried again; those of
-	// others don't wait. A restart of the sink may let the next one pass an event
-	// that waits for another try. Defaults to none: tercel-version and
+	// others don't wait. It holds within one sink: run one alone, since several
+	// share a record's events. A restart may let the next one pass an event that
+	// waits for another try. Defaults to none: tercel-version and
 	// tercel-observed-at tell which state of a record is newer.
 	Order Order `yaml:"order"`
 	// AllowPrivate permits plain http and addresses on loopback and private

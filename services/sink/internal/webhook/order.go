@@ -3,6 +3,7 @@ package webhook
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +15,17 @@ import (
 )
 
 // lost is how long after it was due an event is waited for. One that doesn't
-// come is no longer in the stream.
+// come is no longer in the stream, or another sink has it.
 const lost = 10 * time.Minute
 
 // line are the events of one record that failed or were held back, by their
 // sequence, each with when it is due. Those behind the first wait for it.
 type line map[uint64]time.Time
+
+// forgetLost forgets the events that are waited for no longer.
+func (l line) forgetLost() {
+	maps.DeleteFunc(l, func(_ uint64, due time.Time) bool { return time.Since(due) > lost })
+}
 
 // lanes are the places of items that are sent one after another.
 func (r *Receiver) lanes(items []delivery.Item) [][]int {
@@ -51,6 +57,22 @@ func (r *Receiver) record(it delivery.Item) (string, bool) {
 	return strings.Join([]string{e.Source, event.Escape(e.Account), e.Resource, e.RecordID}, "\x00"), true
 }
 
+// sweep forgets, now and then, what nothing comes to ask for: the events that
+// other sinks were given when they came again.
+func (r *Receiver) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.swept) < lost {
+		return
+	}
+	r.swept = time.Now()
+	r.done.forgetLost()
+	maps.DeleteFunc(r.waiting, func(_ string, l line) bool {
+		l.forgetLost()
+		return len(l) == 0
+	})
+}
+
 // queued returns an error while an earlier event of the same record waits for
 // its next try. The caller holds mu.
 func (r *Receiver) queued(it delivery.Item) error {
@@ -59,12 +81,9 @@ func (r *Receiver) queued(it delivery.Item) error {
 		return nil
 	}
 	first, waiting := it.Sequence, r.waiting[record]
-	for sequence, due := range waiting {
-		if time.Since(due) > lost {
-			delete(waiting, sequence)
-		} else {
-			first = min(first, sequence)
-		}
+	waiting.forgetLost()
+	for sequence := range waiting {
+		first = min(first, sequence)
 	}
 	if first == it.Sequence {
 		return nil

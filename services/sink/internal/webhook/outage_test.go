@@ -306,3 +306,53 @@ func TestOrderOfARecordIsKeptOverAnOutage(t *testing.T) {
 		t.Errorf("sent %s, want %s", got, want)
 	}
 }
+
+// Promise 10: an event that another sink was given when it came again is not
+// remembered for ever.
+func TestPromise10EventsThatDoNotComeAgainAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := serve(t, status(503))
+	cfg := settings(s)
+	cfg.Order, cfg.Concurrency = pipeline.OrderRecord, 1
+	r := open(t, cfg)
+	for n := 1; n <= 20; n++ {
+		write(t, r, item(n, fmt.Sprint("record-", n)))
+	}
+	s.answers(status(200))
+	reopen(t, r) // takes the first, which met the outage
+	if got := r.Remembered(); got != 20 {
+		t.Fatalf("%d events are remembered, want 20", got)
+	}
+	taken(t, write(t, r, item(30, "another")))
+	if got := r.Remembered(); got != 20 {
+		t.Errorf("%d events are remembered after a moment, want 20", got)
+	}
+	r.Age(11 * time.Minute)
+	taken(t, write(t, r, item(31, "another")))
+	if got := r.Remembered(); got != 0 {
+		t.Errorf("%d events are remembered, want none", got)
+	}
+}
+
+// Why nothing is sent is the outage, and not what the server said of an event.
+func TestOutageIsToldByWhatMetIt(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("Webhook-Id"), "evt-1") {
+			w.WriteHeader(422)
+			return
+		}
+		w.WriteHeader(503)
+	})
+	cfg := settings(s)
+	cfg.Concurrency = 1
+	results := write(t, open(t, cfg), item(1, "a"), item(2, "b"), item(3, "c"))
+	if results[0].Outage || !fault.IsPermanent(results[0].Err) {
+		t.Errorf("an event that is refused: %+v, want no outage", results[0])
+	}
+	for _, res := range results[1:] {
+		if !res.Outage || !strings.Contains(res.Err.Error(), "status 503") {
+			t.Errorf("an event that met the outage or waits for its end: %+v", res)
+		}
+	}
+}

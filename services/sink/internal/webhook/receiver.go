@@ -66,10 +66,11 @@ type Receiver struct {
 	// doubtful are the webhook-ids of events that failed in a row and may have
 	// met an outage.
 	doubtful map[string]struct{}
-	// done are the sequences of probes that were taken, until they come again.
-	done map[uint64]struct{}
+	// done are the probes that were taken, and when, until they come again.
+	done line
 	// waiting are the events that wait for their next try, by record.
 	waiting map[string]line
+	swept   time.Time // when both were last rid of what nothing asks for
 }
 
 // New returns the receiver that cfg describes, whose defaults are filled in.
@@ -77,7 +78,7 @@ type Receiver struct {
 func New(name string, cfg pipeline.HTTP, retry consume.Config) (*Receiver, error) {
 	r := &Receiver{
 		cfg: cfg, retry: retry, turns: egress.Limiter(cfg.Rate.Requests, cfg.Rate.Per), slots: make(chan struct{}, cfg.Concurrency),
-		doubtful: map[string]struct{}{}, done: map[uint64]struct{}{}, waiting: map[string]line{},
+		doubtful: map[string]struct{}{}, done: line{}, swept: time.Now(), waiting: map[string]line{},
 	}
 	var err error
 	if r.url, err = url.Parse(cfg.URL); err != nil || r.url.Hostname() == "" {
@@ -167,7 +168,7 @@ func (r *Receiver) Open(ctx context.Context) error {
 		r.outage, r.probe = f.err, nil
 		return f.err
 	case taken:
-		r.done[probe.Sequence] = struct{}{}
+		r.done[probe.Sequence] = time.Now()
 		_ = r.lineUp(*probe, nil)
 	}
 	r.recovered()
@@ -208,6 +209,7 @@ func (r *Receiver) Close() error {
 
 // Write sends items and returns one result for each, in their order.
 func (r *Receiver) Write(ctx context.Context, items []delivery.Item) []delivery.Result {
+	r.sweep()
 	results := make([]delivery.Result, len(items))
 	lanes := r.lanes(items)
 	feed := make(chan []int, len(lanes))
@@ -226,8 +228,8 @@ func (r *Receiver) Write(ctx context.Context, items []delivery.Item) []delivery.
 	workers.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range results {
-		results[i].Outage = r.outage != nil && results[i].Err != nil
+	for i := range results { // what the server said of one event is not what is out
+		results[i].Outage = r.outage != nil && fault.IsPostponed(results[i].Err)
 	}
 	return results
 }
