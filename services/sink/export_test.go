@@ -15,7 +15,9 @@ type Writer = writer
 
 // OpenWriter opens a destination as a [Service] does.
 func OpenWriter(ctx context.Context, name string, d pipeline.Destination, log *slog.Logger) (Writer, error) {
-	p, err := newPlan(setup{d, name, consume.DefaultConfig(), log})
+	cfg := consume.DefaultConfig()
+	cfg.Batch = 1000 // as many as a test may write at once
+	p, err := newPlan(setup{d, name, cfg, log})
 	if err != nil {
 		return nil, err
 	}

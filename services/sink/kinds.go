@@ -140,9 +140,9 @@ func planHTTP(s setup) (plan, error) {
 }
 
 func planNATS(s setup) (plan, error) {
-	cfg := *s.NATS
+	c := relay.Config{Relay: *s.NATS, Name: s.name, InHand: s.loop.Workers * s.loop.Batch}
 	return plan{
-		open: func(ctx context.Context) (writer, error) { return relay.Open(ctx, s.name, cfg, s.log) },
+		open: func(ctx context.Context) (writer, error) { return relay.Open(ctx, c, s.log) },
 	}, nil
 }
 

@@ -24,9 +24,6 @@ import (
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
-// maxPending bounds the messages without an acknowledgement: a batch, and some.
-const maxPending = 2000
-
 // ackTimeout bounds waiting for an acknowledgement: a server that goes away
 // doesn't answer any more.
 const ackTimeout = 5 * time.Second
@@ -40,23 +37,34 @@ type Stream struct {
 	js   jetstream.JetStream
 }
 
+// Config is where a destination publishes to.
+type Config struct {
+	pipeline.Relay
+	// Name is the destination's name, which the server shows with its connection.
+	Name string
+	// InHand is how many items all calls of [Stream.Write] have at once.
+	InHand int
+}
+
 // Open connects and finds the stream. A server that is away, and one without a
 // stream for the subjects, is an error.
-func Open(ctx context.Context, destination string, cfg pipeline.Relay, log *slog.Logger) (*Stream, error) {
-	nc, err := boot.Connect(cfg.NATS, "sink-"+destination, log, nats.RetryOnFailedConnect(false))
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Stream, error) {
+	nc, err := boot.Connect(cfg.NATS, "sink-"+cfg.Name, log, nats.RetryOnFailedConnect(false))
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{cfg: cfg, nc: nc}
-	if err := s.find(ctx); err != nil {
+	s := &Stream{cfg: cfg.Relay, nc: nc}
+	if err := s.find(ctx, cfg.InHand); err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Stream) find(ctx context.Context) (err error) {
-	if s.js, err = jetstream.New(s.nc, jetstream.WithPublishAsyncMaxPending(maxPending),
+// find finds the stream. Fewer messages in flight than there are in hand would be
+// an outage whenever the server takes its time.
+func (s *Stream) find(ctx context.Context, inHand int) (err error) {
+	if s.js, err = jetstream.New(s.nc, jetstream.WithPublishAsyncMaxPending(inHand),
 		jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}

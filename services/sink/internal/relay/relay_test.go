@@ -14,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/fault"
 	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/pipeline"
+	"github.com/tercelhq/tercel/services/internal/chaos/link"
 	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 	"github.com/tercelhq/tercel/services/sink/internal/relay"
 )
@@ -51,7 +52,7 @@ func server(t *testing.T) (*natstest.Server, jetstream.Stream) {
 
 func open(t *testing.T, cfg pipeline.Relay) (*relay.Stream, error) {
 	t.Helper()
-	s, err := relay.Open(t.Context(), "copy", cfg, slog.New(slog.DiscardHandler))
+	s, err := relay.Open(t.Context(), relay.Config{Relay: cfg, Name: "copy", InHand: 3000}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Cleanup(func() { _ = s.Close() })
 	}
@@ -82,6 +83,34 @@ func TestMessagesAreThoseOfTheirStream(t *testing.T) {
 		if got := m.Header.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+}
+
+// A server that takes its time to answer for a whole batch is not out.
+func TestAcknowledgementsMayBeLate(t *testing.T) {
+	t.Parallel()
+	srv, stream := server(t)
+	l, err := link.Listen(strings.TrimPrefix(srv.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	w, err := open(t, pipeline.Relay{NATS: pipeline.NATS{URL: "nats://" + l.Addr()}, Prefix: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Delay(500 * time.Millisecond)
+	items := make([]delivery.Item, 3000)
+	for n := range items {
+		items[n] = item(n, 1)
+	}
+	for n, res := range w.Write(t.Context(), items) {
+		if res.Err != nil {
+			t.Fatalf("item %d: %v", n, res.Err)
+		}
+	}
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 3000 {
+		t.Errorf("%+v, %v; want 3000 messages", info, err)
 	}
 }
 
