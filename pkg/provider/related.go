@@ -112,8 +112,9 @@ type List struct {
 	Next Next `yaml:"next"`
 	// Limit asks for a page size.
 	Limit PageSize `yaml:"limit"`
-	// Max is the most records taken. What lies behind is left out, and the event
-	// says so: its truncated has the list's name. Defaults to 500.
+	// Max is the most records taken, which api.max_body bounds in sum. What lies
+	// behind is left out, and the event says so: its truncated has the list's
+	// name. Defaults to 500.
 	Max int `yaml:"max"`
 
 	items field.Path

@@ -151,7 +151,8 @@ func (s *source) relatedOne(ctx context.Context, l *link, rel provider.Related, 
 const maxListPages = 200
 
 // list gets the pages of a related list, and sets the link's value to the array of
-// its records up to the most that are to be taken.
+// its records up to the most that are to be taken, and to the size that one answer
+// of the API may have (promise 10).
 func (s *source) list(ctx context.Context, out *link, l provider.List, r sourceapi.Request) error {
 	all := jsontext.Value{'['}
 	end := func(truncated bool) error {
@@ -166,7 +167,7 @@ func (s *source) list(ctx context.Context, out *link, l provider.List, r sourcea
 			return err
 		}
 		for _, item := range page.Records {
-			if seen == l.Max {
+			if seen == l.Max || len(all)+len(item) >= int(s.cfg.API.MaxBody) {
 				return end(true)
 			}
 			if seen++; seen > 1 {

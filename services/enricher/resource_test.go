@@ -311,6 +311,25 @@ func TestRelatedListsArePagedUpToTheirCap(t *testing.T) {
 	}
 }
 
+// Promise 10: pages that are each small enough don't add up to more than one may
+// have.
+func TestPromise10RelatedListsAreBoundedInSum(t *testing.T) {
+	t.Parallel()
+	var pages atomic.Int32
+	f := setup(t, withOrder(", max_body: 64KiB", listed("{cursor: next}", ", max: 10000")), func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/orders/7" {
+			fmt.Fprint(w, `{"id":7,"version":1}`)
+			return
+		}
+		fmt.Fprintf(w, `{"data":[%q],"next":"%d"}`, strings.Repeat("x", 20<<10), pages.Add(1))
+	})
+	e := f.one(order7)
+	if !strings.HasSuffix(e.body, `"truncated":["lines"]}`) || len(e.body) < 60<<10 || len(e.body) > 66<<10 || pages.Load() != 4 {
+		t.Errorf("an event of %d bytes after %d pages of 20 KiB that ends in %s; want 3 of them, and that it says so",
+			len(e.body), pages.Load(), e.body[len(e.body)-30:])
+	}
+}
+
 // A list that never ends is not read for ever, and is not passed for a whole one.
 func TestRelatedListsEnd(t *testing.T) {
 	t.Parallel()
