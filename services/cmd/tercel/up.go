@@ -88,7 +88,7 @@ func runAll(ctx context.Context, file *pipeline.File, o allOptions) error {
 	if file.Streams.Replicas != 1 {
 		return fmt.Errorf("streams.replicas: %d, but the embedded server is one; leave it at 1 or run the services against a cluster", file.Streams.Replicas)
 	}
-	srv, err := embednats.Start(embednats.Config{Dir: o.DataDir, Listen: o.NATSListen, Durability: file.Streams.Durability})
+	srv, err := embednats.Start(embednats.Config{Dir: o.DataDir, Listen: o.NATSListen, Durability: file.Streams.Durability, Log: o.Log})
 	if err != nil {
 		return err
 	}

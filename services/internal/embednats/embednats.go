@@ -3,9 +3,11 @@
 package embednats
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,6 +38,8 @@ type Config struct {
 	// Durability says whether every message is on disk before it is
 	// acknowledged.
 	Durability topology.Durability
+	// Log is told of the server's errors and warnings. Defaults to none.
+	Log *slog.Logger
 }
 
 // Server is a running server.
@@ -72,10 +76,16 @@ func Start(cfg Config) (*Server, error) {
 	if s.srv, err = server.NewServer(opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats server: %w", err), lock.Close())
 	}
+	said := &said{log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
+	s.srv.SetLoggerV2(said, false, false, false)
 	s.srv.Start()
+	if err := said.end(); err != nil {
+		s.Shutdown()
+		return nil, fmt.Errorf("embedded nats server: %w", err)
+	}
 	if !s.srv.ReadyForConnections(time.Minute) {
 		s.Shutdown()
-		return nil, fmt.Errorf("embedded nats server: not ready within a minute; is the disk of %s full or slow?", cfg.Dir)
+		return nil, fmt.Errorf("embedded nats server: not ready within a minute; is the disk of %s full or slow?%s", cfg.Dir, said.last())
 	}
 	if cfg.Listen != "" {
 		s.token = opts.Authorization
@@ -105,7 +115,7 @@ func listenOn(opts *server.Options, listen string) error {
 	if opts.Port = int(number); opts.Port == 0 {
 		opts.Port = server.RANDOM_PORT
 	} else {
-		// The server would end the process if it could not listen.
+		// The server would say that it could not listen, but not what to do.
 		probe, err := net.Listen("tcp", listen)
 		if err != nil {
 			return fmt.Errorf("nats address %s is taken (%w); choose another with --nats-listen", listen, err)

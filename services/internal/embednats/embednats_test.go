@@ -1,10 +1,12 @@
 package embednats_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -61,7 +63,8 @@ func TestPromise1DurabilityIsTheServers(t *testing.T) {
 func TestOtherProcessesNeedTheTokenFromTheDataFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	start(t, embednats.Config{Dir: dir, Listen: "127.0.0.1:0"})
+	log := make(chan string, 100)
+	start(t, embednats.Config{Dir: dir, Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(told(log), nil))})
 	url, ok := embednats.FindURL(dir)
 	if !ok {
 		t.Fatal("no address was left in the data folder")
@@ -79,6 +82,27 @@ func TestOtherProcessesNeedTheTokenFromTheDataFolder(t *testing.T) {
 		nc.Close()
 		t.Error("a connection without the token was let in")
 	}
+	for over := time.After(time.Minute); ; {
+		select {
+		case line := <-log:
+			if strings.Contains(line, "level=ERROR") && strings.Contains(line, "authentication error") {
+				return
+			}
+		case <-over:
+			t.Fatal("the log says nothing of a connection that was refused")
+		}
+	}
+}
+
+// told takes the lines of a log.
+type told chan<- string
+
+func (c told) Write(p []byte) (int, error) {
+	select {
+	case c <- string(p):
+	default: // nobody reads on
+	}
+	return len(p), nil
 }
 
 func TestStartSaysWhatToDo(t *testing.T) {
@@ -87,6 +111,10 @@ func TestStartSaysWhatToDo(t *testing.T) {
 	start(t, embednats.Config{Dir: dir})
 	taken := start(t, embednats.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	_, addr, _ := strings.Cut(taken.URL(), "@")
+	damaged := t.TempDir()
+	if err := os.WriteFile(filepath.Join(damaged, "jetstream"), []byte("no folder"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		cfg  embednats.Config
 		want string
@@ -96,6 +124,7 @@ func TestStartSaysWhatToDo(t *testing.T) {
 		"no address":    {embednats.Config{Dir: t.TempDir(), Listen: "4222"}, "HOST:PORT"},
 		"no port":       {embednats.Config{Dir: t.TempDir(), Listen: "127.0.0.1:65536"}, "65535"},
 		"port taken":    {embednats.Config{Dir: t.TempDir(), Listen: addr}, "--nats-listen"},
+		"no streams":    {embednats.Config{Dir: damaged}, "storage directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := embednats.Start(tt.cfg)
