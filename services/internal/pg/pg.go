@@ -3,28 +3,32 @@
 package pg
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Bounds of a session, where the connection string sets none.
-const (
-	connectTimeout   = 10 * time.Second
-	statementTimeout = "30000" // milliseconds
-	lockTimeout      = "10000" // milliseconds
-)
+// connectTimeout bounds connecting, where the connection string doesn't.
+const connectTimeout = 10 * time.Second
+
+// bound bounds a session, in milliseconds, where neither the connection string
+// nor the database does. As parameters of the connection they would win over those
+// in the string's options, and poolers would refuse them.
+const bound = `SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '10000' ELSE '30000' END, false)
+FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout') AND setting = '0' AND source <> 'client'`
 
 // errDSN says nothing of what was found: it may hold a password.
 var errDSN = errors.New("dsn: want a URL such as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or settings such as host=HOST dbname=DATABASE")
 
 // Parse reads a connection string, which is a secret that no error repeats.
 // The server shows sessions under the name "tercel" with name; waiting in them
-// is bounded where the string itself sets no connect_timeout (10s),
-// statement_timeout (30s) or lock_timeout (10s).
+// is bounded where the string itself sets no connect_timeout (10s), and neither it
+// nor the database a statement_timeout (30s) or lock_timeout (10s).
 func Parse(dsn, name string) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -33,12 +37,14 @@ func Parse(dsn, name string) (*pgxpool.Config, error) {
 	if c.ConnConfig.ConnectTimeout == 0 {
 		c.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	for key, value := range map[string]string{
-		"application_name": "tercel " + name, "statement_timeout": statementTimeout, "lock_timeout": lockTimeout,
-	} {
-		if _, set := c.ConnConfig.RuntimeParams[key]; !set {
-			c.ConnConfig.RuntimeParams[key] = value
-		}
+	if params := c.ConnConfig.RuntimeParams; params["application_name"] == "" {
+		params["application_name"] = "tercel " + name
+	}
+	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, c.ConnConfig.ConnectTimeout)
+		defer cancel()
+		_, err := conn.Exec(ctx, bound)
+		return err
 	}
 	return c, nil
 }

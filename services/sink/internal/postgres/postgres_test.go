@@ -244,7 +244,10 @@ func TestSessionsAreBounded(t *testing.T) {
 	x := newSchema(t, s)
 	for query, want := range map[string]string{
 		"": "application_name=tercel out lock_timeout=10s statement_timeout=30s",
-		"&lock_timeout=50&statement_timeout=70&application_name=mine": "application_name=mine lock_timeout=50ms statement_timeout=70ms",
+		"&lock_timeout=50&statement_timeout=70&application_name=mine":    "application_name=mine lock_timeout=50ms statement_timeout=70ms",
+		"&options=-c%20statement_timeout%3D5min%20-c%20lock_timeout%3D0": "application_name=tercel out lock_timeout=0 statement_timeout=5min",
+		"&statement_timeout=0":                     "application_name=tercel out lock_timeout=10s statement_timeout=0",
+		"&default_query_exec_mode=simple_protocol": "application_name=tercel out lock_timeout=10s statement_timeout=30s",
 	} {
 		cfg := x.config(s, pgtest.Superuser, "")
 		cfg.DSN += query
@@ -252,6 +255,20 @@ func TestSessionsAreBounded(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("with %q sessions have %s, %v, want %s", query, got, err, want)
 		}
+	}
+}
+
+// What the database says of a user's sessions stays.
+func TestTheDatabasesBoundsOfSessionsStay(t *testing.T) {
+	t.Parallel()
+	s := databases.Server(t)
+	x := newSchema(t, s)
+	user := pgtest.Name()
+	x.run("CREATE ROLE " + user + " LOGIN SUPERUSER")
+	x.run("ALTER ROLE " + user + " SET statement_timeout = '7min'")
+	got, err := open(t, x.config(s, user, "")).Settings(t.Context(), "lock_timeout", "statement_timeout")
+	if want := "lock_timeout=10s statement_timeout=7min"; err != nil || got != want {
+		t.Errorf("sessions have %s, %v, want %s", got, err, want)
 	}
 }
 
