@@ -3,6 +3,7 @@ package destination
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -16,11 +17,18 @@ import (
 // sqliteStore reads the file that package sqlite of the sink writes.
 type sqliteStore struct{ db *sql.DB }
 
+// SQLiteDSN names the database file at path, whatever characters are in that, and
+// how it is opened: pragmas, and settings of the driver. A statement waits up to 5s
+// for another process to release the file.
+func SQLiteDSN(path string, pragmas []string, settings url.Values) string {
+	query := maps.Clone(settings)
+	query["_pragma"] = append([]string{"busy_timeout(5000)"}, pragmas...)
+	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath(), RawQuery: query.Encode()}
+	return dsn.String()
+}
+
 func openSQLite(path string) (store, error) {
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath(), RawQuery: url.Values{
-		"mode": {"ro"}, "_pragma": {"busy_timeout(5000)"},
-	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
+	db, err := sql.Open("sqlite", SQLiteDSN(path, nil, url.Values{"mode": {"ro"}}))
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,12 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 
 	_ "modernc.org/sqlite" // registers the driver
-)
 
-// busyTimeout is how long a write waits for another process to release the
-// database, in milliseconds.
-const busyTimeout = "5000"
+	"github.com/tercelhq/tercel/services/internal/destination"
+)
 
 // DB is an open database file. It is safe for concurrent use; one batch is
 // written at a time.
@@ -43,11 +40,8 @@ type DB struct {
 func Open(ctx context.Context, path string) (*DB, error) {
 	// A commit is on disk when it returns (promise 5): WAL with synchronous=FULL
 	// syncs the log with every transaction.
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath(), RawQuery: url.Values{
-		"_pragma": {"busy_timeout(" + busyTimeout + ")", "journal_mode(WAL)", "synchronous(FULL)"},
-		"_txlock": {"immediate"},
-	}.Encode()}
-	pool, err := sql.Open("sqlite", dsn.String())
+	pool, err := sql.Open("sqlite", destination.SQLiteDSN(path,
+		[]string{"journal_mode(WAL)", "synchronous(FULL)"}, url.Values{"_txlock": {"immediate"}}))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
