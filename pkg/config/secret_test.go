@@ -98,6 +98,51 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
+// What a secret holds is nobody's instruction: no reference in it is followed, and
+// nothing of it is read as YAML.
+func TestSecretsAreTakenAsTheyAre(t *testing.T) {
+	t.Parallel()
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("another secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]string{
+		"a reference to a variable": "env:TOKEN",
+		"a reference to a file":     "file:" + other,
+		"a plain one":               "plain:hunter2",
+		"a mapping":                 "{a: 1, token: env:TOKEN}",
+		"a list":                    "- a\n- b",
+		"an anchor and its use":     "&a x *a",
+		"quotes":                    `"hunter2" # 'no comment'`,
+		"a number":                  "0x10",
+		"null":                      "~",
+		"documents":                 "---\nx\n---\ny",
+		"a template":                "${TOKEN} $TOKEN {{ .Token }} %s",
+	}
+	for name, content := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "secret")
+			if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, ref := range []string{"env:HELD", "file:" + path} {
+				var got settings
+				err := config.Decode("f", []byte("token: "+ref+"\n"), &got, config.WithLookupEnv(func(name string) (string, bool) {
+					if name == "HELD" {
+						return content, true
+					}
+					t.Errorf("variable %s was looked up", name)
+					return "", false
+				}))
+				if err != nil || got.Token.Reveal() != content || got.Token.Ref() != ref {
+					t.Errorf("%s is read as %q, %v; want %q", ref, got.Token.Reveal(), err, content)
+				}
+			}
+		})
+	}
+}
+
 // Whatever is written where a secret belongs, no fault repeats it.
 func TestFaultsHideSecrets(t *testing.T) {
 	t.Parallel()
