@@ -29,7 +29,7 @@ func TestACachedRecordIsNeverOlderThanItMayBe(t *testing.T) {
 			fmt.Fprintf(w, `{"answer":%d}`, asked.Add(1))
 			return
 		}
-		fmt.Fprint(w, `{"customer_id":"c1","version":1}`)
+		fmt.Fprintf(w, `{"id":%s,"customer_id":"c1","version":1}`, strings.TrimPrefix(r.URL.Path, "/orders/"))
 	})
 	var passed atomic.Int64 // since the beginning
 	begin := time.Now()
@@ -84,7 +84,7 @@ func TestACachedRecordIsItsAccounts(t *testing.T) {
 			fmt.Fprintf(w, `{"seen_by":%q}`, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 			return
 		}
-		fmt.Fprint(w, `{"customer_id":"c1","version":1}`)
+		fmt.Fprintf(w, `{"id":%s,"customer_id":"c1","version":1}`, strings.TrimPrefix(r.URL.Path, "/orders/"))
 	})
 	set, err := account.Open(account.Config{Sources: f.cfg.Sources, Streams: f.cfg.Streams}, account.Deps{Conn: f.nc, Log: discard})
 	if err != nil {
