@@ -256,17 +256,23 @@ func TestAccountsBeingWrittenAreWaitedFor(t *testing.T) {
 				path, text = file, strings.Repeat("# a long comment\n", 100_000)+"north: {}\n"
 			}
 			write(t, file, text)
-			touched := make(chan struct{})
+			touched := make(chan struct{}, 1)
 			go func() { // for less time than ten looks take
 				defer close(touched)
 				for end := time.Now().Add(60 * time.Millisecond); time.Now().Before(end); {
 					_ = os.Chtimes(file, time.Time{}, time.Now())
+					select {
+					case touched <- struct{}{}:
+					default:
+					}
 				}
 			}()
-			defer func() { <-touched }()
+			<-touched // it has begun
 			set, _ := open(t, source(t, "{"+place+": "+path+"}"), nil)
 			if got := state(set.Of("orders"), "north"); got != "0 keys" {
 				t.Errorf("north: %s, want it to be known", got)
+			}
+			for range touched { // until its end
 			}
 		})
 	}
