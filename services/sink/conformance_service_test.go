@@ -246,6 +246,9 @@ func leavesOthersAtWork(t *testing.T, k kind) {
 func takesSeveralSinks(t *testing.T, k kind) {
 	_, js := stream(t)
 	p := k.place(t)
+	if err := open(t, p).Close(); err != nil { // else there is nothing yet to look into
+		t.Fatal(err)
+	}
 	const n = 200
 	for _, e := range numbered(0, n/2) {
 		publish(t, js, nil, e)
