@@ -140,6 +140,27 @@ func must(address string) *url.URL {
 }
 
 func TestViewersChangeNothing(t *testing.T) {
+// Wrong tokens from an address that operators share, as behind a proxy, sign none of
+// them out and keep none from signing in.
+func TestWrongTokensSignNobodyOut(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	in, stranger := f.reader(), f.reader()
+	in.signIn(operatorToken)
+	for range 10 {
+		stranger.signIn("not a token at all, but long")
+	}
+	if p := stranger.signIn("not a token at all, but long"); p.status != http.StatusTooManyRequests {
+		t.Fatalf("the eleventh wrong token: %d, want 429", p.status)
+	}
+	if p := in.get("/sources"); p.status != http.StatusOK || p.path != "/sources" {
+		t.Errorf("who was signed in is sent to %s (%d)", p.path, p.status)
+	}
+	if p := f.reader().signIn(viewerToken); p.status != http.StatusOK || p.path != "/sources" {
+		t.Errorf("who signs in is sent to %s (%d)", p.path, p.status)
+	}
+}
+
 	t.Parallel()
 	f := setup(t)
 	r := f.reader()

@@ -31,34 +31,26 @@ func newAttempts(now func() time.Time) *attempts {
 
 func allowance() *rate.Limiter { return rate.NewLimiter(rate.Every(attemptEvery), attemptsAtOnce) }
 
-// may reports whether one more token from an address is looked at. It isn't
-// after many wrong ones, be it right or not: otherwise guessing would go on.
-func (a *attempts) may(address string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l, ok := a.networks[network(address)]
-	if !ok {
-		return len(a.networks) < maxNetworks || a.others.TokensAt(a.now()) >= 1
-	}
-	return l.TokensAt(a.now()) >= 1
-}
-
-// failed notes a wrong one.
-func (a *attempts) failed(address string) {
+// wrong notes a wrong token from an address, and reports whether its network may
+// still have some.
+func (a *attempts) wrong(address string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	from, now := network(address), a.now()
 	l, ok := a.networks[from]
-	if !ok {
-		if len(a.networks) >= maxNetworks {
-			a.forget(now)
+	if !ok && len(a.networks) >= maxNetworks {
+		if a.others.TokensAt(now) < 1 { // else every attempt would search the table for room
+			return false
 		}
+		a.forget(now)
+	}
+	if !ok {
 		if l = a.others; len(a.networks) < maxNetworks {
 			l = allowance()
 			a.networks[from] = l
 		}
 	}
-	l.AllowN(now, 1)
+	return l.AllowN(now, 1)
 }
 
 // forget drops networks whose wrong tokens count no more.

@@ -194,7 +194,7 @@ func (p *Pages) signedIn(h func(*request) error) http.HandlerFunc {
 			return
 		}
 		caller, err := p.deps.Gate.Check(token, access.Address(hr))
-		if err != nil { // the token has ended meanwhile
+		if err != nil { // the token has ended, or was taken out
 			p.sessions.end(w, hr)
 			p.askToSignIn(w, hr)
 			return
