@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bufio"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -139,7 +140,6 @@ func must(address string) *url.URL {
 	return u
 }
 
-func TestViewersChangeNothing(t *testing.T) {
 // Wrong tokens from an address that operators share, as behind a proxy, sign none of
 // them out and keep none from signing in.
 func TestWrongTokensSignNobodyOut(t *testing.T) {
@@ -161,6 +161,7 @@ func TestWrongTokensSignNobodyOut(t *testing.T) {
 	}
 }
 
+func TestViewersChangeNothing(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	r := f.reader()
@@ -237,6 +238,9 @@ func TestPagesForbidWhatTheyDontNeed(t *testing.T) {
 			if strings.Contains(text, bad) {
 				t.Errorf("%s has %q, which its policy forbids", path, bad)
 			}
+		}
+		if strings.Contains(text, "%3d") {
+			t.Errorf("%s has a link whose query is escaped as one value", path)
 		}
 	}
 }
@@ -403,12 +407,12 @@ func TestReportsAndRecordsAreShownInFull(t *testing.T) {
 	}
 	r := f.reader()
 	r.signIn(operatorToken)
-	record := "/events/one?" + url.Values{"source": {"orders"}, "resource": {"order"}, "record": {"o-17"}}.Encode()
+	record := "/events/one?" + url.Values{"source": {"orders"}, "account": {"north"}, "resource": {"order"}, "record": {"o-17"}}.Encode()
 	until(t, "the record is found", func() bool { return r.get(record).status == http.StatusOK })
 	for path, want := range map[string][]string{
 		"/reconciliation":             {"run-7", "orders/north/order", "dry run", "40 records listed", `class="bad"`},
 		"/reconciliation?gaps=1":      {"run-7"},
-		"/reconciliation/run-7":       {"/reconciliation/run-6", "the list &lt;broke&gt; off", "warehouse", "o-17", "missed", "3 pages"},
+		"/reconciliation/run-7":       {"/reconciliation/run-6", "the list &lt;broke&gt; off", "warehouse", "o-17", "missed", "3 pages", html.EscapeString(record)},
 		record:                        {"order o-17", "enriched"},
 		"/events/one?id=evt-1":        {"order o-17", "teal", "tercel.enriched.orders.north.order.paid"},
 		"/events?source=nobody":       {"No such events"},

@@ -64,7 +64,7 @@ func (c traceCmd) Run(a *app) error {
 
 func printTimeline(a *app, t *adminv1.TraceEventResponse) error {
 	for _, e := range t.GetEvents() {
-		fmt.Fprintf(a.out, "event %s of %s: %s\n", printable(e.GetId()), printable(e.GetSource()), eventWord(e.GetStatus()))
+		fmt.Fprintf(a.out, "event %s of %s: %s\n", printable(e.GetId()), printable(withAccount(e.GetSource(), e.GetAccount())), eventWord(e.GetStatus()))
 	}
 	tb := newTable(a.out, "at", "stage", "took", "stored", "known", "what") // the widest last, so that no row is padded to it
 	for _, s := range t.GetSteps() {

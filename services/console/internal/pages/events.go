@@ -105,14 +105,14 @@ type eventPage struct {
 	// Event is nil where a record was asked for.
 	Event *adminv1.GetEventResponse
 	ID    string
-	// Letters are the dead letters of the event.
+	// Letters are the dead letters of the event, Missing says why there are none.
 	Letters []*adminv1.DeadLetter
+	Missing string
 }
 
 func (p *Pages) event(r *request) error {
-	ask := &adminv1.TraceEventRequest{
-		Id: strings.TrimSpace(r.FormValue("id")), Source: r.FormValue("source"), Account: r.FormValue("account"), Resource: r.FormValue("resource"),
-	}
+	get := func(name string) string { return strings.TrimSpace(r.FormValue(name)) }
+	ask := &adminv1.TraceEventRequest{Id: get("id"), Source: get("source"), Account: get("account"), Resource: get("resource")}
 	if record := r.FormValue("record"); record != "" {
 		ask.Id, ask.Kind = record, adminv1.IdKind_ID_KIND_RECORD
 	}
@@ -123,16 +123,18 @@ func (p *Pages) event(r *request) error {
 	page := eventPage{Trace: trace.Msg, ID: ask.GetId()}
 	if ask.GetKind() != adminv1.IdKind_ID_KIND_RECORD {
 		got, err := p.api.events.GetEvent(r.Context(), connect.NewRequest(&adminv1.GetEventRequest{
-			Id: ask.GetId(), Source: ask.GetSource(), MaxPayloadBytes: shownBytes,
+			Id: ask.GetId(), Source: ask.GetSource(), Account: ask.GetAccount(), MaxPayloadBytes: shownBytes,
 		}))
 		if err == nil { // the id may be of a record, or of a request that was refused
 			page.Event = got.Msg
 		}
 		letters, err := p.api.deadLetters.ListDeadLetters(r.Context(), connect.NewRequest(&adminv1.ListDeadLettersRequest{
-			Filter: &adminv1.DeadLetterFilter{EventId: ask.GetId(), Source: ask.GetSource()}, PageSize: 20,
+			Filter: &adminv1.DeadLetterFilter{EventId: ask.GetId(), Source: ask.GetSource(), Account: ask.GetAccount()}, PageSize: 20,
 		}))
 		if err == nil {
 			page.Letters = letters.Msg.GetDeadLetters()
+		} else {
+			page.Missing = "dead letters: " + told(err)
 		}
 	}
 	return r.show("event.html", frame{Title: page.ID, Path: "/events", Refresh: 5, Data: page})

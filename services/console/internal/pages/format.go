@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -53,7 +54,7 @@ func functions(now func() time.Time) template.FuncMap {
 		"bytes":      size,
 		"text":       shown,
 		"payload":    func(data []byte) string { return payload(data) },
-		"query":      query,
+		"address":    address,
 		"spark":      newSpark,
 		"enum":       word,
 		"plural":     plural,
@@ -200,14 +201,11 @@ func payload(data []byte) string {
 	if len(data) == 0 {
 		return ""
 	}
-	var b strings.Builder
-	if json.Valid(data) {
-		if indented, err := indent(data); err == nil {
-			return shown(indented)
-		}
+	var indented bytes.Buffer
+	if json.Valid(data) && json.Indent(&indented, data, "", "  ") == nil {
+		return shown(indented.String())
 	}
-	b.Write(data)
-	return shown(b.String())
+	return shown(string(data))
 }
 
 func query(pairs ...string) string {
@@ -220,8 +218,15 @@ func query(pairs ...string) string {
 	return v.Encode()
 }
 
-// eventURL is where one event is shown.
-func eventURL(source, id string) string { return "/events/one?" + query("source", source, "id", id) }
+// eventURL is where one event is shown. An id is unique within its source and
+// account alone.
+func eventURL(source, account, id string) string {
+	return address("/events/one", "source", source, "account", account, "id", id)
+}
+
+// address is a page with what it is about. Templates have it whole: what they put
+// behind a question mark they take for one value, and escape its marks.
+func address(path string, pairs ...string) string { return path + "?" + query(pairs...) }
 
 // word is the value of an enumeration without its type, in small letters.
 func word(v fmt.Stringer, prefix string) string {

@@ -1,16 +1,6 @@
 package pages
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-)
-
-func indent(data []byte) (string, error) {
-	var b bytes.Buffer
-	err := json.Indent(&b, data, "", "  ")
-	return b.String(), err
-}
+import "fmt"
 
 // bar is one bar of a plot, in the plot's own units.
 type bar struct {
