@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // Bounds of one question.
@@ -71,6 +73,29 @@ func (x *Index) Find(ctx context.Context, q Query) (Found, error) {
 		}
 	}
 	return f, nil
+}
+
+// Reports returns the reports of a reconciliation run, of which there is one unless
+// it was stored twice, the oldest first. It is not all of them, and says so, while
+// the index doesn't know their whole stream.
+func (x *Index) Reports(ctx context.Context, run string) (found []report.Report, all bool, err error) {
+	s := streams[slices.IndexFunc(streams, func(s indexed) bool { return s.name == topology.StreamReports })]
+	c, err := x.coverage(ctx, s, time.Now().Add(patience))
+	if err != nil {
+		return nil, false, err
+	}
+	r := reader{x: x, read: map[place]Message{}}
+	if err := r.lookUp(ctx, run, s.name); err != nil {
+		return nil, false, err
+	}
+	for _, m := range r.messages() {
+		rep, ok := reportOf(m)
+		of := topology.PrefixReports + "." + event.Escape(rep.Source) + "." + event.Escape(rep.Resource)
+		if ok && rep.Run == run && m.Subject == of { // what is found out later about a report stands beside it
+			found = append(found, rep)
+		}
+	}
+	return found, !c.Behind() && !r.more, nil
 }
 
 // is reports whether a message speaks of what q asks for.

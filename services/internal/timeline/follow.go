@@ -58,15 +58,22 @@ const (
 	requestTimeout = 5 * time.Second
 	// retainEvery is how often it is looked at what has left the streams.
 	retainEvery = time.Minute
+	// followedFor is how long a stream is followed until its next failure is news.
+	followedFor = time.Minute
 	// heartbeat is how often the server tells that a consumer is still there.
 	heartbeat = 5 * time.Second
 )
 
 // follow reads a stream into its shelf until ctx ends. What fails begins again
-// where it was.
+// where it was, and is told once until something was read, or nothing for long.
 func (x *Index) follow(ctx context.Context, s indexed) {
 	for healthy := true; ctx.Err() == nil; {
+		began := time.Now()
+		_, before := x.shelves[s.name].position() // by time, since a stream that is made anew has the same sequences
 		err := x.read(ctx, s)
+		if _, after := x.shelves[s.name].position(); !after.Equal(before) || time.Since(began) > followedFor {
+			healthy = true
+		}
 		if healthy && ctx.Err() == nil {
 			x.deps.Log.LogAttrs(ctx, slog.LevelWarn, "stream can't be followed now, the index is behind", slog.Any("err", err))
 			healthy = false

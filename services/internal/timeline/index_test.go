@@ -357,6 +357,42 @@ func TestAnIndexWithoutItsStreamEnds(t *testing.T) {
 	}
 }
 
+// That a stream can't be followed is said each time that it is lost.
+func TestEachLossOfAStreamIsSaid(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	told := make(lines, 100)
+	x, err := timeline.New(timeline.Config{}, timeline.Deps{JetStream: w.js, Log: slog.New(slog.NewTextHandler(told, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- x.Run(ctx) }()
+	for i := range 2 {
+		w.until("the stream is there", func() bool { return topology.Ensure(t.Context(), w.js, topology.DefaultConfig()) == nil })
+		id := fmt.Sprint("evt-", i)
+		w.send(trigger(id))
+		w.until(id+" is found", func() bool { return len(w.find(x, timeline.Query{ID: id})) == 1 })
+		for len(told) > 0 {
+			<-told
+		}
+		if err := w.js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-told:
+		case <-time.After(time.Minute):
+			t.Fatalf("loss %d was not said within a minute", i+1)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
 // lines is a log.
 type lines chan string
 

@@ -69,7 +69,7 @@ func (w *way) see(e event.Event) {
 
 // add adds an entry that a message tells of.
 func (t *tracer) add(w *way, m Message, e Entry) {
-	e.Event, e.Stream, e.Sequence, e.TraceID, e.Known = w.id, m.Stream, m.Sequence, traceID(m.Header), Recorded
+	e.Event, e.Stream, e.Sequence, e.TraceID, e.Known = w.id, m.Stream, m.Sequence, TraceID(m.Header), Recorded
 	if e.At.IsZero() {
 		e.At = m.StoredAt
 	}

@@ -23,22 +23,47 @@ import (
 // timeline has no events then, and its Coverage says whether that means anything.
 // It changes nothing, and takes some milliseconds plus one for each message.
 func (x *Index) Trace(ctx context.Context, q Query) (Timeline, error) {
+	v, err := x.View(ctx)
+	if err != nil {
+		return Timeline{}, err
+	}
+	return v.Trace(ctx, q)
+}
+
+// View is where every stage was at one moment, for the timelines of many events at
+// the price of one. It is safe for concurrent use.
+type View struct {
+	x *Index
+	stages
+	rules    redact.Set
+	coverage []Coverage
+}
+
+// View looks at the stages, which takes some milliseconds.
+func (x *Index) View(ctx context.Context) (*View, error) {
+	v := &View{x: x, rules: x.deps.Redact}
+	// In this order, and before the messages of an event are read, what moves
+	// meanwhile is seen twice rather than not at all.
+	var err error
+	if v.stages, err = x.stages(ctx); err != nil {
+		return nil, err
+	}
+	if v.rules == nil {
+		v.rules = redact.FromConsumers(slices.Collect(maps.Values(v.consumers)))
+	}
+	if v.coverage, err = x.Coverage(ctx); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Trace is [Index.Trace] with the stages where they were at the time of the view.
+func (v *View) Trace(ctx context.Context, q Query) (Timeline, error) {
 	if q.ID == "" {
 		return Timeline{}, errors.New("timeline: no id")
 	}
-	t := &tracer{x: x, q: q, reader: reader{x: x, read: map[place]Message{}}, letters: map[place]deadletter.Letter{}}
-	t.out = Timeline{ID: q.ID, Events: []Event{}, Entries: []Entry{}}
-	// In this order what moves meanwhile is seen twice rather than not at all.
-	var err error
-	if t.stages, err = x.stages(ctx); err != nil {
-		return Timeline{}, err
-	}
-	if t.rules = x.deps.Redact; t.rules == nil {
-		t.rules = redact.FromConsumers(slices.Collect(maps.Values(t.consumers)))
-	}
-	if t.out.Coverage, err = x.Coverage(ctx); err != nil {
-		return Timeline{}, err
-	}
+	t := &tracer{View: v, q: q, reader: reader{x: v.x, read: map[place]Message{}}, letters: map[place]deadletter.Letter{}}
+	t.out = Timeline{ID: q.ID, Events: []Event{}, Entries: []Entry{}, Coverage: slices.Clone(v.coverage)}
 	for _, step := range []func(context.Context) error{t.find, t.findAround, t.readLetters} {
 		if err := step(ctx); err != nil {
 			return Timeline{}, err
@@ -51,15 +76,13 @@ func (x *Index) Trace(ctx context.Context, q Query) (Timeline, error) {
 
 // tracer makes one timeline.
 type tracer struct {
-	x *Index
+	*View
 	q Query
-	stages
 	reader
 
 	ways    []*way // the oldest first
 	letters map[place]deadletter.Letter
 	tries   map[place][]outcome.Record
-	rules   redact.Set
 	all     []Message // once everything is read
 	out     Timeline
 }
@@ -166,7 +189,7 @@ func (t *tracer) readLetters(ctx context.Context) error {
 		if m.Stream != topology.StreamDLQ || t.wayOf(m) == nil {
 			continue
 		}
-		l, err := deadletter.Get(ctx, t.x.deps.JetStream, m.Sequence)
+		l, err := deadletter.Get(ctx, t.View.x.deps.JetStream, m.Sequence)
 		if errors.Is(err, deadletter.ErrNotFound) {
 			continue
 		}
@@ -242,10 +265,11 @@ func (q Query) isReport(r report.Report) bool {
 		slices.ContainsFunc(r.Records, func(rec report.Record) bool { return rec.ID == q.ID })
 }
 
-// traceID is the trace in a W3C traceparent: version-traceid-spanid-flags.
-func traceID(h nats.Header) string {
+// TraceID is the trace in a message's W3C traceparent, which is
+// version-traceid-spanid-flags, or "".
+func TraceID(h nats.Header) string {
 	parts := strings.Split(h.Get(event.HeaderTraceParent), "-")
-	if len(parts) != 4 {
+	if len(parts) != 4 || len(parts[1]) != 32 {
 		return ""
 	}
 	return parts[1]
