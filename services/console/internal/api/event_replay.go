@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"time"
@@ -19,6 +20,9 @@ type chosen struct {
 	sequence uint64 // in TERCEL_RAW
 	at       time.Time
 	event    event.Event
+	// again says that it is a replay of one that was chosen before, and no choice of
+	// its own.
+	again bool
 }
 
 // PlanEventReplay says what a replay would do.
@@ -36,7 +40,9 @@ func (s events) PlanEventReplay(ctx context.Context, req *connect.Request[adminv
 		if err != nil {
 			return nil, err
 		}
-		if !p.add(one.at, one.event, one.event.Origin == event.Replay) {
+		if one.again {
+			p.out.ReplayedBefore++
+		} else if !p.add(one.at, one.event, one.event.Origin == event.Replay) {
 			break
 		}
 	}
@@ -88,12 +94,14 @@ func (s events) through(ctx context.Context, f eventFilter) (uint64, error) {
 	return stream.CachedInfo().State.LastSeq, nil
 }
 
-// choose yields the triggers of a filter, oldest first, each once, up to a
-// sequence of the stream that the filter looks at.
+// choose yields the triggers of a filter, oldest first, up to a sequence of the
+// stream that the filter looks at. Each comes once: neither with every event that it
+// has nor with every replay of it, which the stream holds too, since replays would
+// multiply. That it was replayed is told once.
 func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.Seq2[chosen, error] {
 	return func(yield func(chosen, error) bool) {
 		stream, subjects := f.place()
-		seen := map[uint64]bool{} // a trigger can have several events
+		seen := map[trigger]bool{} // with whether it was told that it was replayed
 		for m, err := range consume.Scan(ctx, s.js, consume.ScanOptions{Stream: stream, Subjects: subjects, HeadersOnly: true, FromTime: f.since}) {
 			if err != nil {
 				yield(chosen{}, err)
@@ -103,21 +111,32 @@ func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.
 				return
 			}
 			e, err := event.FromHeader(m.Header)
-			if err != nil || !f.chooses(e) {
+			if err != nil || !f.chooses(e) || f.byRecord() && e.TriggerSequence == 0 {
 				continue
 			}
-			c := chosen{m.Sequence, m.StoredAt, e}
+			c := chosen{sequence: m.Sequence, at: m.StoredAt, event: e}
+			of := trigger{cmp.Or(e.TriggerSequence, m.Sequence), e.ID, e.Edited}
 			if f.byRecord() {
-				if c.sequence = e.TriggerSequence; c.sequence == 0 || seen[c.sequence] {
-					continue
-				}
-				seen[c.sequence] = true
+				c.sequence, of = e.TriggerSequence, trigger{sequence: e.TriggerSequence}
 			}
+			told, known := seen[of]
+			if known && (told || e.Origin != event.Replay) {
+				continue
+			}
+			c.again, seen[of] = known, e.Origin == event.Replay
 			if !yield(c, nil) {
 				return
 			}
 		}
 	}
+}
+
+// trigger is what a trigger and its replays have in common. One that was edited is
+// another, and so is one whose request was checked again and has another id since.
+type trigger struct {
+	sequence uint64
+	id       string
+	edited   bool
 }
 
 // ReplayEvents carries out a plan.
@@ -148,6 +167,9 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 	for one, err := range s.choose(ctx, c.filter, p.through) {
 		if err != nil {
 			return err
+		}
+		if one.again {
+			continue
 		}
 		if limit := int(req.Msg.GetLimit()); limit > 0 && len(sequences) == limit {
 			break
