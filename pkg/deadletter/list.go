@@ -179,6 +179,12 @@ func (f Filter) means(l Letter) bool {
 		is(f.Fingerprint, l.Fingerprint())
 }
 
+// Chooses reports whether f chooses a letter as [Get] returns it. After, Before and
+// Limit are of lists alone.
+func (f Filter) Chooses(l Letter) bool {
+	return f.means(l) && !l.DeadAt.Before(f.Since) && (len(f.States) == 0 || slices.Contains(f.States, l.State))
+}
+
 // Destination is the name of the destination that could not be served, or "" for
 // a letter of another stage.
 func (l Letter) Destination() string {

@@ -278,3 +278,98 @@ func TestLettersThatArentThere(t *testing.T) {
 		}
 	}
 }
+
+func (p *pipe) groups(req *adminv1.ListDeadLetterGroupsRequest) *adminv1.ListDeadLetterGroupsResponse {
+	p.Helper()
+	resp, err := p.letters.ListDeadLetterGroups(p.Context(), connect.NewRequest(req))
+	if err != nil {
+		p.Fatal(err)
+	}
+	return resp.Msg
+}
+
+func (p *pipe) discard(sequence uint64) {
+	p.Helper()
+	if _, err := p.letters.DiscardDeadLetters(p.Context(), connect.NewRequest(&adminv1.DiscardDeadLettersRequest{
+		Filter: &adminv1.DeadLetterFilter{Sequence: []uint64{sequence}}, Expected: 1, Reason: "a test",
+	})); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// However many closed causes have later letters, the open one is on the first page
+// of those that are not closed.
+func TestAnOpenCauseIsNotBehindClosedOnes(t *testing.T) {
+	t.Parallel()
+	now := newClock()
+	p := setupPipe(setup(t, func(_ *consoleConfig, d *consoleDeps) { d.Now = now.read }))
+	p.dead("archive", "the first cause", "evt-1")
+	for i, why := range []string{"the second cause", "the third cause"} {
+		p.dead("archive", why, fmt.Sprint("evt-", i+2))
+		p.discard(uint64(i + 2))
+	}
+	now.add(2 * time.Hour)
+	unclosed := []adminv1.DeadLetterGroupState{
+		adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_OPEN, adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED,
+	}
+	got := p.groups(&adminv1.ListDeadLetterGroupsRequest{State: unclosed, PageSize: 1})
+	if len(got.GetGroups()) != 1 || !strings.Contains(got.GetGroups()[0].GetMessage(), "the first cause") || got.GetNextPageToken() != "" {
+		t.Errorf("those that aren't closed: %v, want the first cause alone", got)
+	}
+	if got = p.groups(&adminv1.ListDeadLetterGroupsRequest{PageSize: 1}); len(got.GetGroups()) != 1 || !strings.Contains(got.GetGroups()[0].GetMessage(), "the third cause") ||
+		got.GetNextPageToken() == "" {
+		t.Errorf("all of them begin with %v, want the latest", got)
+	}
+	r := p.reader()
+	r.signIn(viewerToken)
+	for path, want := range map[string]string{"/dead-letters": "first", "/dead-letters?all=1": "first second third"} {
+		var shown []string
+		for _, cause := range []string{"first", "second", "third"} {
+			if strings.Contains(r.get(path).text, "the "+cause+" cause") {
+				shown = append(shown, cause)
+			}
+		}
+		if got := strings.Join(shown, " "); got != want {
+			t.Errorf("%s shows the causes %q, want %q", path, got, want)
+		}
+	}
+	_, err := p.letters.ListDeadLetterGroups(t.Context(), connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{
+		State: []adminv1.DeadLetterGroupState{99},
+	}))
+	if infoOf(err).GetField() != "state" {
+		t.Errorf("a state that there isn't: %v", err)
+	}
+}
+
+// All who look at groups share one reading of the letters, until something has
+// come or was done.
+func TestGroupsAreMadeOnceForAllWhoLook(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	p.dead("archive", "no space left", "evt-1", "evt-2")
+	scans := p.asked("CONSUMER.CREATE.TERCEL_DLQ.>")
+	open := func() uint64 {
+		t.Helper()
+		all := p.groups(&adminv1.ListDeadLetterGroupsRequest{}).GetGroups()
+		if len(all) != 1 {
+			t.Fatalf("groups are %v", all)
+		}
+		return all[0].GetOpen()
+	}
+	if n := open(); n != 2 {
+		t.Errorf("%d letters are open, want 2", n)
+	}
+	before := scans()
+	for range 10 {
+		open()
+	}
+	if n := scans() - before; n != 0 {
+		t.Errorf("the letters were read %d times more, although nothing had changed", n)
+	}
+	p.discard(1)
+	if n := open(); n != 1 {
+		t.Errorf("once one was discarded %d are open, want 1", n)
+	}
+	p.dead("archive", "no space left", "evt-3")
+	until(t, "the next letter is told", func() bool { return open() == 2 })
+}

@@ -98,7 +98,7 @@ func (p *api) listLetters(a *app, l listFlags, f *adminv1.DeadLetterFilter) ([]*
 }
 
 func (c dlqListCmd) print(a *app, letters []*adminv1.DeadLetter) error {
-	t := newTable(a.out, "n", "dead since", "stage", "event", "type", "attempts", "state", "group", "reason")
+	t := newTable(a.out, "n", "given up", "stage", "event", "type", "attempts", "state", "group", "reason")
 	for _, l := range letters {
 		if c.JSON {
 			if err := printMessageLine(a.out, l); err != nil {
@@ -157,10 +157,16 @@ func (c dlqGroupsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	var wanted []adminv1.DeadLetterGroupState // none is all
+	if !c.All {
+		wanted = append(wanted, adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_OPEN, adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED)
+	}
 	return c.watch(a, func(a *app) error {
 		var ungrouped uint64
 		groups, next, err := list(c.listFlags, func(size uint32, token string) ([]*adminv1.DeadLetterGroup, string, error) {
-			resp, err := api.letters.ListDeadLetterGroups(a.ctx, connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{Filter: f, PageSize: size, PageToken: token}))
+			resp, err := api.letters.ListDeadLetterGroups(a.ctx, connect.NewRequest(&adminv1.ListDeadLetterGroupsRequest{
+				Filter: f, State: wanted, PageSize: size, PageToken: token,
+			}))
 			if err != nil {
 				return nil, "", err
 			}
@@ -180,12 +186,7 @@ func (c dlqGroupsCmd) Run(a *app) error {
 
 func (c dlqGroupsCmd) print(a *app, groups []*adminv1.DeadLetterGroup) error {
 	t := newTable(a.out, "group", "state", "open", "all", "last", "trend", "stage", "source", "reason")
-	n := 0
 	for _, g := range groups {
-		if !c.All && g.GetState() == adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_CLOSED {
-			continue
-		}
-		n++
 		if c.JSON {
 			if err := printMessageLine(a.out, g); err != nil {
 				return err
@@ -198,7 +199,7 @@ func (c dlqGroupsCmd) print(a *app, groups []*adminv1.DeadLetterGroup) error {
 	switch {
 	case c.JSON:
 		return nil
-	case n == 0:
+	case len(groups) == 0:
 		fmt.Fprintln(a.err, "no dead letters")
 		return nil
 	}

@@ -64,7 +64,8 @@ type DeadLetterServiceClient interface {
 	// empty next_page_token is the end.
 	ListDeadLetters(context.Context, *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error)
 	// Lists groups of letters that have the same cause, the one with the latest
-	// letter first.
+	// letter first. They are made once for all who look at them: the letters of the
+	// last seconds may be missing, where there are very many those of minutes.
 	ListDeadLetterGroups(context.Context, *connect.Request[v1.ListDeadLetterGroupsRequest]) (*connect.Response[v1.ListDeadLetterGroupsResponse], error)
 	// Returns one letter with its payload. Fails with not_found if it is not stored
 	// (any more).
@@ -191,7 +192,8 @@ type DeadLetterServiceHandler interface {
 	// empty next_page_token is the end.
 	ListDeadLetters(context.Context, *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error)
 	// Lists groups of letters that have the same cause, the one with the latest
-	// letter first.
+	// letter first. They are made once for all who look at them: the letters of the
+	// last seconds may be missing, where there are very many those of minutes.
 	ListDeadLetterGroups(context.Context, *connect.Request[v1.ListDeadLetterGroupsRequest]) (*connect.Response[v1.ListDeadLetterGroupsResponse], error)
 	// Returns one letter with its payload. Fails with not_found if it is not stored
 	// (any more).

@@ -841,7 +841,9 @@ type ListDeadLetterGroupsRequest struct {
 	// The most groups on the page, at most 500. 0 stands for 50.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before, with the same filter.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How far the repair of the group is. Several are alternatives, none chooses all.
+	State         []DeadLetterGroupState `protobuf:"varint,4,rep,packed,name=state,proto3,enum=tercel.admin.v1.DeadLetterGroupState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -895,6 +897,13 @@ func (x *ListDeadLetterGroupsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListDeadLetterGroupsRequest) GetState() []DeadLetterGroupState {
+	if x != nil {
+		return x.State
+	}
+	return nil
 }
 
 // ListDeadLetterGroupsResponse is one page of groups.
@@ -1861,12 +1870,13 @@ const file_tercel_admin_v1_dead_letter_proto_rawDesc = "" +
 	"\x06hourly\x18\f \x03(\x04R\x06hourly\x12;\n" +
 	"\x05state\x18\r \x01(\x0e2%.tercel.admin.v1.DeadLetterGroupStateR\x05state\x129\n" +
 	"\n" +
-	"touched_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\ttouchedAt\"\x94\x01\n" +
+	"touched_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\ttouchedAt\"\xd1\x01\n" +
 	"\x1bListDeadLetterGroupsRequest\x129\n" +
 	"\x06filter\x18\x01 \x01(\v2!.tercel.admin.v1.DeadLetterFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\x9e\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12;\n" +
+	"\x05state\x18\x04 \x03(\x0e2%.tercel.admin.v1.DeadLetterGroupStateR\x05state\"\x9e\x01\n" +
 	"\x1cListDeadLetterGroupsResponse\x128\n" +
 	"\x06groups\x18\x01 \x03(\v2 .tercel.admin.v1.DeadLetterGroupR\x06groups\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1c\n" +
@@ -2018,37 +2028,38 @@ var file_tercel_admin_v1_dead_letter_proto_depIdxs = []int32{
 	1,  // 18: tercel.admin.v1.DeadLetterGroup.state:type_name -> tercel.admin.v1.DeadLetterGroupState
 	21, // 19: tercel.admin.v1.DeadLetterGroup.touched_at:type_name -> google.protobuf.Timestamp
 	2,  // 20: tercel.admin.v1.ListDeadLetterGroupsRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	7,  // 21: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
-	3,  // 22: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	2,  // 23: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	24, // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	25, // 25: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
-	2,  // 26: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	24, // 27: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
-	26, // 28: tercel.admin.v1.ReplayDeadLettersRequest.watch:type_name -> google.protobuf.Duration
-	27, // 29: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
-	3,  // 30: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
-	18, // 31: tercel.admin.v1.EditDeadLetterResponse.changes:type_name -> tercel.admin.v1.PayloadChange
-	2,  // 32: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
-	5,  // 33: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
-	8,  // 34: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
-	10, // 35: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
-	12, // 36: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
-	14, // 37: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
-	16, // 38: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
-	19, // 39: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
-	6,  // 40: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
-	9,  // 41: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
-	11, // 42: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
-	13, // 43: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
-	15, // 44: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
-	17, // 45: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
-	20, // 46: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
-	40, // [40:47] is the sub-list for method output_type
-	33, // [33:40] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	1,  // 21: tercel.admin.v1.ListDeadLetterGroupsRequest.state:type_name -> tercel.admin.v1.DeadLetterGroupState
+	7,  // 22: tercel.admin.v1.ListDeadLetterGroupsResponse.groups:type_name -> tercel.admin.v1.DeadLetterGroup
+	3,  // 23: tercel.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	2,  // 24: tercel.admin.v1.PlanDeadLetterReplayRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	24, // 25: tercel.admin.v1.PlanDeadLetterReplayRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	25, // 26: tercel.admin.v1.PlanDeadLetterReplayResponse.plan:type_name -> tercel.admin.v1.ReplayPlan
+	2,  // 27: tercel.admin.v1.ReplayDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	24, // 28: tercel.admin.v1.ReplayDeadLettersRequest.stage:type_name -> tercel.admin.v1.ReplayStage
+	26, // 29: tercel.admin.v1.ReplayDeadLettersRequest.watch:type_name -> google.protobuf.Duration
+	27, // 30: tercel.admin.v1.ReplayDeadLettersResponse.progress:type_name -> tercel.admin.v1.ReplayProgress
+	3,  // 31: tercel.admin.v1.EditDeadLetterResponse.dead_letter:type_name -> tercel.admin.v1.DeadLetter
+	18, // 32: tercel.admin.v1.EditDeadLetterResponse.changes:type_name -> tercel.admin.v1.PayloadChange
+	2,  // 33: tercel.admin.v1.DiscardDeadLettersRequest.filter:type_name -> tercel.admin.v1.DeadLetterFilter
+	5,  // 34: tercel.admin.v1.DeadLetterService.ListDeadLetters:input_type -> tercel.admin.v1.ListDeadLettersRequest
+	8,  // 35: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:input_type -> tercel.admin.v1.ListDeadLetterGroupsRequest
+	10, // 36: tercel.admin.v1.DeadLetterService.GetDeadLetter:input_type -> tercel.admin.v1.GetDeadLetterRequest
+	12, // 37: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:input_type -> tercel.admin.v1.PlanDeadLetterReplayRequest
+	14, // 38: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:input_type -> tercel.admin.v1.ReplayDeadLettersRequest
+	16, // 39: tercel.admin.v1.DeadLetterService.EditDeadLetter:input_type -> tercel.admin.v1.EditDeadLetterRequest
+	19, // 40: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:input_type -> tercel.admin.v1.DiscardDeadLettersRequest
+	6,  // 41: tercel.admin.v1.DeadLetterService.ListDeadLetters:output_type -> tercel.admin.v1.ListDeadLettersResponse
+	9,  // 42: tercel.admin.v1.DeadLetterService.ListDeadLetterGroups:output_type -> tercel.admin.v1.ListDeadLetterGroupsResponse
+	11, // 43: tercel.admin.v1.DeadLetterService.GetDeadLetter:output_type -> tercel.admin.v1.GetDeadLetterResponse
+	13, // 44: tercel.admin.v1.DeadLetterService.PlanDeadLetterReplay:output_type -> tercel.admin.v1.PlanDeadLetterReplayResponse
+	15, // 45: tercel.admin.v1.DeadLetterService.ReplayDeadLetters:output_type -> tercel.admin.v1.ReplayDeadLettersResponse
+	17, // 46: tercel.admin.v1.DeadLetterService.EditDeadLetter:output_type -> tercel.admin.v1.EditDeadLetterResponse
+	20, // 47: tercel.admin.v1.DeadLetterService.DiscardDeadLetters:output_type -> tercel.admin.v1.DiscardDeadLettersResponse
+	41, // [41:48] is the sub-list for method output_type
+	34, // [34:41] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tercel_admin_v1_dead_letter_proto_init() }

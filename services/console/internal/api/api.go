@@ -57,6 +57,7 @@ type API struct {
 	js      jetstream.JetStream
 	methods map[string]method // by procedure: "/package.Service/Method"
 	calls   *calls
+	groups  *groupings
 	streams chan struct{}   // one place for each stream that is open
 	ending  context.Context // ends when streams are to end
 	end     context.CancelFunc
@@ -88,6 +89,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a := &API{cfg: cfg, deps: deps, js: js, streams: make(chan struct{}, maxStreams), mux: http.NewServeMux()}
 	a.ending, a.end = context.WithCancel(context.Background())
+	a.groups = newGroupings(a.ending, js, deps.Now)
 	if a.methods, err = methods(); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// since is a duration, or nil for 0.
+// took is a duration, or nil for 0.
 func took(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil
@@ -95,13 +95,4 @@ func status(s timeline.State) adminv1.EventStatus {
 	default:
 		return adminv1.EventStatus_EVENT_STATUS_UNSPECIFIED
 	}
-}
-
-// traceID is the trace in a W3C traceparent: version-traceid-spanid-flags.
-func traceID(traceparent string) string {
-	parts := strings.Split(traceparent, "-")
-	if len(parts) != 4 || len(parts[1]) != 32 {
-		return ""
-	}
-	return utf8s(parts[1])
 }

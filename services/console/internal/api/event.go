@@ -124,7 +124,16 @@ func missing(id string, coverage []timeline.Coverage) error {
 // state is what became of one event. One that has just left the streams has
 // none.
 func (a *API) state(ctx context.Context, e event.Event) (adminv1.EventStatus, error) {
-	t, err := a.deps.Index.Trace(ctx, timeline.Query{ID: e.ID, By: timeline.ByEvent, Source: e.Source, Account: e.Account, Events: 1})
+	v, err := a.deps.Index.View(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return stateIn(ctx, v, e)
+}
+
+// stateIn is state with the stages where they were at the time of a view.
+func stateIn(ctx context.Context, v *timeline.View, e event.Event) (adminv1.EventStatus, error) {
+	t, err := v.Trace(ctx, timeline.Query{ID: e.ID, By: timeline.ByEvent, Source: e.Source, Account: e.Account, Events: 1})
 	if err != nil {
 		return 0, err
 	}
@@ -158,7 +167,7 @@ func position(stream string, sequence uint64) *adminv1.Position {
 func (a *API) stored(m timeline.Message, limit int) *adminv1.StoredMessage {
 	out := &adminv1.StoredMessage{
 		Position: position(m.Stream, m.Sequence), StoredAt: stamp(m.StoredAt), Subject: utf8s(m.Subject), Attributes: attributes(m.Event),
-		ContentType: utf8s(m.Event.ContentType), PayloadBytes: payloadSize(m), TraceId: traceID(m.Header.Get(event.HeaderTraceParent)),
+		ContentType: utf8s(m.Event.ContentType), PayloadBytes: payloadSize(m), TraceId: utf8s(timeline.TraceID(m.Header)),
 	}
 	if limit > 0 {
 		shown := a.cfg.Redact.Of(m.Event.Source).Show(m.Subject, m.Event, m.Data).Payload

@@ -31,6 +31,9 @@ func (s events) ListEvents(ctx context.Context, req *connect.Request[adminv1.Lis
 		return nil, err
 	}
 	l := &listing{API: s.API, ctx: ctx, filter: f, size: size, until: time.Now().Add(listFor), resp: &adminv1.ListEventsResponse{}}
+	if l.view, err = s.deps.Index.View(ctx); err != nil {
+		return nil, err
+	}
 	if f.GetId() != "" || f.GetRecordId() != "" {
 		err = l.find(before)
 	} else {
@@ -50,6 +53,7 @@ type listing struct {
 	filter eventFilter
 	size   int
 	until  time.Time
+	view   *timeline.View // by which all of the page are told
 	resp   *adminv1.ListEventsResponse
 	next   uint64
 }
@@ -116,7 +120,7 @@ func (l *listing) add(stream string, sequence uint64, at time.Time, h nats.Heade
 		return true, nil
 	}
 	if l.filter.chooses(e) {
-		state, err := l.state(l.ctx, e)
+		state, err := stateIn(l.ctx, l.view, e)
 		if err != nil {
 			return false, err
 		}

@@ -20,6 +20,9 @@ const (
 	// and callers know that it is there.
 	lifeEvery = 15 * time.Second
 	maxAge    = 7 * 24 * time.Hour
+	// ageSlack is what is added to an age between a caller's reckoning it from a time
+	// and its coming here.
+	ageSlack = time.Minute
 )
 
 // TailEvents sends events as they are stored.
@@ -40,7 +43,7 @@ func (s events) TailEvents(ctx context.Context, req *connect.Request[adminv1.Tai
 		MaxResetAttempts: 3, // else the client would try to read on for ever where the stream is gone, and heed no context
 	}
 	if age := req.Msg.GetAge(); age != nil {
-		if d := age.AsDuration(); !age.IsValid() || d < 0 || d > maxAge {
+		if d := age.AsDuration(); !age.IsValid() || d < 0 || d > maxAge+ageSlack {
 			return invalid("age", "0s to 7 days")
 		}
 		from := s.deps.Now().Add(-age.AsDuration())

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -27,25 +29,15 @@ func (s reconciliations) ListReconciliationReports(ctx context.Context, req *con
 	if err != nil {
 		return nil, err
 	}
-	token := func(name string) string {
-		if name == "" {
-			return "*"
-		}
-		return event.Escape(name)
-	}
-	var found []report.Report
-	next, err := lookback.Read(ctx, s.js, lookback.Options{
-		Stream: topology.StreamReports, Before: before, Since: since,
-		Subjects: []string{topology.PrefixReports + "." + token(q.GetSource()) + "." + token(q.GetResource())},
-	}, func(m consume.Message) bool {
-		r, err := report.Decode(m.Data)
-		if err == nil && reportChosen(q, r) {
-			found = append(found, r)
-		}
-		return len(found) < size
-	})
+	found, known, err := s.ofRun(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	var next uint64
+	if !known {
+		if found, next, err = s.lookBack(ctx, q, before, size, since); err != nil {
+			return nil, err
+		}
 	}
 	if err := report.ApplyRevisions(ctx, s.js, report.Query{Source: q.GetSource(), Resource: q.GetResource()}, found); err != nil {
 		return nil, err
@@ -57,8 +49,46 @@ func (s reconciliations) ListReconciliationReports(ctx context.Context, req *con
 	return connect.NewResponse(resp), nil
 }
 
+// ofRun finds the report of one run by the index: no subject has its id, and in a
+// dense stream a page doesn't reach far back. It reports false where that is not
+// what is asked for, or nothing is found by an index that doesn't know all reports.
+func (s reconciliations) ofRun(ctx context.Context, q *adminv1.ListReconciliationReportsRequest) (found []report.Report, known bool, err error) {
+	if q.GetRun() == "" || q.GetSince() != nil || q.GetPageToken() != "" {
+		return nil, false, nil
+	}
+	all, known, err := s.deps.Index.Reports(ctx, q.GetRun())
+	for _, r := range slices.Backward(all) {
+		if reportChosen(q, r) && len(found) == 0 { // one that was stored twice is the same
+			found = append(found, r)
+		}
+	}
+	return found, known || len(found) > 0, err
+}
+
+// lookBack reads one page of the stream.
+func (s reconciliations) lookBack(ctx context.Context, q *adminv1.ListReconciliationReportsRequest, before uint64, size int, since time.Time) (found []report.Report, next uint64, err error) {
+	token := func(name string) string {
+		if name == "" {
+			return "*"
+		}
+		return event.Escape(name)
+	}
+	next, err = lookback.Read(ctx, s.js, lookback.Options{
+		Stream: topology.StreamReports, Before: before, Since: since,
+		Subjects: []string{topology.PrefixReports + "." + token(q.GetSource()) + "." + token(q.GetResource())},
+	}, func(m consume.Message) bool {
+		r, err := report.Decode(m.Data)
+		if err == nil && reportChosen(q, r) {
+			found = append(found, r)
+		}
+		return len(found) < size
+	})
+	return found, next, err
+}
+
 func reportChosen(q *adminv1.ListReconciliationReportsRequest, r report.Report) bool {
-	return (q.GetAccount() == "" || q.GetAccount() == r.Account) && (q.GetRun() == "" || q.GetRun() == r.Run) &&
+	is := func(want, have string) bool { return want == "" || want == have }
+	return is(q.GetSource(), r.Source) && is(q.GetResource(), r.Resource) && is(q.GetAccount(), r.Account) && is(q.GetRun(), r.Run) &&
 		(!q.GetGapsOnly() || len(r.Records) > 0 || r.Error != "" || r.Deletes != nil && r.Deletes.Stopped != "")
 }
 

@@ -20,16 +20,16 @@ type groupsPage struct {
 func (p *Pages) groups(r *request) error {
 	all := r.FormValue("all") != ""
 	ask := &adminv1.ListDeadLetterGroupsRequest{Filter: &adminv1.DeadLetterFilter{}, PageToken: r.FormValue("page")}
+	if !all {
+		ask.State = []adminv1.DeadLetterGroupState{
+			adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_OPEN, adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_WATCHED,
+		}
+	}
 	got, err := p.api.deadLetters.ListDeadLetterGroups(r.Context(), connect.NewRequest(ask))
 	if err != nil {
 		return err
 	}
-	page := groupsPage{All: all}
-	for _, g := range got.Msg.GetGroups() {
-		if all || g.GetState() != adminv1.DeadLetterGroupState_DEAD_LETTER_GROUP_STATE_CLOSED {
-			page.Groups = append(page.Groups, g)
-		}
-	}
+	page := groupsPage{Groups: got.Msg.GetGroups(), All: all}
 	if next := got.Msg.GetNextPageToken(); next != "" {
 		page.Next = "/dead-letters?" + query("page", next, "all", r.FormValue("all"))
 	}

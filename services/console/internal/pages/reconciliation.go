@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func (p *Pages) reconciliation(r *request) error {
 	return r.show("reconciliation.html", frame{Title: "Reconciliation", Path: "/reconciliation", Refresh: 10, Data: page})
 }
 
-// plotRuns draws what each run listed and, of that, what was missing.
+// plotRuns draws what each run listed and what was not as it should be.
 func plotRuns(reports []*adminv1.ReconciliationReport) plot {
 	const height, room = 80.0, 640.0
 	p := plot{Width: room, Height: height}
@@ -60,7 +61,7 @@ func plotRuns(reports []*adminv1.ReconciliationReport) plot {
 	}
 	for i, r := range slices.Backward(reports) { // the oldest first
 		x := float64(len(reports)-1-i) * width
-		label := fmt.Sprintf("%s %s/%s: %d listed, %d missed or stale", r.GetEndedAt().AsTime().UTC().Format(time.DateTime),
+		label := fmt.Sprintf("%s %s/%s: %d listed, %d missed, stale or orphaned", r.GetEndedAt().AsTime().UTC().Format(time.DateTime),
 			r.GetResource().GetSource(), r.GetResource().GetResource(), r.GetCounts()["listed"], gapsOf(r))
 		for _, b := range []struct {
 			n   uint64
@@ -72,7 +73,7 @@ func plotRuns(reports []*adminv1.ReconciliationReport) plot {
 			}
 		}
 	}
-	p.Label = fmt.Sprintf("%d runs: %d records listed, %d of them missed or stale", len(reports), listed, gaps)
+	p.Label = fmt.Sprintf("%d runs: %d records listed, %d missed, stale or orphaned", len(reports), listed, gaps)
 	return p
 }
 
@@ -90,15 +91,34 @@ type reportPage struct {
 
 func (p *Pages) report(r *request) error {
 	run := r.PathValue("run")
-	got, err := p.api.reconciliations.ListReconciliationReports(r.Context(), connect.NewRequest(&adminv1.ListReconciliationReportsRequest{Run: run, PageSize: 1}))
+	rep, err := p.reportOf(r, run)
 	if err != nil {
 		return err
 	}
-	if len(got.Msg.GetReports()) == 0 {
-		return missing("no report of run %q is stored (yet, or any more)", run)
-	}
-	rep := got.Msg.GetReports()[0]
 	return r.show("report.html", frame{Title: "Run " + run, Path: "/reconciliation", Data: reportPage{rep, gapsOf(rep)}})
+}
+
+// reportWait bounds how long a report is looked for.
+const reportWait = 30 * time.Second
+
+// reportOf finds the report of a run. While the index is behind, it is looked for
+// page by page.
+func (p *Pages) reportOf(r *request, run string) (*adminv1.ReconciliationReport, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), reportWait)
+	defer cancel()
+	ask := &adminv1.ListReconciliationReportsRequest{Run: run, PageSize: 1}
+	for {
+		got, err := p.api.reconciliations.ListReconciliationReports(ctx, connect.NewRequest(ask))
+		if err != nil {
+			return nil, err
+		}
+		if all := got.Msg.GetReports(); len(all) > 0 {
+			return all[0], nil
+		}
+		if ask.PageToken = got.Msg.GetNextPageToken(); ask.GetPageToken() == "" {
+			return nil, missing("no report of run %q is stored (yet, or any more)", run)
+		}
+	}
 }
 
 func resourceOf(r *request) *adminv1.Resource {
