@@ -260,7 +260,10 @@ func (c accountsListCmd) bucketRows(ctx context.Context, kv jetstream.KeyValue, 
 	var rows []accountRow
 	for {
 		select {
-		case e := <-w.Updates():
+		case e, more := <-w.Updates():
+			if !more { // cut off, perhaps before the last
+				return nil, fmt.Errorf("bucket %s: reading it was cut off", source.Accounts.Bucket)
+			}
 			if e == nil { // all have come
 				return rows, nil
 			}

@@ -285,7 +285,7 @@ func TestNothingFromOutsideSteersTheTerminal(t *testing.T) {
 	})
 	for _, args := range []string{
 		"event list", "event show d-0", "event show d-1", "event trace d-0", "event trace d-1", "dlq list", "dlq groups", "dlq show 1", "dlq replay 1 --dry-run",
-		"listen --since 1h -n 1", "listen --raw --since 1h -n 2", "status", "audit list", "source list", "destination list", "reconcile report", "event trace " + evil,
+		"listen --since 1h -n 1", "listen --raw --since 7d -n 2", "status", "audit list", "source list", "destination list", "reconcile report", "event trace " + evil,
 	} {
 		for _, form := range []string{"", " --json"} {
 			if args == "reconcile report" {

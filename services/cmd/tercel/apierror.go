@@ -59,8 +59,6 @@ func (c caller) told(err error) error {
 		if c.token == "" {
 			out.Message = c.address + ` wants a token: give one of the pipeline file's console.tokens with --token-file or as ` + tokenVariable
 		}
-	case adminv1.Reason_REASON_ALREADY_DONE:
-		out.Message += "; --force does it once more"
 	case adminv1.Reason_REASON_UNSPECIFIED:
 		if out.kind == connect.CodeUnavailable || out.kind == connect.CodeUnknown && info == nil || out.kind == connect.CodeUnimplemented {
 			out.Message = fmt.Sprintf("no admin API answers at %s: %s; \"tercel up\" and the program console serve it, "+

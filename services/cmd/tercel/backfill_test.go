@@ -260,6 +260,9 @@ func TestBackfillThatIsNotCompleteSaysWhy(t *testing.T) {
 	if out := ok(t, with("backfill", "resume", all[1].ID)...); !strings.HasPrefix(out, "complete: 4 listed") {
 		t.Errorf("resumed: %s", out)
 	}
+	if o := tercel(t, "", with("backfill", "pause", all[1].ID)...); o.code != boot.Failed || !strings.Contains(o.err, "has ended") || strings.Contains(o.err, "--force") {
+		t.Errorf("paused when it had ended: exit %d, %q; want that said, and no flag that there isn't", o.code, o.err)
+	}
 }
 
 func TestBackfillIsPausedResumedAndCancelledByHand(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/config"
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
+	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
 )
@@ -116,6 +117,7 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 		"a demo of nothing":  {"demo --events 0", "at least 1"},
 		"a reset to nowhere": {"reconcile reset orders", "--to TIME or --beginning"},
 		"a reset to both":    {"reconcile reset orders --beginning --to 2026-11-01", "--to TIME or --beginning"},
+		"of one source":      {"reconcile report --inside --source orders", "--inside: want it without --source"},
 		"a reset to no time": {"reconcile reset orders --to noon", "2026-03-01T12:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,6 +335,16 @@ func TestOperatorsDay(t *testing.T) {
 	if shown := told(t, &adminv1.GetDeadLetterResponse{}, with("dlq", "show", n)...); string(shown.GetPayload()) != `{"type":"order.paid","id":"2"}` {
 		t.Errorf("payload shown is %s", shown.GetPayload())
 	}
+	for _, tt := range []struct{ args, patch, want string }{
+		{"--patch -", `[{"op":"replace","path":"/id","value":"3"}]`, "kept; a replay sends the edited payload\n"},
+		{"--undo --dry-run", "", "a dry run: the edit stays\n"},
+		{"--undo", "", "the edit is taken back; a replay sends the payload as it was received\n"},
+	} {
+		o := tercel(t, tt.patch, with(append([]string{"dlq", "edit", n}, strings.Fields(tt.args)...)...)...)
+		if o.code != boot.OK || o.err != tt.want {
+			t.Errorf("dlq edit %s: exit %d, %q; want %q", tt.args, o.code, o.err, tt.want)
+		}
+	}
 	if s := p.status(dead); s != deadLetter {
 		t.Errorf("trace of the dead letter says %s", s)
 	}
@@ -376,7 +388,7 @@ func TestOperatorsDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := &adminv1.GetPipelineStatusResponse{}
-	if decodeMessage(t, string(st["pipeline"]), whole); len(whole.GetStreams()) != 9 || len(whole.GetStages()) < 3 || whole.GetDeadLetters() != 1 {
+	if decodeMessage(t, string(st["pipeline"]), whole); len(whole.GetStreams()) != len(topology.Streams(topology.DefaultConfig())) || len(whole.GetStages()) < 3 || whole.GetDeadLetters() != 1 {
 		t.Errorf("status is %v", whole)
 	}
 	resources := &adminv1.GetReconciliationStatusResponse{}

@@ -64,7 +64,7 @@ func (p *progress) show(ctx context.Context) {
 	line := fmt.Sprintf("%5.1fs %s: %d/%d changes, %d accepted, %d delivered, %d repaired", time.Since(p.started).Seconds(),
 		p.demo.currentPhase(), c.Changes, c.Planned, c.Accepted, events, reconciled)
 	if p.live {
-		fmt.Fprint(p.w, clearLine+line[:min(len(line), maxColumns)])
+		fmt.Fprint(p.w, clearLine+cut(line, maxColumns))
 		return
 	}
 	fmt.Fprintln(p.w, line)

@@ -68,8 +68,22 @@ func (c dlqEditCmd) Run(a *app) error {
 	if resp.Msg.GetTruncated() {
 		fmt.Fprintln(a.err, "there are more differences")
 	}
-	fmt.Fprintln(a.err, map[bool]string{true: "a dry run: nothing was kept", false: "kept; a replay sends the edited payload"}[c.DryRun])
+	fmt.Fprintln(a.err, c.outcome())
 	return nil
+}
+
+// outcome says what was done.
+func (c dlqEditCmd) outcome() string {
+	switch {
+	case c.DryRun && c.Undo:
+		return "a dry run: the edit stays"
+	case c.DryRun:
+		return "a dry run: nothing was kept"
+	case c.Undo:
+		return "the edit is taken back; a replay sends the payload as it was received"
+	default:
+		return "kept; a replay sends the edited payload"
+	}
 }
 
 // read returns the patch, which is empty to take an edit back.

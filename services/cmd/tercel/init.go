@@ -20,8 +20,9 @@ type initCmd struct {
 
 // Help is shown by --help.
 func (initCmd) Help() string {
-	return `Writes a pipeline file that explains itself. Without --preset its source has every setting
-written out, for a system that no preset knows.
+	return `Writes a pipeline file that explains itself. Without --preset it describes a source that no
+preset knows: how it signs, where ids and types are, and how its records are got and listed.
+"tercel contract jsonschema" has every setting.
 
 Example:
   tercel init --preset github`

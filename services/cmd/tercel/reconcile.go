@@ -118,7 +118,7 @@ func printReport(w io.Writer, r *adminv1.ReconciliationReport) error {
 		t.row("not to be asked for", d.GetUnchecked())
 		t.row("tombstones sent", d.GetTombstones())
 	}
-	t.row("sent again", n["repaired"])
+	t.row("repaired", n["repaired"])
 	if n["redelivered"] > 0 {
 		t.row("sent again by the source", n["redelivered"])
 	}
@@ -200,7 +200,7 @@ func printStatusJSON(w io.Writer, resources []*adminv1.ResourceStatus, reports [
 }
 
 func printReports(w io.Writer, reports []*adminv1.ReconciliationReport) error {
-	t := newTable(w, "ended", "resource", "account", "listed", "missed", "stale", "orphaned", "sent again", "complete", "error")
+	t := newTable(w, "ended", "resource", "account", "listed", "missed", "stale", "orphaned", "repaired", "complete", "error")
 	for _, r := range reports {
 		n, orphaned, why := r.GetCounts(), "-", r.GetError() // other runs don't look
 		if r.GetDeletes() != nil {

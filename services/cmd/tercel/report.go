@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -36,6 +37,14 @@ complete the records are, with a digest of both sides.
 
 Example:
   tercel reconcile report --source orders --since 168h --format csv > gaps.csv`
+}
+
+// Validate reports options that contradict each other.
+func (c reconcileReportCmd) Validate() error {
+	if c.Inside && (c.Source != "" || c.Resource != "" || c.Account != "" || c.Gaps) {
+		return errors.New("--inside: want it without --source, --resource, --account and --gaps: findings are of the whole pipeline")
+	}
+	return nil
 }
 
 // Run runs the command.
@@ -181,7 +190,7 @@ func (m *markdown) report(r *adminv1.ReconciliationReport) {
 	if n["redelivered"] > 0 {
 		m.line("Sent again by the source when it was asked to: %d\n", n["redelivered"])
 	}
-	m.line("| pages | listed | matched | missed | stale | ahead | orphaned | duplicates | unreadable | sent again |")
+	m.line("| pages | listed | matched | missed | stale | ahead | orphaned | duplicates | unreadable | repaired |")
 	m.line("|---|---|---|---|---|---|---|---|---|---|")
 	m.row(r.GetPages(), n["listed"], n["matched"], n["missed"], n["stale"], n["ahead"], n["orphaned"], n["duplicates"], n["unreadable"], n["repaired"])
 	if d := r.GetDeletes(); d != nil {
@@ -198,7 +207,7 @@ func (m *markdown) report(r *adminv1.ReconciliationReport) {
 	for _, line := range evidenceLines(r) {
 		m.line("\n%s", plain(line))
 	}
-	m.line("\n| record | version or type | verdict | where | cause | changed | first seen | sent again |\n|---|---|---|---|---|---|---|---|")
+	m.line("\n| record | version or type | verdict | where | cause | changed | first seen | repaired |\n|---|---|---|---|---|---|---|---|")
 	for _, rec := range r.GetRecords() {
 		where := "pipeline"
 		if rec.GetDestination() != "" {
@@ -220,7 +229,7 @@ func causeText(rec *adminv1.RecordVerdict) string {
 
 func destinationLine(name string, d *adminv1.DestinationComparison) string {
 	n := d.GetCounts()
-	line := fmt.Sprintf("Destination %s: %d matched, %d missed, %d stale, %d ahead, %d orphaned, %d sent again; digest %s",
+	line := fmt.Sprintf("Destination %s: %d matched, %d missed, %d stale, %d ahead, %d orphaned, %d repaired; digest %s",
 		name, n["matched"], n["missed"], n["stale"], n["ahead"], n["orphaned"], n["repaired"], d.GetHeld().GetDigest())
 	if d.GetBehind() {
 		line += "; it had not taken all events yet"
