@@ -136,7 +136,7 @@ var (
 		Name: "tercel.records.explained", Kind: Counter, Unit: "{record}",
 		Labels: labels(source, resource, one("cause", "Why; lost_inside is a fault of Tercel's.", "never_sent", "refused", "down", "silent",
 			"late", "pending", "given_up", "lost_inside", "unknown")),
-		About: "Records that were missed or stale and are named in a report, by source, resource and cause.",
+		About: "Records that were missed or stale, by source, resource and cause.",
 	})
 	DeletionsStopped = declare(Metric{
 		Name: "tercel.deletions.stopped", Kind: Counter, Unit: "{run}", Labels: labels(source, resource),
