@@ -73,6 +73,7 @@ func TestChoose(t *testing.T) {
 		"several patterns": {"pause*|*node*", "kill of node-1,pause of sink-1"},
 		"twice the same":   {"kill*|*sink-1", "kill of sink-1,kill of node-1,pause of sink-1"},
 		"no such fault":    {"kil", ""},
+		"one of two":       {"kill*|kil", ""},
 		"no pattern":       {"[", ""},
 	}
 	for name, tt := range tests {

@@ -105,25 +105,30 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-// choose keeps those faults whose names match one of the patterns of only.
+// choose keeps those faults whose names match one of the patterns of only, each of
+// which must match some.
 func choose(all []fault, only string) (chosen []fault, err error) {
 	if only == "" {
 		return all, nil
 	}
-	for _, f := range all {
-		for _, pattern := range patterns(only) {
+	wanted := make([]bool, len(all))
+	for _, pattern := range patterns(only) {
+		some := false
+		for i, f := range all {
 			ok, err := path.Match(pattern, f.name)
 			if err != nil {
 				return nil, fmt.Errorf("--only %q: %w", pattern, err)
 			}
-			if ok {
-				chosen = append(chosen, f)
-				break
-			}
+			some, wanted[i] = some || ok, wanted[i] || ok
+		}
+		if !some {
+			return nil, fmt.Errorf("--only %q: no fault is called so; --list shows them", pattern)
 		}
 	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("--only %q: no fault is called so; --list shows them", only)
+	for i, f := range all {
+		if wanted[i] {
+			chosen = append(chosen, f)
+		}
 	}
 	return chosen, nil
 }

@@ -2,10 +2,10 @@ package grafana
 
 import "fmt"
 
-// The objectives. docs/runbooks.md says what to do when one is missed.
+// The objectives.
 const (
-	intakeObjective   = "0.999" // of well-formed requests are taken
-	deliveryObjective = "0.99"  // of events are delivered within half a minute
+	intakeObjective   = 0.999 // of well-formed requests are taken
+	deliveryObjective = 0.99  // of events are delivered within half a minute
 )
 
 // Shares that an objective is about, over a window. A bucket's bound is spelled
@@ -28,11 +28,9 @@ func slo() Dashboard {
 
 // objective shows how a share stands, what is left of the faults that it may
 // have, and how fast they are used up.
-func objective(good, wanted string) []Panel {
+func objective(good string, want float64) []Panel {
 	over := func(window string) string { return fmt.Sprintf(good, window) }
-	var want float64
-	_, _ = fmt.Sscan(wanted, &want)
-	burn := func(window string) string { return fmt.Sprintf("(1 - %s) / (1 - %s)", over(window), wanted) }
+	burn := func(window string) string { return fmt.Sprintf("(1 - %s) / (1 - %v)", over(window), want) }
 	return []Panel{
 		{
 			Kind: Stat, Title: "Of the range shown", Unit: "percentunit", Red: want, Less: true, About: "Share that was well.",
@@ -40,7 +38,7 @@ func objective(good, wanted string) []Panel {
 		},
 		{
 			Kind: Stat, Title: "Budget left", Unit: "percentunit", Red: .1, Less: true, About: "Share of the faults that the objective allows and that have not happened, in the range shown.",
-			Queries: q(fmt.Sprintf("1 - (1 - %s) / (1 - %s)", over("$__range"), wanted), "left"),
+			Queries: q(fmt.Sprintf("1 - (1 - %s) / (1 - %v)", over("$__range"), want), "left"),
 		},
 		{
 			Kind: Series, Title: "Share that was well", Unit: "percentunit", About: "Over an hour.",

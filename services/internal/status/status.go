@@ -64,18 +64,12 @@ type Stage struct {
 	PausedUntil  time.Time
 }
 
-// streams are those that are looked at.
-var streams = []string{
-	topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ, topology.StreamReports, topology.StreamAdvisories, topology.StreamSeen,
-	topology.StreamIntake, topology.StreamRefused, topology.StreamAudit,
-}
-
 // Read looks at everything. It costs a request for each stream, consumer and
 // subject that a consumer filters by.
 func Read(ctx context.Context, js jetstream.JetStream) (Status, error) {
 	s := Status{}
-	for _, name := range streams {
-		if err := s.readStream(ctx, js, name); err != nil {
+	for _, stream := range slices.Backward(topology.Streams(topology.DefaultConfig())) { // in the order of an event's way
+		if err := s.readStream(ctx, js, stream.Name); err != nil {
 			return Status{}, err
 		}
 	}
