@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/pkg/natstest"
 )
 
 // gate is a dialer that a test can shut.
@@ -55,7 +57,7 @@ func TestABucketReplacedMeanwhileIsReadAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "the connection is lost", func() bool { return !nc.IsConnected() })
-	js, err := jetstream.New(b.server.Connect())
+	js, err := jetstream.New(b.server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // that nobody takes comes again after its ack wait, which is long.
 func TestAClusterHandsEachMessageOutOnce(t *testing.T) {
 	t.Parallel()
-	js, err := jetstream.New(natstest.ConnectAll(t, natstest.Cluster(t, false)))
+	js, err := jetstream.New(natstest.ConnectAll(t, natstest.Cluster(t, false)), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func setup(t *testing.T) *fixture {
 		RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	}}
 	var err error
-	if f.js, err = jetstream.New(f.server.Connect()); err != nil {
+	if f.js, err = jetstream.New(f.server.Connect(), natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {

@@ -95,7 +95,7 @@ func TestScanEndsWithItsStream(t *testing.T) {
 // replica it reads from.
 func TestPromise6ScanOfAClusterReadsWhatWasStored(t *testing.T) {
 	t.Parallel()
-	js, err := jetstream.New(natstest.ConnectAll(t, natstest.Cluster(t, false)))
+	js, err := jetstream.New(natstest.ConnectAll(t, natstest.Cluster(t, false)), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

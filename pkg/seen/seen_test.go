@@ -32,7 +32,7 @@ func setup(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, server: natstest.Start(t, false), log: &logged{}}
 	var err error
-	if f.js, err = jetstream.New(f.server.Connect()); err != nil {
+	if f.js, err = jetstream.New(f.server.Connect(), natstest.Patient()); err != nil {
 		t.Fatal(err)
 	}
 	if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -162,7 +163,7 @@ func (f *natsFolder) connect(name, url string, more ...nats.Option) *user {
 		f.t.Fatalf("connect as %s: %v", name, err)
 	}
 	f.t.Cleanup(u.Close)
-	if u.js, err = jetstream.New(u.Conn); err != nil {
+	if u.js, err = jetstream.New(u.Conn, natstest.Patient()); err != nil {
 		f.t.Fatal(err)
 	}
 	return u

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/services/ingress"
@@ -31,7 +32,7 @@ func TestLateWebhookOfAListedEvent(t *testing.T) {
 		m := nats.NewMsg(e.RawSubject())
 		m.Header, m.Data = e.Header(), []byte(`{"action":"opened","n":1}`)
 		m.Header.Set(jetstream.MsgIDHeader, e.ListedMsgID())
-		js, err := jetstream.New(f.conn)
+		js, err := jetstream.New(f.conn, natstest.Patient())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/internal/boot"
@@ -97,7 +98,7 @@ func (p *livePipeline) scheduledOnce() {
 // written is the last sequence of a stream, which any write moves.
 func (p *livePipeline) written(stream string) uint64 {
 	p.t.Helper()
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func (p *livePipeline) written(stream string) uint64 {
 // cursor is the schedule's cursor as it is stored.
 func (p *livePipeline) cursor() string {
 	p.t.Helper()
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -16,7 +17,7 @@ func TestLostBucketsAndConsumersAreMadeAnew(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
 	p := startLive(t, s, liveOptions{reconciler: ", audit_every: 1s"})
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/report"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -16,7 +17,7 @@ import (
 func TestFindingsAreShown(t *testing.T) {
 	t.Parallel()
 	p := startLive(t, startShop(t), liveOptions{})
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

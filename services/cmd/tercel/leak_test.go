@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/services/internal/boot"
 	"github.com/tercelhq/tercel/services/internal/embednats"
 )
@@ -194,7 +195,7 @@ func (l *leaks) telemetry() {
 // database.
 func (l *leaks) stored() {
 	ctx := l.t.Context()
-	js, err := jetstream.New(l.p.Conn)
+	js, err := jetstream.New(l.p.Conn, natstest.Patient())
 	if err != nil {
 		l.t.Fatal(err)
 	}

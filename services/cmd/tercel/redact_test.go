@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/consume"
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -155,7 +156,7 @@ func TestRedactedValuesAreNotStoredIfAsked(t *testing.T) {
 // 8), and that the destinations get what is not shown.
 func checkStoredAsReceived(t *testing.T, p *livePipeline, body string) {
 	t.Helper()
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/consume"
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/natstest"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
@@ -139,7 +140,7 @@ func TestReplaysAndRepairsAreLinkedToWhatTheyComeFrom(t *testing.T) {
 	s.put("2", 1) // no webhook tells of it
 	ok(t, "reconcile", "run", "orders", "order", "--api", p.ConsoleURL)
 	traces := map[string]string{} // of what was sent in again, by origin
-	js, err := jetstream.New(p.Conn)
+	js, err := jetstream.New(p.Conn, natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}

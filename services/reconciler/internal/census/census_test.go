@@ -290,7 +290,7 @@ func TestConsumersOfOthersAreBounded(t *testing.T) {
 func TestAReplicaThatIsAwayIsBehind(t *testing.T) {
 	servers, streams := natstest.Cluster(t, false), topology.DefaultConfig()
 	streams.Replicas = 3
-	js, err := jetstream.New(servers[0].Connect())
+	js, err := jetstream.New(servers[0].Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}
