@@ -2,9 +2,11 @@ package console_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ func TestSilentConnectionsKeepNoOperatorOut(t *testing.T) {
 		t.Fatal(err, tail.Err())
 	}
 	const more = 600 // than there may be
+	var first net.Conn
 	for i := range more {
 		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 		if err != nil {
@@ -32,6 +35,9 @@ func TestSilentConnectionsKeepNoOperatorOut(t *testing.T) {
 		}
 		defer func() { _ = c.Close() }()
 		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		if first == nil {
+			first = c
+		}
 		if _, err := io.WriteString(c, "GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -39,6 +45,9 @@ func TestSilentConnectionsKeepNoOperatorOut(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK || resp.Close {
 			t.Fatalf("connection %d: %v, %v", i, resp, err)
 		}
+	}
+	if _, err := io.Copy(io.Discard, first); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the first of them is still open")
 	}
 	p.store(trigger("evt-1", "order.paid"), `{}`)
 	for tail.Receive() && tail.Msg().GetMessage() == nil { // signs of life
