@@ -15,7 +15,7 @@ const linesAMinute = 10
 
 // Log returns a server's ErrorLog. net/http has a line for each connection that can't
 // be encrypted, and for more that strangers can do as often as they want: ten a minute
-// are told to to, and how many there were beside them. Of panics, which are our own
+// are told, and how many there were beside them. Of panics, which are our own
 // fault, each is told.
 func Log(to *slog.Logger) *log.Logger { return log.New(&complaints{to: to}, "", 0) }
 
