@@ -2,7 +2,6 @@ package deadletter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -63,7 +62,7 @@ func Publish(ctx context.Context, js jetstream.JetStream, l Letter) (publish.Ack
 	}
 	id := l.id()
 	ack, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(topology.StreamDLQ))
-	if errors.Is(err, nats.ErrMaxPayload) {
+	if publish.TooLarge(err) {
 		// The original fitted, but not together with what is known of it.
 		m.Data = nil
 		m.Header.Set(headerPayload, payloadOriginal)

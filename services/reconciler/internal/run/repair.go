@@ -14,6 +14,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/ledger"
 	"github.com/tercelhq/tercel/pkg/mapping"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/report"
 )
 
@@ -86,7 +87,7 @@ func (c *comparison) send(ctx context.Context, n int, trigger func(i int) (id st
 			id, m := trigger(i)
 			c.redactStored(m)
 			_, err := c.deps.Publisher.Publish(ctx, m)
-			if tooLarge[i] = errors.Is(err, nats.ErrMaxPayload); tooLarge[i] {
+			if tooLarge[i] = publish.TooLarge(err); tooLarge[i] {
 				return nil
 			}
 			if err != nil {

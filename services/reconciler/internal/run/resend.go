@@ -54,7 +54,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 				return fmt.Errorf("send event %s again: %w", rec.id, err)
 			}
 			ack, err := c.publishOnce(inner, m)
-			if errors.Is(err, nats.ErrMaxPayload) {
+			if publish.TooLarge(err) {
 				fates[i] = lost
 				return nil
 			}
