@@ -79,7 +79,7 @@ var plants = map[string]edit{
 		"return r.opts.Tombstone || r.opts.Trigger == report.Schedule && r.deletes.Tombstone", "return r.opts.Tombstone",
 	},
 	"backfill beats what came meanwhile": {
-		"services/reconciler/internal/run/compare.go",
+		"services/reconciler/internal/run/repair.go",
 		"RecordID: rec.id, Version: rec.version, ObservedAt: observedAt,", "RecordID: rec.id, Version: rec.version, ObservedAt: c.deps.Now(),",
 	},
 	"listed event left out of its page": {
