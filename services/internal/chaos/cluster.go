@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tercelhq/tercel/services/internal/process"
 )
 
 // nodes is the number of NATS servers.
@@ -85,7 +84,7 @@ func (w *world) connect(ctx context.Context, addrs []string) (err error) {
 		return err
 	}
 	// Healthy nodes may still be electing the leader of the whole.
-	return process.Await(ctx, func(ctx context.Context) error {
+	return asking(ctx, func(ctx context.Context) error {
 		_, err := w.js.AccountInfo(ctx)
 		return err
 	})

@@ -19,7 +19,7 @@ func leaders() (all []fault) {
 	for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched} {
 		all = append(all, fault{name: "kill of the leader of " + stream, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 			var leader *member
-			if err := process.Await(ctx, func(ctx context.Context) error {
+			if err := asking(ctx, func(ctx context.Context) error {
 				s, err := w.js.Stream(ctx, stream)
 				if err != nil {
 					return err
@@ -80,7 +80,7 @@ func fullStreams() (all []fault) {
 
 // limit sets how many bytes a stream may have.
 func (w *world) limit(ctx context.Context, stream string, bytes func(jetstream.StreamState) int64) error {
-	return process.Await(ctx, func(ctx context.Context) error {
+	return asking(ctx, func(ctx context.Context) error {
 		s, err := w.js.Stream(ctx, stream)
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (w *world) limit(ctx context.Context, stream string, bytes func(jetstream.S
 func deletions() (all []fault) {
 	for _, b := range topology.Buckets(topology.DefaultConfig()) {
 		all = append(all, fault{name: "deletion of " + b.Bucket, harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
-			return process.Await(ctx, func(ctx context.Context) error {
+			return asking(ctx, func(ctx context.Context) error {
 				err := w.js.DeleteKeyValue(ctx, b.Bucket)
 				if errors.Is(err, jetstream.ErrBucketNotFound) { // a lost answer
 					err = nil
@@ -108,7 +108,7 @@ func deletions() (all []fault) {
 	}
 	for _, c := range durables {
 		all = append(all, fault{name: "deletion of consumer " + c.name, harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
-			return process.Await(ctx, func(ctx context.Context) error {
+			return asking(ctx, func(ctx context.Context) error {
 				err := w.js.DeleteConsumer(ctx, c.stream, c.name)
 				if errors.Is(err, jetstream.ErrConsumerNotFound) {
 					err = nil
@@ -125,6 +125,19 @@ var durables = []struct{ stream, name string }{
 	{topology.StreamRaw, topology.EnrichDurable(source)},
 	{topology.StreamEnriched, topology.DeliverDurable(destination)},
 	{topology.StreamAdvisories, topology.CollectConsumer(topology.Delivery{}).Durable},
+}
+
+// askFor bounds one try to ask JetStream, whose streams answer nothing while they
+// elect a leader.
+const askFor = 10 * time.Second
+
+// asking is [process.Await] for what asks JetStream.
+func asking(ctx context.Context, ok func(context.Context) error) error {
+	return process.Await(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, askFor)
+		defer cancel()
+		return ok(ctx)
+	})
 }
 
 // whole is nil if every stream, bucket and consumer is there that the pipeline

@@ -167,7 +167,7 @@ func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) 
 	if err := r.w.ready(recovering); err != nil {
 		return fmt.Errorf("not recovered: %w", err)
 	}
-	if err := process.Await(recovering, r.w.whole); err != nil {
+	if err := asking(recovering, r.w.whole); err != nil {
 		return fmt.Errorf("not recovered: %w", err)
 	}
 	p.Recovered = since(began)
