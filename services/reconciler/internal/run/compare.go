@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -254,8 +255,9 @@ func (c *comparison) advance(p page, f found, next *cursor.Window) error {
 			return err
 		}
 		// Nothing follows what was there already, if the list doesn't reach as far
-		// as the page would.
-		f.ended = f.ended || f.fresh == 0 && len(p.Records) < max(p.ask.Want, next.Full)
+		// as the page would. That may be smaller than others: a full one that has
+		// nothing new tells of a list that has moved.
+		f.ended = f.ended || f.fresh == 0 && len(p.Records) < cmp.Or(p.ask.Want, next.Full)
 	}
 	if f.ended || p.Next == "" {
 		c.nextPart(next)
