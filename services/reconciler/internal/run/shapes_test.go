@@ -240,3 +240,34 @@ func TestPromise6MoreThanAPageMoves(t *testing.T) {
 		t.Errorf("sent %s, want all 40", sent)
 	}
 }
+
+// Promise 6: pages by number that are smaller than the API's largest are asked for so
+// that they overlap. One that is full, and shows only what has moved there from
+// pages before, is not the end.
+func TestPromise6AFullPageWithNothingNewIsNoEnd(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	s := shapes["page, capped"]
+	// What the pages' sizes are, and with how many nothing new is left, depends on how
+	// many were read.
+	for at := 3; at <= 6; at++ {
+		for moved := 1; moved <= 9; moved++ {
+			tab := newTable(t, f, "descending", s.answer)
+			for i := range 50 {
+				id := fmt.Sprintf("o%02d", i)
+				tab.rows[id] = row{ID: id, Updated: noon.Add(-time.Hour - time.Duration(i)*time.Second)}
+			}
+			tab.change = func(n int, rows map[string]row) {
+				for i := 50 - moved; n == at && i < 50; i++ {
+					id := fmt.Sprintf("o%02d", i)
+					rows[id] = row{ID: id, Updated: noon.Add(-time.Minute)} // in front of all, and too young
+				}
+			}
+			f.finish(s.reconcileIn("descending"))
+			if sent := strings.Fields(f.sentIDs()); len(sent) < 50-moved {
+				t.Errorf("%d of the %d that stayed were sent, where %d moved before request %d", len(sent), 50-moved, moved, at)
+			}
+			f.reset()
+		}
+	}
+}
