@@ -44,7 +44,15 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 // CloseWrite tells the other end that nothing more comes, as net/http does before it
 // closes a connection whose client still writes.
 func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+	err := closeWrite(c.Conn)
+	if encrypted, ok := c.Conn.(*tls.Conn); ok { // it only says so, and leaves the connection below as it is
+		err = errors.Join(err, closeWrite(encrypted.NetConn()))
+	}
+	return err
+}
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return nil

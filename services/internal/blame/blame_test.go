@@ -2,6 +2,7 @@ package blame_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"log"
 	"net"
@@ -49,6 +50,55 @@ func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 				t.Errorf("answered %s, %q, %v, close %t, want %d and an end", resp.Status, body, err, resp.Close, tt.want)
 			}
 		})
+	}
+}
+
+// halved is a listener whose connections tell when their writing side is closed.
+type halved struct {
+	net.Listener
+	told chan struct{}
+}
+
+func (l halved) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return half{c, l.told}, err
+}
+
+type half struct {
+	net.Conn
+	told chan struct{}
+}
+
+func (c half) CloseWrite() error {
+	c.told <- struct{}{}
+	return nil
+}
+
+// Who counts connections below TLS learns, too, that one has its last answer.
+func TestTheEndOfAnswersIsToldBelowTLS(t *testing.T) {
+	t.Parallel()
+	certified := httptest.NewTLSServer(nil)
+	t.Cleanup(certified.Close)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
+	below := halved{srv.Listener, make(chan struct{}, 1)}
+	srv.Listener = blame.Listener(tls.NewListener(below, &tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS13}), log.New(io.Discard, "", 0))
+	srv.Start()
+	t.Cleanup(srv.Close)
+	c, err := tls.Dial("tcp", srv.Listener.Addr().String(), &tls.Config{RootCAs: certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com", MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nand no more"); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Fatalf("answered %v, %v, want 404", resp, err)
+	}
+	select {
+	case <-below.told:
+	case <-time.After(time.Minute):
+		t.Error("a minute later the connection below had been told nothing")
 	}
 }
 

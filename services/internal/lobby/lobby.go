@@ -1,8 +1,9 @@
 // Package lobby bounds the connections to a server (promise 10). When there are as
-// many as there may be, one that waits for a request is closed to make room for the
-// next one: who connects and says nothing keeps nobody out. It is one of the
-// neighbourhood that has most of them, so that a flood displaces itself, and there the
-// one that has waited longest; see [Crowd]. A request is there when its headers are.
+// many as there may be, one that waits for a request, or has its last answer, is closed
+// to make room for the next one: who connects and says nothing keeps nobody out. It is
+// one of the neighbourhood that has most of them, so that a flood displaces itself, and
+// there the one that has waited longest; see [Crowd]. A request is there when its
+// headers are.
 package lobby
 
 import (
@@ -130,9 +131,16 @@ func (g *guest) Close() error {
 	return nil
 }
 
-// CloseWrite tells the other end that nothing more comes, as net/http does before it
-// closes a connection whose client still writes.
+// CloseWrite tells the other end that nothing more comes, as net/http does half a second
+// before it closes a connection whose client still writes. Meanwhile it makes room: the
+// other end has its answer and may come again, so that a flood of requests that are
+// refused would have more connections here than it keeps open.
 func (g *guest) CloseWrite() error {
+	g.lobby.mu.Lock()
+	if !g.gone {
+		g.lobby.list(g)
+	}
+	g.lobby.mu.Unlock()
 	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -132,6 +132,45 @@ func TestRequestsInHandMakeNoRoom(t *testing.T) {
 	}
 }
 
+// net/http keeps a connection for half a second behind an answer to one that still
+// writes, which by then comes again. So it makes room, and none that has yet to say
+// what it wants has to, however many requests of a flood are refused.
+func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
+	t.Parallel()
+	h := newHouse(4)
+	var all []came
+	come := func(from string) {
+		c, err := h.come(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	answered := func(c came) {
+		h.Follow(c.in, http.StateActive)
+		if err := c.in.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	come("192.0.2.2")
+	for range 3 {
+		come("192.0.2.1")
+		h.Follow(all[len(all)-1].in, http.StateActive)
+	}
+	answered(all[2])
+	answered(all[3])
+	come("192.0.2.1")
+	for i, c := range all {
+		if c.closed() != (i == 2) {
+			t.Errorf("connection %d: closed %t, want the first that has its answer", i, c.closed())
+		}
+	}
+	answered(all[2]) // it was on its way
+	if h.Follow(all[4].in, http.StateActive); all[3].closed() {
+		t.Error("who is gone made room again")
+	}
+}
+
 // Who has to wait is let in when somebody leaves, and not any more once the lobby is
 // closed.
 func TestAFullLobbyWaits(t *testing.T) {
