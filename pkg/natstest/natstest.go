@@ -2,7 +2,9 @@
 package natstest
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -114,12 +116,45 @@ func (s *Server) Resume() {
 	if err != nil {
 		s.t.Fatalf("nats server: %v", err)
 	}
+	said := &said{}
+	srv.SetLoggerV2(said, false, false, false)
 	srv.Start()
-	if !srv.ReadyForConnections(30 * time.Second) {
-		s.t.Fatal("nats server: not ready within 30s")
+	if !srv.ReadyForConnections(time.Minute) {
+		s.t.Fatalf("nats server: not ready within a minute, it says: %q", said.all())
 	}
 	s.srv, s.opts.Port = srv, opts.Port
 }
+
+// said is what the server says of itself that it can't do.
+type said struct {
+	mu    sync.Mutex // guards texts
+	texts []string
+}
+
+func (s *said) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.texts)
+}
+
+// Errorf keeps an error.
+func (s *said) Errorf(format string, v ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts = append(s.texts, fmt.Sprintf(format, v...))
+}
+
+// Fatalf keeps why the server can't go on. It returns, and so does the server.
+func (s *said) Fatalf(format string, v ...any) { s.Errorf(format, v...) }
+
+// Warnf, Noticef, Debugf and Tracef are of no interest here.
+func (*said) Warnf(string, ...any) {}
+
+func (*said) Noticef(string, ...any) {}
+
+func (*said) Debugf(string, ...any) {}
+
+func (*said) Tracef(string, ...any) {}
 
 // Connect opens a connection that ends with the test and keeps reconnecting
 // meanwhile.
