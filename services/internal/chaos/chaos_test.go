@@ -112,13 +112,13 @@ func TestTable(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	tab := table{Seed: 7, Rate: 100, Played: []played{
-		{Fault: "kill of sink-1", Harm: 1, Recovered: 2.5},
-		{Fault: "kill of node-1", Harm: 3, Recovered: 1},
-		{Fault: "kill of sink-1", Harm: 2, Recovered: 12, Error: "not recovered"},
+		{Fault: "kill of sink-1", Kind: "kill of a service", Harm: 1, Recovered: 2.5},
+		{Fault: "kill of node-1", Kind: "kill of a node", Harm: 3, Recovered: 1},
+		{Fault: "kill of enricher-1", Kind: "kill of a service", Harm: 2, Recovered: 12, Error: "not recovered"},
 	}, NotHere: []notHere{{"power loss", "no root"}}}
 	tab.write(&b)
 	for _, want := range []string{
-		"Seed 7;", "| kill of node-1 | 1 | 3.0 | 1.0 | 1.0 |", "| kill of sink-1 | 2 | 1.0 failed | 2.5 failed | 12.0 |",
+		"Seed 7;", "| kill of a node | 1 | 3.0 | 1.0 | 1.0 |", "| kill of a service | 2 | 1.0 to 2.0 | 2.5 failed | 12.0 |",
 		"| power loss | 0 | not here: no root |", "| faults played | 3 |",
 	} {
 		if !strings.Contains(b.String(), want) {

@@ -25,7 +25,7 @@ func clockFaults() (all []fault) {
 }
 
 func clockFault(kind, how string, sign time.Duration) fault {
-	return fault{name: "clock of one " + kind + " " + how, clocks: true, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+	return fault{name: "clock of one " + kind + " " + how, kind: "clock of a process " + how, clocks: true, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 		m := w.members[anyOf(kind, r)]
 		err := w.setClock(ctx, m, sign*steps[r.IntN(len(steps))])
 		if err == nil {

@@ -13,6 +13,9 @@ import (
 type fault struct {
 	// name is unique, such as "kill of ingress-1", and has no "/".
 	name string
+	// kind is what the table has it under, with others that do the same to something
+	// else, or "" if there are none: then its name.
+	kind string
 	// possible is nil where the fault can be played, or else says why it can't be
 	// here. A fault without it can be played everywhere.
 	possible func(*world) error
@@ -31,6 +34,14 @@ func faults() []fault {
 		leaders(), outages(), fullStreams(), deletions(), refusals(), failures(),
 		powerCuts(), fullStores(), databases(),
 	)
+}
+
+// aMember is what the table calls a node or a service.
+func aMember(name string) string {
+	if isNode(name) {
+		return "a node"
+	}
+	return "a service"
 }
 
 // patterns are the parts of what --only was given.
@@ -53,6 +64,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // played is one fault that was played, as the table has it.
 type played struct {
 	Fault string `json:"fault"`
+	Kind  string `json:"kind"`
 	// At is when it began, since the load began.
 	At seconds `json:"at_seconds"`
 	// Harm is how long the harm lasted.

@@ -17,7 +17,7 @@ import (
 // through.
 func leaders() (all []fault) {
 	for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched} {
-		all = append(all, fault{name: "kill of the leader of " + stream, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		all = append(all, fault{name: "kill of the leader of " + stream, kind: "kill of a stream's leader", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 			var leader *member
 			if err := asking(ctx, func(ctx context.Context) error {
 				s, err := w.js.Stream(ctx, stream)
@@ -67,7 +67,7 @@ func (w *world) down(ctx context.Context, r *rand.Rand, dying ...*member) error 
 // fullStreams let a stream reach its limit of bytes.
 func fullStreams() (all []fault) {
 	for _, stream := range []string{topology.StreamRaw, topology.StreamEnriched, topology.StreamDLQ} {
-		all = append(all, fault{name: "limit of " + stream + " reached", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		all = append(all, fault{name: "limit of " + stream + " reached", kind: "limit of a stream reached", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 			if err := w.limit(ctx, stream, func(s jetstream.StreamState) int64 { return max(int64(s.Bytes), 1) }); err != nil {
 				return err
 			}
@@ -96,7 +96,7 @@ func (w *world) limit(ctx context.Context, stream string, bytes func(jetstream.S
 // make them again.
 func deletions() (all []fault) {
 	for _, b := range topology.Buckets(topology.DefaultConfig()) {
-		all = append(all, fault{name: "deletion of " + b.Bucket, harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
+		all = append(all, fault{name: "deletion of " + b.Bucket, kind: "deletion of a bucket", harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
 			return asking(ctx, func(ctx context.Context) error {
 				err := w.js.DeleteKeyValue(ctx, b.Bucket)
 				if errors.Is(err, jetstream.ErrBucketNotFound) { // a lost answer
@@ -107,7 +107,7 @@ func deletions() (all []fault) {
 		}})
 	}
 	for _, c := range durables {
-		all = append(all, fault{name: "deletion of consumer " + c.name, harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
+		all = append(all, fault{name: "deletion of consumer " + c.name, kind: "deletion of a consumer", harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
 			return asking(ctx, func(ctx context.Context) error {
 				err := w.js.DeleteConsumer(ctx, c.stream, c.name)
 				if errors.Is(err, jetstream.ErrConsumerNotFound) {

@@ -12,7 +12,7 @@ import (
 // gets no answers from others first, and what it has sent them is lost with it.
 func kills() (all []fault) {
 	for _, name := range memberNames() {
-		all = append(all, fault{name: "kill of " + name, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		all = append(all, fault{name: "kill of " + name, kind: "kill of " + aMember(name), harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 			m := w.members[name]
 			asked := w.links(func(k way) bool { return k.from == name && asks(m.kind, k.to) })
 			for _, l := range asked {
@@ -40,7 +40,7 @@ func asks(kind, to string) bool {
 // and messages in hand, some for longer than those last.
 func pauses() (all []fault) {
 	for _, name := range memberNames() {
-		all = append(all, fault{name: "pause of " + name, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		all = append(all, fault{name: "pause of " + name, kind: "pause of " + aMember(name), harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 			return w.members[name].hold(ctx, r, time.Second, 15*time.Second)
 		}})
 	}

@@ -36,22 +36,23 @@ func networkFaults() (all []fault) {
 	for _, b := range ruptures {
 		for _, kind := range kinds {
 			all = append(all,
-				b.between("one "+kind+" and all nodes", serviceAnd(kind, func(*rand.Rand) func(string) bool { return isNode })),
-				b.between("one "+kind+" and one node", serviceAnd(kind, oneNode)))
+				b.between("one "+kind+" and all nodes", "a service and all nodes", serviceAnd(kind, func(*rand.Rand) func(string) bool { return isNode })),
+				b.between("one "+kind+" and one node", "a service and a node", serviceAnd(kind, oneNode)))
 		}
 		all = append(all,
-			b.between("one node and the others", nodeAndOthers),
-			b.between("one node and all else", nodeAndAll),
-			b.between("one sink and the database", serviceAnd("sink", named(database))),
-			b.between("one enricher and the API", serviceAnd("enricher", named("api"))),
-			b.between("one reconciler and the API", serviceAnd("reconciler", named("api"))))
+			b.between("one node and the others", "a node and the others", nodeAndOthers),
+			b.between("one node and all else", "a node and all else", nodeAndAll),
+			b.between("one sink and the database", "a service and the database", serviceAnd("sink", named(database))),
+			b.between("one enricher and the API", "a service and the API", serviceAnd("enricher", named("api"))),
+			b.between("one reconciler and the API", "a service and the API", serviceAnd("reconciler", named("api"))))
 	}
 	return all
 }
 
-// between is the fault that lasts for a while and then is mended.
-func (b rupture) between(what string, pick ends) fault {
-	return fault{name: b.name + " between " + what, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+// between is the fault that lasts for a while and then is mended. It is of a kind with
+// others of the rupture.
+func (b rupture) between(what, kind string, pick ends) fault {
+	return fault{name: b.name + " between " + what, kind: b.name + " between " + kind, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 		broken := w.links(pick(r))
 		if len(broken) == 0 {
 			return errors.New("no way leads there")

@@ -10,7 +10,7 @@ import (
 // restarts ask each process to end by SIGTERM, and start it again.
 func restarts() (all []fault) {
 	for _, name := range memberNames() {
-		all = append(all, fault{name: "restart of " + name, harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
+		all = append(all, fault{name: "restart of " + name, kind: "restart of " + aMember(name), harm: func(ctx context.Context, w *world, _ *rand.Rand) error {
 			return w.restart(ctx, w.members[name])
 		}})
 	}

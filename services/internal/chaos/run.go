@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -142,7 +143,7 @@ func (r *runner) harm(ctx context.Context, chosen []fault) error {
 
 // once plays a fault and waits until the world has recovered from it.
 func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) {
-	p := played{Fault: f.name, At: since(r.load.began)}
+	p := played{Fault: f.name, Kind: cmp.Or(f.kind, f.name), At: since(r.load.began)}
 	defer func() {
 		if err != nil {
 			p.Error = err.Error()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -57,14 +58,13 @@ func (t *table) write(out io.Writer) {
 	fmt.Fprintf(out, "\nSeed %d; %.0f changes a second at the source; faults for %s s.\n\n", t.Seed, t.Rate, t.Lasted)
 	fmt.Fprintln(out, "| fault | times | seconds of harm | seconds to recover | longest |")
 	fmt.Fprintln(out, "|---|--:|---|---|--:|")
-	byFault := map[string][]played{}
+	byKind := map[string][]played{}
 	for _, p := range t.Played {
-		byFault[p.Fault] = append(byFault[p.Fault], p)
+		byKind[p.Kind] = append(byKind[p.Kind], p)
 	}
-	for _, name := range slices.Sorted(maps.Keys(byFault)) {
-		all := byFault[name]
-		fmt.Fprintf(out, "| %s | %d | %s | %s | %s |\n", name, len(all), list(all, func(p played) seconds { return p.Harm }),
-			list(all, func(p played) seconds { return p.Recovered }), longest(all))
+	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+		all := byKind[kind]
+		fmt.Fprintf(out, "| %s | %d | %s | %s | %s |\n", kind, len(all), span(all), recovered(all), longest(all))
 	}
 	for _, n := range t.NotHere {
 		fmt.Fprintf(out, "| %s | 0 | not here: %s | | |\n", n.Fault, n.Why)
@@ -96,9 +96,19 @@ func (t *table) write(out io.Writer) {
 	}
 }
 
-// list shows up to eight figures.
-func list(all []played, of func(played) seconds) string {
-	const most = 8
+// span is how long harm lasted at least and at most.
+func span(all []played) string {
+	byHarm := func(a, b played) int { return cmp.Compare(a.Harm, b.Harm) }
+	least, most := slices.MinFunc(all, byHarm).Harm.String(), slices.MaxFunc(all, byHarm).Harm.String()
+	if least == most {
+		return most
+	}
+	return least + " to " + most
+}
+
+// recovered shows up to twelve times to recover.
+func recovered(all []played) string {
+	const most = 12
 	var texts []string
 	for i, p := range all {
 		if i == most {
@@ -109,7 +119,7 @@ func list(all []played, of func(played) seconds) string {
 			texts = append(texts, "failed")
 			continue
 		}
-		texts = append(texts, of(p).String())
+		texts = append(texts, p.Recovered.String())
 	}
 	return strings.Join(texts, " ")
 }
