@@ -6,8 +6,8 @@ import (
 )
 
 // lately is what this process has stored itself in the last moments, by its
-// place in the stream. A repeat that comes at once, as most do, is confirmed
-// by it: reading a message makes the server load a block of megabytes.
+// place in the stream. A repeat that comes at once, as most do, isn't looked up:
+// reading a message makes the server load a block of megabytes.
 type lately struct {
 	mu   sync.Mutex // guards those below
 	ring [latelySize]own

@@ -57,9 +57,9 @@ import (
 type Config struct {
 	// Horizon is how far back marks are kept and read. Required.
 	Horizon time.Duration
-	// Window is the stream's dedup window. A repeat that comes within it needs no
-	// reading if this process has stored the first of late: the stream would tell
-	// it without reading, too. Defaults to none.
+	// Window is the stream's dedup window. A repeat that comes within it of what this
+	// process has stored of late is left to the stream, which tells it without reading.
+	// Defaults to none.
 	Window time.Duration
 	// Memory bounds the table. When it is full, the oldest marks go before
 	// their time. Defaults to 32MiB, which is 3 million ids; the least is 2MiB.
@@ -158,9 +158,10 @@ const (
 )
 
 // Find reports whether a message with this Nats-Msg-Id was stored within the
-// horizon. It asks the server only if the table has the id's hash: for one in
-// 1,400 new ids with 3 million marks. It waits a second at most; what isn't
-// confirmed by then isn't found.
+// horizon, and is there still. It asks the server only if the table has the id's hash:
+// for one in 1,400 new ids with 3 million marks. It waits a second at most; what isn't
+// confirmed by then isn't found. Nor is what this process has stored within the
+// stream's window: storing it again asks the stream, which may have lost it since.
 func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (Found, bool) {
 	var candidates [maxCandidates]uint64
 	x.mu.Lock()
@@ -172,8 +173,8 @@ func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for _, seq := range candidates[:n] {
-		if o, ok := x.own(seq); ok && o.msgID == msgID && time.Since(o.StoredAt) < horizon {
-			return o.Found, true
+		if _, ok := x.own(msgID, seq); ok {
+			continue
 		}
 		m, err := x.get(ctx, seq)
 		if err == nil && m.Header.Get(jetstream.MsgIDHeader) == msgID && time.Since(m.Time) < horizon {
@@ -183,15 +184,18 @@ func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (
 	return Found{}, false
 }
 
-// own returns what this process has stored at a sequence within the window.
-func (x *Index) own(sequence uint64) (own, bool) {
-	return x.lately.at(sequence, time.Now().Add(-x.cfg.Window))
+// own returns what this process has stored at a sequence within the window, under
+// this Nats-Msg-Id.
+func (x *Index) own(msgID string, sequence uint64) (Found, bool) {
+	o, ok := x.lately.at(sequence, time.Now().Add(-x.cfg.Window))
+	return o.Found, ok && o.msgID == msgID
 }
 
-// At returns what is stored at a sequence of TERCEL_RAW, or [ErrNotFound].
-func (x *Index) At(ctx context.Context, sequence uint64) (Found, error) {
-	if o, ok := x.own(sequence); ok {
-		return o.Found, nil
+// At returns what is stored at a sequence of TERCEL_RAW, or [ErrNotFound]. The stream
+// has just told that a message with this Nats-Msg-Id is there.
+func (x *Index) At(ctx context.Context, msgID string, sequence uint64) (Found, error) {
+	if first, ok := x.own(msgID, sequence); ok {
+		return first, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()

@@ -109,7 +109,7 @@ func TestMarksReachAllReplicasAndOutliveThem(t *testing.T) {
 	if f.has(b, "orders:_:100") {
 		t.Error("an id that nobody stored is known")
 	}
-	found, err := c.At(t.Context(), 1)
+	found, err := c.At(t.Context(), "orders:_:0", 1)
 	if err != nil || found.EventID != "event of orders:_:0" || found.Sequence != 1 || time.Since(found.StoredAt) > time.Minute {
 		t.Errorf("At(1) = %+v, %v", found, err)
 	}
@@ -119,10 +119,7 @@ func TestMarksReachAllReplicasAndOutliveThem(t *testing.T) {
 func TestCollisionsAreNoRepeats(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	x := f.index(func(c *seen.Config) { c.Window = time.Hour })
-	stored := func(id string) {
-		x.Stored(id, seen.Found{Sequence: f.store(id), StoredAt: time.Now(), EventID: "event of " + id})
-	}
+	x := f.index()
 	byHash := map[[4]byte]string{}
 	for i := 0; ; i++ {
 		id := fmt.Sprint("orders:_:", i)
@@ -132,11 +129,11 @@ func TestCollisionsAreNoRepeats(t *testing.T) {
 			byHash[[4]byte(sum[:4])] = id
 			continue
 		}
-		stored(id)
+		x.Mark(id, f.store(id))
 		if f.has(x, other) {
 			t.Errorf("%s, which was never stored, was taken for %s", other, id)
 		}
-		stored(other)
+		x.Mark(other, f.store(other))
 		if !f.has(x, id) || !f.has(x, other) {
 			t.Error("of two ids with one hash, one is not known")
 		}
@@ -278,49 +275,37 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Promise 4: what this process has stored itself within the stream's window is
-// known without the server, and nothing else is.
-func TestOwnMessagesNeedNoReadingWithinTheWindow(t *testing.T) {
+// Promises 1 and 4: a repeat of what this process has stored itself within the stream's
+// window is the stream's to tell. It may have lost its end meanwhile, and what isn't
+// there is no repeat's first.
+func TestOwnMessagesWithinTheWindowAreLeftToTheStream(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	id := "orders:_:own"
 	first := seen.Found{Sequence: f.store(id), StoredAt: time.Now(), EventID: "event of " + id}
-	other := f.store("orders:_:other")
 	window := func(d time.Duration) func(*seen.Config) { return func(c *seen.Config) { c.Window = d } }
-	within, beyond := f.index(window(time.Minute)), f.index(window(time.Nanosecond))
+	within, beyond := f.index(window(time.Hour)), f.index(window(time.Nanosecond))
 	for _, x := range []*seen.Index{within, beyond} {
 		x.Stored(id, first)
-		x.Mark("orders:_:other", other)
+	}
+	if f.has(within, id) {
+		t.Error("within the window the stream isn't asked")
+	}
+	if !f.has(beyond, id) {
+		t.Error("beyond the window a message that is stored isn't found")
 	}
 	f.server.Stop()
-	for name, tt := range map[string]struct {
-		x    *seen.Index
-		id   string
-		want bool
-	}{
-		"its own":            {within, id, true},
-		"another's":          {within, "orders:_:other", false},
-		"beyond the window":  {beyond, id, false},
-		"never stored at it": {within, "orders:_:new", false},
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		found, ok := tt.x.Find(ctx, tt.id, time.Hour)
-		cancel()
-		if ok != tt.want || ok && found != first {
-			t.Errorf("%s: Find() = %+v, %t, want %t", name, found, ok, tt.want)
-		}
-	}
-	if found, err := within.At(t.Context(), first.Sequence); err != nil || found != first {
-		t.Errorf("At() = %+v, %v", found, err)
+	if found, err := within.At(t.Context(), id, first.Sequence); err != nil || found != first {
+		t.Errorf("without a server At() = %+v, %v, want what this process has stored", found, err)
 	}
 	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+	if found, err := within.At(gone, "orders:_:other", first.Sequence); err == nil {
+		t.Errorf("At() of another id = %+v, want nothing: the stream was made anew", found)
+	}
 	for distance := uint64(1); distance <= 1<<16; distance <<= 1 { // whatever the size of what is kept
-		if found, err := within.At(gone, first.Sequence+distance); err == nil {
+		if found, err := within.At(gone, id, first.Sequence+distance); err == nil {
 			t.Errorf("At(%d) = %+v, want nothing", first.Sequence+distance, found)
 		}
-	}
-	if _, ok := within.Find(t.Context(), id, time.Nanosecond); ok {
-		t.Error("a message older than the horizon is a repeat's first")
 	}
 }

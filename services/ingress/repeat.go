@@ -40,9 +40,8 @@ func (in *inspection) messageID(it *item) string {
 	return keyed.MsgID()
 }
 
-// late tells a repeat of what was stored within the source's horizon. Within
-// the dedup window that saves the server a publish; beyond it nothing else
-// would.
+// late tells a repeat of what was stored within the source's horizon. Beyond the
+// dedup window nothing else would.
 func (s *Service) late(ctx context.Context, in *inspection, it *item) (result, bool) {
 	if in.route.horizon == 0 {
 		return result{}, false
@@ -81,7 +80,7 @@ func (s *Service) mark(in *inspection, it *item, ack publish.Ack) {
 func (s *Service) repeated(ctx context.Context, in *inspection, it *item, sequence uint64) result {
 	var first seen.Found
 	if in.route.bodyIsKey && s.seen != nil { // else the id is the same
-		first, _ = s.seen.At(ctx, sequence) // without it, only the count is less exact
+		first, _ = s.seen.At(ctx, it.msgID, sequence) // without it, only the count is less exact
 	}
 	return s.absorbed(ctx, in, it, first, lineWindow)
 }

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress"
 )
 
@@ -53,6 +54,30 @@ func TestCapturedBodyUnderAnotherIDIsARepeat(t *testing.T) {
 		if r := f.send(f.delivery("told-apart", id, body)); r.Status != "accepted" {
 			t.Errorf("of a provider with identical events, %s was answered %+v", id, r)
 		}
+	}
+}
+
+// Promise 1: an event that the stream has lost, as in a power cut, is stored when it
+// comes again, though the ingress remembers that it was.
+func TestARepeatOfWhatTheStreamHasLostIsStored(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	js := f.jetstream()
+	d := f.delivery("stripe", "", `{"id":"evt_1","type":"invoice.paid"}`)
+	if r := f.send(d); r.Status != "accepted" {
+		t.Fatalf("answered %+v", r)
+	}
+	if r := f.send(d); r.Status != "duplicate" || f.stored() != 1 {
+		t.Fatalf("a repeat was answered %+v, with %d messages stored", r, f.stored())
+	}
+	if err := js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+		t.Fatal(err)
+	}
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.send(d); r.Status != "accepted" || f.stored() != 1 {
+		t.Errorf("once the stream was lost it was answered %+v, with %d messages stored; want it stored", r, f.stored())
 	}
 }
 
