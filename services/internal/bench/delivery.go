@@ -130,6 +130,11 @@ func (d *sinkTurns) offeredTurn(ctx context.Context, role string, rate float64) 
 	if _, err := d.js.ResumeConsumer(ctx, eventsOut().stream, eventsOut().Durable); err != nil {
 		return figures{}, err
 	}
+	read, err := d.meter(p)
+	if err != nil {
+		return figures{}, err
+	}
+	began := time.Now()
 	sent, failed := make(chan int, 1), make(chan error, 1)
 	go func() {
 		w := newSender(nil, nil)
@@ -148,8 +153,10 @@ func (d *sinkTurns) offeredTurn(ctx context.Context, role string, rate float64) 
 	if err := <-failed; err != nil {
 		return figures{}, err
 	}
-	var f figures
-	f.Rate = rate
+	f, err := read(len(took), time.Since(began))
+	if err != nil {
+		return figures{}, err
+	}
 	f.latencies(took)
 	d.report.Verified.add(verified{Events: len(took)})
 	if err := d.pg.prove(ctx, &f, len(took)); err != nil {
