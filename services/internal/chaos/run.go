@@ -103,8 +103,7 @@ func (r *runner) begin(ctx context.Context) error {
 	return err
 }
 
-// limit is when no more fault begins, even if one was not played: an hour has
-// room for each many times.
+// limit is when no more fault begins, even if one was not played, which fails the run.
 func (r *runner) limit() time.Duration { return 2*r.time + time.Hour }
 
 // harm plays faults until the time is over. It ends early when the world doesn't
@@ -128,8 +127,11 @@ func (r *runner) harm(ctx context.Context, chosen []fault) error {
 	s := newSchedule(possible, r.seed)
 	for n := 0; ; n++ {
 		lasted := time.Since(r.load.began)
-		if over := lasted > r.time && (r.some || n >= len(possible)); over || lasted > r.limit() {
+		if lasted > r.time && (r.some || n >= len(possible)) {
 			return nil
+		}
+		if lasted > r.limit() {
+			return fmt.Errorf("%d of %d faults were played within %s", n, len(possible), r.limit())
 		}
 		f, rng := s.next()
 		if err := r.once(ctx, f, rng); err != nil {
