@@ -315,6 +315,7 @@ func TestHostileLists(t *testing.T) {
 	}
 	w := start(t, part{sources: sources.String(), services: []string{"ingress", "enricher", "sink", "reconciler"}, answers: hostileLists})
 	w.neighbour.while(time.Second, func() {})
+	base := w.footprint()
 	quiet := w.neighbour.while(2*time.Second, func() {})
 	attacked := w.neighbour.while(5*time.Second, func() {
 		for _, name := range append(slices.Clone(names), "honest") {
@@ -337,6 +338,7 @@ func TestHostileLists(t *testing.T) {
 		}
 	})
 	w.compare(quiet, attacked)
+	w.recovered(base)
 	if n := w.api.astray.Load(); n > 0 {
 		t.Errorf("%d requests went where an answer had pointed", n)
 	}
