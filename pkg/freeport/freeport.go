@@ -53,6 +53,12 @@ func Find() (int, error) {
 	return 0, errors.New("no free port found")
 }
 
+// Addr is [Find] as an address to listen on.
+func Addr() (string, error) {
+	port, err := Find()
+	return fmt.Sprint("127.0.0.1:", port), err
+}
+
 // reserve locks a file until the process ends, or returns nil if another has it.
 func reserve(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)

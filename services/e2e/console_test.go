@@ -107,7 +107,7 @@ func startBrokenShop(t *testing.T) *brokenShop {
 	srv := httptest.NewServer(crm)
 	t.Cleanup(srv.Close)
 	dir := t.TempDir()
-	file, in, console, health := filepath.Join(dir, "tercel.yaml"), freePort(t), freePort(t), freePort(t)
+	file, in, console, health := filepath.Join(dir, "tercel.yaml"), freeAddr(t), freeAddr(t), freeAddr(t)
 	write(t, file, fmt.Sprintf(consoleConfig, srv.URL, filepath.Join(dir, "archive.db"), in, console, health))
 	startTogether(t, file, in, health, []string{"SHOP_SECRET=" + shopSecret, "CRM_SECRET=whsec_" + "dGhlIGNybSdzIHNpZ25pbmcgc2VjcmV0"})
 	var sending errgroup.Group

@@ -35,7 +35,7 @@ const (
 func TestMiniflux(t *testing.T) {
 	t.Parallel()
 	feed := startFeed(t)
-	ingressAddr := freePort(t)
+	ingressAddr := freeAddr(t)
 	mf := startMiniflux(t, "http://"+ingressAddr+"/v1/reader")
 	db := filepath.Join(t.TempDir(), "reader.db")
 	config := filepath.Join(t.TempDir(), "tercel.yaml")
@@ -205,7 +205,7 @@ func startMiniflux(t *testing.T, webhook string) *miniflux {
 		t.Fatal(err)
 	}
 	pg := pgtest.Start(t).URL(pgtest.Superuser, pgtest.Database, "")
-	addr := freePort(t)
+	addr := freeAddr(t)
 	m := &miniflux{t: t, base: "http://" + addr}
 	(&process{
 		t: t, name: filepath.Join(binDir, "miniflux"), ready: answers(m.base + "/healthcheck"),

@@ -20,7 +20,7 @@ func TestAClusterLosesANodeAndNothingElse(t *testing.T) {
 	f := newNATSFolder(t)
 	nodes, urls, routes := make([]*process, 3), make([]string, 3), make([]string, 3)
 	for i := range routes {
-		routes[i] = "nats://" + freePort(t)
+		routes[i] = "nats://" + freeAddr(t)
 	}
 	for i := range nodes {
 		nodes[i], urls[i] = f.server("cluster.conf", fmt.Sprint("node-", i), "--cluster", routes[i], "--routes", strings.Join(routes, ","))
@@ -83,7 +83,7 @@ func TestAClusterLosesANodeAndNothingElse(t *testing.T) {
 func (f *natsFolder) strangerIsRefused(routes []string) {
 	f.t.Helper()
 	stranger := newNATSFolder(f.t)
-	srv, url := stranger.server("cluster.conf", "stranger", "--cluster", "nats://"+freePort(f.t), "--routes", strings.Join(routes, ","))
+	srv, url := stranger.server("cluster.conf", "stranger", "--cluster", "nats://"+freeAddr(f.t), "--routes", strings.Join(routes, ","))
 	srv.ready = listens(strings.TrimPrefix(url, "nats://"))
 	srv.start()
 	eventually(f.t, time.Minute, "the stranger is refused", func() error {

@@ -78,7 +78,7 @@ func (f *natsFolder) seed(user string) string {
 // server is a NATS server as a process, with the files of its folder.
 func (f *natsFolder) server(conf, name string, more ...string) (srv *process, url string) {
 	f.t.Helper()
-	addr, monitor := freePort(f.t), freePort(f.t)
+	addr, monitor := freeAddr(f.t), freeAddr(f.t)
 	host, port, _ := net.SplitHostPort(addr)
 	_, monitorPort, _ := net.SplitHostPort(monitor)
 	f.monitor = "http://" + monitor

@@ -42,7 +42,7 @@ func securely(t *testing.T, f *natsFolder, url, text, in, console string, env []
 	f.setUp(url, text, env)
 	parts := map[string]*process{}
 	for _, name := range append(slices.Clone(stages), "console") {
-		file, health := filepath.Join(f.dir, name+".yaml"), freePort(t)
+		file, health := filepath.Join(f.dir, name+".yaml"), freeAddr(t)
 		write(t, file, text+f.section(name))
 		parts[name] = &process{
 			t: t, name: program(t, name), ready: answers("http://" + health + "/readyz"), env: env,
@@ -56,7 +56,7 @@ func securely(t *testing.T, f *natsFolder, url, text, in, console string, env []
 // secureOrders is orderConfig with a console that takes calls.
 func secureOrders(t *testing.T, api, dir string) (text, db, in, console string, env []string) {
 	t.Helper()
-	db, in, console = filepath.Join(dir, "orders.db"), freePort(t), freePort(t)
+	db, in, console = filepath.Join(dir, "orders.db"), freeAddr(t), freeAddr(t)
 	text = fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive"), in, "127.0.0.1:0")
 	text = strings.Replace(text, `console: {listen: "127.0.0.1:0"}`,
 		fmt.Sprintf("console: {listen: %q, tokens: {olivia: {role: operator, token: env:CONSOLE_TOKEN}}}", console), 1)

@@ -71,7 +71,7 @@ func TestNothingIsLostWhileEveryProcessIsKilled(t *testing.T) {
 			t.Parallel()
 			provider, api := startProvider(t)
 			dir := t.TempDir()
-			file, db, in, health := filepath.Join(dir, "tercel.yaml"), filepath.Join(dir, "orders.db"), freePort(t), freePort(t)
+			file, db, in, health := filepath.Join(dir, "tercel.yaml"), filepath.Join(dir, "orders.db"), freeAddr(t), freeAddr(t)
 			write(t, file, fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive"), in, health))
 			secrets := []string{"ORDERS_SECRET=" + orderSecret, "ORDERS_TOKEN=" + orderToken}
 			d := start(t, file, in, health, secrets)

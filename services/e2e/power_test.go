@@ -120,7 +120,7 @@ func (p *powered) startNodes() {
 	p.t.Helper()
 	var routes, urls []string
 	for range p.disks {
-		routes = append(routes, "nats://"+freePort(p.t))
+		routes = append(routes, "nats://"+freeAddr(p.t))
 	}
 	for i, d := range p.disks {
 		conf, more := "single.conf", []string(nil)
@@ -139,7 +139,7 @@ func (p *powered) startNodes() {
 // startLoad starts an ingress and what sends to it.
 func (p *powered) startLoad() {
 	p.t.Helper()
-	addr, health := freePort(p.t), freePort(p.t)
+	addr, health := freeAddr(p.t), freeAddr(p.t)
 	text := fmt.Sprintf(poweredPipeline, addr)
 	env := []string{"ORDERS_SECRET=" + orderSecret}
 	p.folder.setUp(p.urls, text, env)

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -106,12 +105,12 @@ func eventually(t *testing.T, within time.Duration, what string, ok func() error
 	}
 }
 
-// freePort returns the address of a loopback port for a program to listen on.
-func freePort(t *testing.T) string {
+// freeAddr returns an address for a program to listen on.
+func freeAddr(t *testing.T) string {
 	t.Helper()
-	port, err := freeport.Find()
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprint("127.0.0.1:", port)
+	return addr
 }

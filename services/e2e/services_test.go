@@ -30,7 +30,7 @@ func startApart(t *testing.T, config, ingressAddr string, env []string) *deploym
 	natsURL := startNATS(t, d.parts)
 	d.natsURL = func() string { return natsURL }
 	for _, name := range stages {
-		health := freePort(t)
+		health := freeAddr(t)
 		d.parts[name] = &process{
 			t: t, name: program(t, name), ready: answers("http://" + health + "/readyz"), env: env,
 			args: []string{"--config", config, "--nats", natsURL, "--health", health},
@@ -43,7 +43,7 @@ func startApart(t *testing.T, config, ingressAddr string, env []string) *deploym
 // startTogether runs tercel up.
 func startTogether(t *testing.T, config, ingressAddr, healthAddr string, env []string) *deployment {
 	t.Helper()
-	listen := freePort(t)
+	listen := freeAddr(t)
 	data := filepath.Join(t.TempDir(), "data")
 	d := &deployment{ingress: "http://" + ingressAddr, parts: map[string]*process{}}
 	up := &process{
@@ -66,7 +66,7 @@ func startTogether(t *testing.T, config, ingressAddr, healthAddr string, env []s
 // acknowledges it.
 func startNATS(t *testing.T, parts map[string]*process) (url string) {
 	t.Helper()
-	addr := freePort(t)
+	addr := freeAddr(t)
 	conf := filepath.Join(t.TempDir(), "nats.conf")
 	text := `listen: "` + addr + `"
 jetstream: {store_dir: "` + filepath.Join(t.TempDir(), "jetstream") + `", max_mem: 64M, max_file: 4G, sync_interval: always}

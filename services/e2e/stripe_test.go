@@ -46,7 +46,7 @@ func startStripe(t *testing.T) string {
 	if err := buildStripeMock(); err != nil {
 		t.Fatal(err)
 	}
-	addr := freePort(t)
+	addr := freeAddr(t)
 	(&process{
 		t: t, name: filepath.Join(binDir, "stripe-mock"), args: []string{"-http-addr", addr},
 		ready: func() error {

@@ -24,12 +24,12 @@ func TestRollingUpgradeLosesNothing(t *testing.T) {
 	db, secrets := filepath.Join(dir, "orders.db"), []string{"ORDERS_SECRET=" + orderSecret, "ORDERS_TOKEN=" + orderToken}
 	config := func(name, in string) string {
 		file := filepath.Join(dir, name)
-		text := fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive-"+name), in, freePort(t))
+		text := fmt.Sprintf(orderConfig, api, db, filepath.Join(dir, "archive-"+name), in, freeAddr(t))
 		// Long enough that the balancer notices, which a loaded machine delays.
 		write(t, file, strings.Replace(text, "drain_grace: 0s", "drain_grace: 5s", 1))
 		return file
 	}
-	in, newIn := freePort(t), freePort(t)
+	in, newIn := freeAddr(t), freeAddr(t)
 	d := startApart(t, config("old.yaml", in), in, secrets)
 	b := balancer.Start()
 	defer b.Close()
@@ -39,7 +39,7 @@ func TestRollingUpgradeLosesNothing(t *testing.T) {
 	go func() { ran <- provider.Run(t.Context(), b.URL()+"/v1/orders") }()
 	newConfig := config("new.yaml", newIn)
 	for _, name := range stages {
-		old, health := d.parts[name], freePort(t)
+		old, health := d.parts[name], freeAddr(t)
 		d.parts[name] = &process{
 			t: t, name: old.name, ready: answers("http://" + health + "/readyz"), env: secrets,
 			args: []string{"--config", newConfig, "--nats", d.natsURL(), "--health", health},

@@ -22,7 +22,7 @@ func TestAStoredWebhookIsJudgedByTheConfigurationOfNow(t *testing.T) {
 	srv := httptest.NewServer(crm)
 	defer srv.Close()
 	dir := t.TempDir()
-	file, in, console, health := filepath.Join(dir, "tercel.yaml"), freePort(t), freePort(t), freePort(t)
+	file, in, console, health := filepath.Join(dir, "tercel.yaml"), freeAddr(t), freeAddr(t), freeAddr(t)
 	config := func(edits ...string) {
 		write(t, file, strings.NewReplacer(edits...).Replace(fmt.Sprintf(consoleConfig, srv.URL, filepath.Join(dir, "archive.db"), in, console, health)))
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/freeport"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
@@ -97,7 +97,7 @@ func startPipeline(t *testing.T) *pipeline {
 	}))
 	// It takes traces, without which there are no exemplars.
 	traces := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	p := &pipeline{ingress: freePort(t), console: freePort(t), health: freePort(t), provider: provider, output: &bytes.Buffer{}}
+	p := &pipeline{ingress: freeAddr(t), console: freeAddr(t), health: freeAddr(t), provider: provider, output: &bytes.Buffer{}}
 	file := strings.NewReplacer("$API", api, "$DIR", dir, "$PARTNER", partner, "$INGRESS", p.ingress, "$CONSOLE", p.console,
 		"$HEALTH", p.health, "$OTLP", traces).Replace(pipelineFile)
 	write(t, filepath.Join(dir, "tercel.yaml"), file)
@@ -209,15 +209,14 @@ func write(t *testing.T, name, text string) {
 	}
 }
 
-// freePort returns an address that nobody listens on at the moment.
-func freePort(t *testing.T) string {
+// freeAddr returns an address for a program to listen on.
+func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 // answers is nil when url answers 200.

@@ -49,7 +49,7 @@ func startPrometheus(t *testing.T, target string) server {
 	text = strings.ReplaceAll(text, "_interval: 15s", "_interval: 1s")
 	text = regexp.MustCompile(`targets: \[.*\]`).ReplaceAllString(text, fmt.Sprintf("targets: [%q]", target))
 	write(t, filepath.Join(dir, "prometheus.yml"), text)
-	listen, output := freePort(t), &bytes.Buffer{}
+	listen, output := freeAddr(t), &bytes.Buffer{}
 	cmd := exec.Command(tool(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+listen, "--enable-feature=exemplar-storage")
 	cmd.Stdout, cmd.Stderr = output, output

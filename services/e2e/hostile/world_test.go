@@ -255,9 +255,9 @@ func (w *world) alive() error {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	port, err := freeport.Find()
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprint("127.0.0.1:", port)
+	return addr
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tercelhq/tercel/pkg/freeport"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
 
@@ -36,7 +37,7 @@ func (i intake) run(ctx context.Context, l *lab) error {
 
 // startIngress starts the ingress, for webhooks at addr.
 func (s *stand) startIngress(ctx context.Context, file string) (p proc, addr string, err error) {
-	if addr, err = freeAddr(); err != nil {
+	if addr, err = freeport.Addr(); err != nil {
 		return proc{}, "", err
 	}
 	p, err = s.service(ctx, "ingress", fmt.Sprintf(file, addr))

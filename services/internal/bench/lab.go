@@ -164,7 +164,7 @@ func (s *stand) command(role string, p part) proc {
 func (s *stand) child(ctx context.Context, role string, p part) (proc, error) {
 	var err error
 	p.NATS = s.url
-	if p.Listen, err = freeAddr(); err != nil {
+	if p.Listen, err = freeport.Addr(); err != nil {
 		return proc{}, err
 	}
 	s.last = s.command(role, p)
@@ -183,7 +183,7 @@ func (s *stand) blamed(err error) error {
 // service starts one of Tercel's programs with a pipeline file, to which is added
 // what all have in common, and waits until it is ready.
 func (s *stand) service(ctx context.Context, name, file string) (proc, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return proc{}, err
 	}
@@ -201,9 +201,4 @@ func (s *stand) service(ctx context.Context, name, file string) (proc, error) {
 	}
 	s.last = p
 	return p, start(ctx, p.Process)
-}
-
-func freeAddr() (string, error) {
-	port, err := freeport.Find()
-	return fmt.Sprint("127.0.0.1:", port), err
 }

@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/tercelhq/tercel/services/internal/process"
 )
 
 // figures are what a turn measures, or medians of turns. What was not measured is
@@ -188,20 +189,8 @@ func (s *stand) stored(ctx context.Context, stream string) (n int, each float64,
 		return 0, 0, err
 	}
 	n = int(st.CachedInfo().State.Msgs) //nolint:gosec // there is not that much disk
-	return n, float64(folderSize(filepath.Join(s.data(), "jetstream", "$G", "streams", stream))) / float64(max(n, 1)), nil
-}
-
-func folderSize(dir string) (total int64) {
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return nil //nolint:nilerr // it was removed meanwhile
-		}
-		if info, err := e.Info(); err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
-	return total
+	bytes, err := process.FolderSize(filepath.Join(s.data(), "jetstream", "$G", "streams", stream))
+	return n, float64(bytes) / float64(max(n, 1)), err
 }
 
 // resetPeaks makes the programs' peaks begin anew (proc_pid_clear_refs(5)).

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/tercelhq/tercel/pkg/freeport"
 )
 
 // way measures how long webhooks take to their rows in PostgreSQL, through all
@@ -44,7 +46,7 @@ func (w way) measure(ctx context.Context, s *stand) error {
 		return err
 	}
 	defer stop(api)
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return err
 	}

@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tercelhq/tercel/services/internal/process"
 )
 
 // What is measured.
@@ -88,7 +88,7 @@ func (s *sampler) process(ctx context.Context, m *member) error {
 	s.add(m.name, memory, float64(u.Memory)/mebi)
 	s.add(m.name, descriptors, float64(u.Descriptors))
 	if m.kind == server {
-		bytes, err := folderSize(s.w.stores[m.name])
+		bytes, err := process.FolderSize(s.w.stores[m.name])
 		if err != nil {
 			return err
 		}
@@ -133,23 +133,6 @@ func (m *member) goroutines(ctx context.Context) (n float64, err error) {
 		return 0, errors.Join(fmt.Errorf("%s: no goroutines told", m.name), lines.Err())
 	}
 	return n, lines.Err()
-}
-
-// folderSize is what a folder's files have in bytes. Files come and go meanwhile.
-func folderSize(dir string) (n int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if info, err := d.Info(); err == nil {
-			n += info.Size()
-		}
-		return nil
-	})
-	return n, err
 }
 
 // streams measures every stream, those of buckets among them, and looks whether

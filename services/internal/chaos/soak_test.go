@@ -2,8 +2,6 @@ package main
 
 import (
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -101,23 +99,6 @@ func TestAStreamOverItsLimitsIsTold(t *testing.T) {
 	}
 	if overLimit(&jetstream.StreamInfo{Config: jetstream.StreamConfig{MaxBytes: -1, MaxMsgs: -1}, State: within}, now) != "" {
 		t.Error("a stream without limits is over them")
-	}
-}
-
-func TestFolderSize(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	for name, n := range map[string]int{"a": 10, filepath.Join("b", "c"): 7} {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, make([]byte, n), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n, err := folderSize(dir); n != 17 || err != nil {
-		t.Errorf("folderSize() = %d, %v; want 17", n, err)
 	}
 }
 

@@ -206,16 +206,10 @@ func (w *world) newProvider(cfg simulator.Config) (*simulator.Provider, error) {
 // target is where a source's webhooks are sent.
 func (w *world) target(source string) string { return w.balancer.URL() + "/v1/" + source }
 
-// free returns an address for a process to listen on.
-func free() (string, error) {
-	port, err := freeport.Find()
-	return fmt.Sprint("127.0.0.1:", port), err
-}
-
-// freeAddrs returns n such addresses.
+// freeAddrs returns n addresses for processes to listen on.
 func freeAddrs(n int) (addrs []string, err error) {
 	for range n {
-		addr, bad := free()
+		addr, bad := freeport.Addr()
 		addrs, err = append(addrs, addr), errors.Join(err, bad)
 	}
 	return addrs, err

@@ -79,7 +79,7 @@ func (s *Server) launch() error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if s.addr, err = freeAddr(); err != nil {
+	if s.addr, err = freeport.Addr(); err != nil {
 		return err
 	}
 	return s.Start()
@@ -215,9 +215,4 @@ func (s *Server) await() error {
 		_ = s.cmd.Process.Kill()
 		return errors.New("postgres did not end within a minute")
 	}
-}
-
-func freeAddr() (string, error) {
-	port, err := freeport.Find()
-	return fmt.Sprint("127.0.0.1:", port), err
 }

@@ -202,3 +202,20 @@ func TestAnswersQuotesWhatIsNoGoodAnswer(t *testing.T) {
 		t.Error("Listens() = nil of a closed port")
 	}
 }
+
+func TestFolderSize(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, n := range map[string]int{"a": 10, filepath.Join("b", "c"): 7} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, make([]byte, n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := process.FolderSize(dir); n != 17 || err != nil {
+		t.Errorf("FolderSize() = %d, %v; want 17", n, err)
+	}
+}

@@ -1,8 +1,11 @@
 package process
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +55,23 @@ func (p *Process) Usage() (u Usage, err error) {
 	}
 	u.Descriptors = len(open)
 	return u, nil
+}
+
+// FolderSize is what a folder's files have in bytes. Files come and go meanwhile.
+func FolderSize(dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n, err
 }
 
 // processorTime reads a line of /proc/PID/stat, where the name may have spaces.
