@@ -86,7 +86,7 @@ func (l *Loop) batch(ctx context.Context, hand *hand, raw []*message) {
 		ctx, cancelAnswers = context.WithTimeout(ctx, l.cfg.Timeout)
 		defer cancelAnswers()
 	}
-	l.countWaits(ctx, held, errs) // takes no more than its part: dead letters are kept behind it
+	l.countWaits(ctx, l.postponed(held, errs)) // takes no more than its part: dead letters are kept behind it
 	soonest := hand.soonest(l.cfg.RetryMin)
 	for i, h := range held {
 		outcome := l.settle(ctx, h, errs[i], soonest)
@@ -119,16 +119,19 @@ func (l *Loop) hold(ctx context.Context, raw []*message) []*inHand {
 	return held
 }
 
-// countWaits keeps which of the deliveries were no attempts, before they are
-// answered.
-func (l *Loop) countWaits(ctx context.Context, held []*inHand, errs []error) {
-	var postponed []*inHand
+// postponed are the deliveries that were no attempts.
+func (l *Loop) postponed(held []*inHand, errs []error) (waiting []*inHand) {
 	for i, h := range held {
 		if fault.IsPostponed(errs[i]) && !fault.IsPermanent(errs[i]) && !l.overdue(h) {
-			postponed = append(postponed, h)
+			waiting = append(waiting, h)
 		}
 	}
-	if err := l.waits.count(ctx, min(readPatience, l.cfg.Timeout/2), postponed); err != nil {
+	return waiting
+}
+
+// countWaits keeps that deliveries were no attempts, before they are answered.
+func (l *Loop) countWaits(ctx context.Context, waiting []*inHand) {
+	if err := l.waits.count(ctx, min(readPatience, l.cfg.Timeout/2), waiting); err != nil {
 		l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "wait counts as an attempt", slog.String("stage", l.stage), slog.Any("err", err))
 	}
 }
@@ -238,8 +241,9 @@ const keepTimeout = 5 * time.Second
 
 // giveUp terminates a message once it is kept as a dead letter: the server
 // tells of a termination once, and loses the word if it crashes at that moment
-// (promise 3). A letter that can't be stored is left to the next attempt; after
-// the server's own last one it tells of the message itself.
+// (promise 3). A letter that can't be stored is left to the next delivery, which is
+// none more of the attempts: else it would soon say that nobody has answered, and no
+// longer what was wrong. After the server's own last one it tells of the message itself.
 func (l *Loop) giveUp(ctx context.Context, h *inHand, class fault.Class, err error) (Outcome, error) {
 	r := Reason{
 		Class: class, Message: err.Error(), Detail: fault.Detail(err), Attempts: h.message.Attempt,
@@ -249,13 +253,14 @@ func (l *Loop) giveUp(ctx context.Context, h *inHand, class fault.Class, err err
 		r.TraceID = sc.TraceID().String()
 	}
 	if l.deps.Keep != nil {
-		ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+		keeping, cancel := context.WithTimeout(ctx, keepTimeout)
 		defer cancel()
-		letter, err := l.deps.Keep(ctx, h.message, r)
+		letter, err := l.deps.Keep(keeping, h.message, r)
 		if err != nil {
+			l.countWaits(ctx, []*inHand{h})
 			l.deps.Log.LogAttrs(ctx, slog.LevelWarn, "dead letter not stored", slog.String("stage", l.stage),
 				slog.Uint64("sequence", h.message.Sequence), slog.Any("err", err))
-			return Delayed, h.msg.delay(max(l.delay(h.message.Attempt), pullWait))
+			return Delayed, h.msg.delay(max(l.delay(int(h.delivered)), pullWait))
 		}
 		r.Letter = letter
 	}
