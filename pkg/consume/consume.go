@@ -114,8 +114,10 @@ type Message struct {
 	// Stream and Sequence are the message's place.
 	Stream   string
 	Sequence uint64
-	// StoredAt is when the stream took the message.
+	// StoredAt is when the stream took the message, by the server's clock, and Age how
+	// long before this delivery, by the same. The local clock may be hours off.
 	StoredAt time.Time
+	Age      time.Duration
 	// Attempt counts the deliveries of this message to its consumer that were
 	// not postponed, and this one, from 1.
 	Attempt int

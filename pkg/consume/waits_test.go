@@ -113,6 +113,22 @@ func TestPromise3WaitingIsMeasuredByTheServersClock(t *testing.T) {
 	})
 }
 
+// A handler that asks how old a message is gets it by the same clock.
+func TestAgeIsMeasuredByTheServersClock(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.js = skewed{f.js, 25 * time.Hour}
+	ages := make(chan time.Duration, 1)
+	f.start(consume.Each(func(_ context.Context, m consume.Message) error {
+		ages <- m.Age
+		return nil
+	}))
+	f.send("evt_1")
+	if age := <-ages; age < 25*time.Hour-time.Minute {
+		t.Errorf("a message is %s old, want 25 hours", age)
+	}
+}
+
 // Promise 3: counts that can't be written leave time to keep the dead letters of
 // the same batch.
 func TestPromise3CountsLeaveTimeForDeadLetters(t *testing.T) {

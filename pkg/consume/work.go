@@ -107,7 +107,7 @@ func (l *Loop) hold(ctx context.Context, raw []*message) []*inHand {
 		}
 		held = append(held, &inHand{msg: m, delivered: meta.NumDelivered, message: Message{
 			Subject: m.msg.Subject, Header: m.msg.Header, Data: m.msg.Data, Stream: meta.Stream,
-			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
+			Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp, Age: l.now().Sub(meta.Timestamp),
 		}})
 	}
 	if err := l.waits.load(ctx, min(readPatience, l.cfg.Timeout/2), held); err != nil {

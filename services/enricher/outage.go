@@ -46,14 +46,14 @@ const (
 	countEvery   = time.Second
 )
 
-// after is called when the API was asked for a trigger that was stored at
-// storedAt, with what came of it. It returns that error, or a permanent one.
-func (o *outage) after(ctx context.Context, storedAt time.Time, err error) error {
+// after is called when the API was asked for a trigger of that age, with what came of
+// it. It returns that error, or a permanent one.
+func (o *outage) after(ctx context.Context, age time.Duration, err error) error {
 	if !fault.IsPostponed(err) {
-		o.pause(ctx, storedAt) // an answer may have said that it was the last one
+		o.pause(ctx, age) // an answer may have said that it was the last one
 		return err
 	}
-	if o.pause(ctx, storedAt) || !o.isCrowded(ctx) {
+	if o.pause(ctx, age) || !o.isCrowded(ctx) {
 		return err
 	}
 	return fault.Permanent(fmt.Errorf("given up to leave room for other accounts: %w", err))
@@ -63,14 +63,13 @@ func (o *outage) after(ctx context.Context, storedAt time.Time, err error) error
 // stop at once. It reports whether the source as a whole is held. While triggers
 // come that have waited too long the consumer runs on, so that they are given up
 // before their stream drops them.
-func (o *outage) pause(ctx context.Context, storedAt time.Time) (held bool) {
+func (o *outage) pause(ctx context.Context, age time.Duration) (held bool) {
 	wait := o.api.Held()
 	if wait == 0 {
 		return false
 	}
-	now := o.now()
-	until := now.Add(wait)
-	if now.Sub(storedAt) > o.patience || wait < time.Second/2 {
+	until := o.now().Add(wait)
+	if age > o.patience || wait < time.Second/2 {
 		return true
 	}
 	o.mu.Lock()

@@ -51,8 +51,8 @@ type trigger struct {
 	raw   []byte
 	value jsontext.Value // raw as it stands in an enriched event
 
-	attempt  int
-	storedAt time.Time
+	attempt int
+	age     time.Duration // when it was delivered
 }
 
 // scope is what the paths of a resource may refer to. A trigger that carries
@@ -80,7 +80,7 @@ func (s *source) handle(ctx context.Context, m consume.Message) error {
 	if s.api == nil {
 		return err
 	}
-	return s.outage.after(ctx, m.StoredAt, err)
+	return s.outage.after(ctx, m.Age, err)
 }
 
 // work makes of a trigger what it leads to.
@@ -138,7 +138,7 @@ const patience = time.Minute
 // so is of more use than a dead letter: it overwrites nothing newer (promise 7),
 // and what the source shows later is found when it is reconciled (promise 6).
 func (s *source) believes(t trigger) bool {
-	return t.attempt >= s.attempts || time.Since(t.storedAt) > patience
+	return t.attempt >= s.attempts || t.age > patience
 }
 
 func (s *source) read(m consume.Message) (trigger, error) {
@@ -147,7 +147,7 @@ func (s *source) read(m consume.Message) (trigger, error) {
 		return trigger{}, err
 	}
 	e.Checked, e.Received, e.ReceivedHash = "", "", "" // they are said of the trigger
-	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data, attempt: m.Attempt, storedAt: m.StoredAt}
+	t := trigger{Event: e, msgID: m.Header.Get(jetstream.MsgIDHeader), raw: m.Data, attempt: m.Attempt, age: m.Age}
 	if t.msgID == "" {
 		return trigger{}, fmt.Errorf("header %s: missing", jetstream.MsgIDHeader)
 	}
