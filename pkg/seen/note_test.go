@@ -39,10 +39,10 @@ func TestNotedMessagesAreFound(t *testing.T) {
 	if n := x.Len(); n != len(at) {
 		t.Errorf("%d marks, want %d", n, len(at))
 	}
-	if there, ok := x.Find(t.Context(), "orders:_:1", time.Hour); !ok || there.Sequence != ack.Sequence {
+	if there, ok := x.Find(t.Context(), "orders:_:1", time.Hour, false); !ok || there.Sequence != ack.Sequence {
 		t.Errorf("Find() = %+v, %t, want the message at %d", there, ok, ack.Sequence)
 	}
-	if _, ok := x.Find(t.Context(), "other1", time.Hour); ok {
+	if _, ok := x.Find(t.Context(), "other1", time.Hour, false); ok {
 		t.Error("what is marked and not there was found")
 	}
 }

@@ -58,8 +58,8 @@ type Config struct {
 	// Horizon is how far back marks are kept and read. Required.
 	Horizon time.Duration
 	// Window is the stream's dedup window. A repeat that comes within it of what this
-	// process has stored of late is left to the stream, which tells it without reading.
-	// Defaults to none.
+	// process has stored of late can be left to the stream, which tells it without
+	// reading. Defaults to none.
 	Window time.Duration
 	// Memory bounds the table. When it is full, the oldest marks go before
 	// their time. Defaults to 32MiB, which is 3 million ids; the least is 2MiB.
@@ -160,9 +160,10 @@ const (
 // Find reports whether a message with this Nats-Msg-Id was stored within the
 // horizon, and is there still. It asks the server only if the table has the id's hash:
 // for one in 1,400 new ids with 3 million marks. It waits a second at most; what isn't
-// confirmed by then isn't found. Nor is what this process has stored within the
-// stream's window: storing it again asks the stream, which may have lost it since.
-func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (Found, bool) {
+// confirmed by then isn't found. Nor, unless recent is asked for, is what this process
+// has stored within the stream's window: it is to be stored again, which asks the stream
+// and costs no reading.
+func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration, recent bool) (Found, bool) {
 	var candidates [maxCandidates]uint64
 	x.mu.Lock()
 	n := x.table.find(hash(msgID), candidates[:])
@@ -173,7 +174,7 @@ func (x *Index) Find(ctx context.Context, msgID string, horizon time.Duration) (
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for _, seq := range candidates[:n] {
-		if _, ok := x.own(msgID, seq); ok {
+		if _, ok := x.own(msgID, seq); ok && !recent {
 			continue
 		}
 		m, err := x.get(ctx, seq)

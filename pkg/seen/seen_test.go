@@ -76,7 +76,7 @@ func (f *fixture) store(id string) uint64 {
 
 func (f *fixture) has(x *seen.Index, id string) bool {
 	f.t.Helper()
-	found, ok := x.Find(f.t.Context(), id, time.Hour)
+	found, ok := x.Find(f.t.Context(), id, time.Hour, false)
 	if ok && found.EventID != "event of "+id {
 		f.t.Errorf("Find(%s) found %+v", id, found)
 	}
@@ -162,13 +162,13 @@ func TestOnlyWhatIsStillStoredAndYoungEnoughIsARepeat(t *testing.T) {
 			t.Errorf("%s is known: %t, want %t", id, got, want)
 		}
 	}
-	if _, ok := x.Find(t.Context(), "orders:_:kept", time.Nanosecond); ok {
+	if _, ok := x.Find(t.Context(), "orders:_:kept", time.Nanosecond, false); ok {
 		t.Error("a message older than the horizon is a repeat's first")
 	}
 	f.server.Stop()
 	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, ok := x.Find(gone, "orders:_:kept", time.Hour); ok {
+	if _, ok := x.Find(gone, "orders:_:kept", time.Hour, false); ok {
 		t.Error("a message that can't be read is a repeat's first")
 	}
 }
@@ -290,6 +290,9 @@ func TestOwnMessagesWithinTheWindowAreLeftToTheStream(t *testing.T) {
 	}
 	if f.has(within, id) {
 		t.Error("within the window the stream isn't asked")
+	}
+	if found, ok := within.Find(t.Context(), id, time.Hour, true); !ok || found.EventID != first.EventID {
+		t.Errorf("asked for what is recent Find() = %+v, %t", found, ok)
 	}
 	if !f.has(beyond, id) {
 		t.Error("beyond the window a message that is stored isn't found")

@@ -41,14 +41,15 @@ func (in *inspection) messageID(it *item) string {
 }
 
 // late tells a repeat of what was stored within the source's horizon. Beyond the
-// dedup window nothing else would.
+// dedup window nothing else would, and within it no request is stored beside events
+// that are there already.
 func (s *Service) late(ctx context.Context, in *inspection, it *item) (result, bool) {
 	if in.route.horizon == 0 {
 		return result{}, false
 	}
-	first, ok := s.seen.Find(ctx, it.msgID, in.route.horizon)
+	first, ok := s.seen.Find(ctx, it.msgID, in.route.horizon, in.isKept())
 	if !ok && in.route.listed {
-		if first, ok = s.seen.Find(ctx, it.event.ListedMsgID(), in.route.horizon); ok {
+		if first, ok = s.seen.Find(ctx, it.event.ListedMsgID(), in.route.horizon, true); ok {
 			s.meter.absorbed(ctx, in.route.name, lineListed)
 			return result{outcome: duplicate, eventID: first.EventID}, true
 		}
