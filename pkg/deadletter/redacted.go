@@ -14,16 +14,17 @@ import (
 
 // Redacted returns the letter as it may be shown, by the rules of its source. It
 // must have its payload, as [Get] returns it: what is to be left out of the
-// reason is only known from there. Where the payload is missing, all that the
-// letter has in words is left out.
+// reason is only known from there. Where the payload is missing or is left out whole,
+// all that the letter has in words is left out.
 func (l Letter) Redacted(rules redact.Set) Letter {
 	r := l.rules(rules)
 	if r.IsZero() {
 		return l
 	}
-	shown, text := r.Show(l.Subject, l.Event, l.Payload), wholly
-	if !l.PayloadMissing {
-		text = shown.Text
+	shown := r.Show(l.Subject, l.Event, l.Payload)
+	text, whole := shown.Text, shown.Whole() || l.PayloadMissing
+	if l.PayloadMissing {
+		text = wholly
 	}
 	l.Payload = shown.Payload
 	l.Reason.Message, l.Reason.Detail = text(l.Reason.Message), text(l.Reason.Detail)
@@ -31,7 +32,7 @@ func (l Letter) Redacted(rules redact.Set) Letter {
 	for name, values := range l.Header {
 		header[name] = slices.Clone(values)
 		for i, v := range values {
-			if !l.PayloadMissing || !ours(name) { // those are shown as the event's attributes, too
+			if !whole || !ours(name) { // those are shown as the event's attributes, too
 				header[name][i] = text(v)
 			}
 		}

@@ -138,13 +138,14 @@ type Shown struct {
 	Payload []byte
 
 	values []string
+	whole  bool // nobody knows what its values were
 }
 
 // Show returns a message's payload as it may be shown. Subject is that which it
 // is or was stored under, of a dead letter that of the original.
 func (r Rules) Show(subject string, e event.Event, payload []byte) Shown {
 	if r.IsZero() || len(payload) == 0 {
-		return Shown{Payload: payload}
+		return Shown{Payload: payload, whole: r.unknown}
 	}
 	var s Shown
 	var err error
@@ -162,14 +163,14 @@ func (r Rules) Show(subject string, e event.Event, payload []byte) Shown {
 	case err == nil && !r.unknown:
 		return s
 	case strings.HasPrefix(subject, event.PrefixEnriched+"."): // still one
-		return Shown{Payload: []byte(`{"trigger":"` + Mark + `","record":"` + Mark + `"}`)}
+		return Shown{Payload: []byte(`{"trigger":"` + Mark + `","record":"` + Mark + `"}`), whole: true}
 	}
-	return Shown{Payload: mark}
+	return Shown{Payload: mark, whole: true}
 }
 
 // With returns s with what another payload's redacted values were.
 func (s Shown) With(other Shown) Shown {
-	s.values = slices.Concat(s.values, other.values)
+	s.values, s.whole = slices.Concat(s.values, other.values), s.whole || other.whole
 	return s
 }
 
@@ -259,9 +260,22 @@ func isValue(dec *jsontext.Decoder, token jsontext.Token) bool {
 	return k == '0' || k == '"' && (in != '{' || n%2 == 0)
 }
 
+// Whole reports whether the payload had to be left out whole.
+func (s Shown) Whole() bool { return s.whole }
+
 // Text returns a text without the values that the payload had where the rules
-// say. A value of less than four bytes is not looked for.
+// say, and nothing of it where the payload had to be left out whole: nobody knows
+// what it repeats. A value of less than four bytes is not looked for.
 func (s Shown) Text(text string) string {
+	if s.whole && text != "" {
+		return Mark
+	}
+	return s.Own(text)
+}
+
+// Own is [Shown.Text] for a text that repeats only values that were read from the
+// payload, such as what was wrong with one.
+func (s Shown) Own(text string) string {
 	for _, v := range s.longestFirst() {
 		text = strings.ReplaceAll(text, v, Mark)
 	}
@@ -278,6 +292,9 @@ func (s Shown) longestFirst() []string {
 // JSON returns a JSON document that was made of the payload, such as what a
 // destination's map makes of it, without these values.
 func (s Shown) JSON(doc []byte) []byte {
+	if s.whole {
+		return mark
+	}
 	if len(s.values) == 0 {
 		return doc
 	}

@@ -157,6 +157,8 @@ func TestRulesTravelWithThePipeline(t *testing.T) {
 	for source, want := range map[string]string{"orders": shown, "open": open, "before": open, "later": hidden, "unknown": hidden} {
 		if got := set.Of(source).Show(raw, event.Event{}, []byte(open)); string(got.Payload) != want {
 			t.Errorf("of %s is shown %s, want %s", source, got.Payload, want)
+		} else if got.Whole() != (want == hidden) || want == hidden && (got.Text("beside it") != redact.Mark || got.Own("beside it") != "beside it") {
+			t.Errorf("of %s a text is shown as %q beside %s", source, got.Text("beside it"), want)
 		}
 	}
 }

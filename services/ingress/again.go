@@ -227,7 +227,7 @@ func (a *again) made(in *inspection) event.Event {
 // verdicts are steps for operators.
 func (a *again) verdicts(steps []Step) []event.Verdict {
 	in := a.in
-	k := keeper{in: in, secrets: in.secrets(), shown: in.route.source.Redact.Show(event.PrefixRaw+".", event.Event{}, in.body)}
+	k := keeper{in: in, secrets: in.secrets(), shown: in.shown()}
 	results := map[Result]event.Result{Passed: event.Passed, Failed: event.Failed, NotReached: event.NotReached, Skipped: event.Skipped}
 	found := make([]event.Verdict, len(steps))
 	for i, s := range steps {

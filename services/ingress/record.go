@@ -31,9 +31,22 @@ func (s *Service) keepRefusal(in *inspection, no *refusal, requestID string) {
 	if no.outcome == unavailable || no.outcome == failed || in.route.source.Refused == provider.RefusedNothing {
 		return
 	}
-	k := keeper{in: in, no: no, secrets: in.secrets()}
-	k.shown = in.route.source.Redact.Show(event.PrefixRaw+".", event.Event{}, in.body)
+	k := keeper{in: in, no: no, secrets: in.secrets(), shown: in.shown()}
 	s.kept.Keep(k.record(requestID))
+}
+
+// shown is the request's body by the rules of its source, which speak of events. Of
+// several their place in it may not be known yet, so that nothing of it is shown.
+func (in *inspection) shown() redact.Shown {
+	rules := in.route.source.Redact
+	if in.isWhole() {
+		return rules.Show(event.PrefixRaw+".", event.Event{}, in.body)
+	}
+	s := rules.Show(event.PrefixRequests+".", event.Event{}, in.body)
+	for _, it := range in.items {
+		s = s.With(rules.Show(event.PrefixRaw+".", event.Event{}, it.body))
+	}
+	return s
 }
 
 // keeper makes the record of a refused request.
@@ -64,7 +77,7 @@ func (k keeper) record(requestID string) kept.Record {
 
 // text is a stranger's text without what is secret, bounded.
 func (k keeper) text(text string) string {
-	text = strings.ToValidUTF8(k.shown.Text(text), "\uFFFD")
+	text = strings.ToValidUTF8(k.shown.Own(text), "\uFFFD")
 	for _, s := range k.secrets { // one that was put into the wrong place is still one
 		if v := s.Reveal(); len(v) >= shortestSecret {
 			text = strings.ReplaceAll(text, v, redact.Mark)

@@ -168,6 +168,12 @@ sources:
     event: {type: body.kind}
     refused: body
     redact: [body.card]
+  several:
+    verify: {scheme: hmac-sha256, header: X-Signature}
+    secrets: [env:PLAIN]
+    event: {split: body.events, id: item.id, type: item.kind}
+    refused: body
+    redact: [body.card]
   none:
     verify: {scheme: hmac-sha256, header: X-Signature}
     secrets: [env:PLAIN]
@@ -179,9 +185,18 @@ sources:
 		d.body = `{"kind":"void","card":"4242"}`
 		f.send(d)
 	}
+	d := f.delivery("several", "", `{"events":[]}`)
+	d.body = `{"events":[{"id":"1","kind":"void","card":"4242"}]}`
+	f.send(d) // before its events are known
+	f.send(f.delivery("several", "", `{"events":[{"id":"1","kind":"void","card":"4242"},{"id":"4242","card":"4242"}]}`))
 	all := f.kept()
-	if len(all) != 1 || all[0].Source != "whole" || all[0].Body.Text != `{"kind":"void","card":"[redacted]"}` {
+	if len(all) != 3 || all[0].Source != "whole" || all[0].Body.Text != `{"kind":"void","card":"[redacted]"}` {
 		t.Errorf("kept %+v, want the one body, redacted", all)
+	}
+	for _, r := range all[1:] {
+		if text, err := json.Marshal(r); err != nil || strings.Contains(string(text), "4242") || r.Body.Text != `"[redacted]"` {
+			t.Errorf("kept %s, %v, want nothing of a body whose events the rules speak of", text, err)
+		}
 	}
 }
 
