@@ -51,7 +51,7 @@ func Edit(ctx context.Context, js jetstream.JetStream, seq uint64, patch []byte)
 			return fail(err)
 		}
 	}
-	if err := change(ctx, kv, seq, func(r *record) error { r.Edited = len(patch) > 0; return nil }); err != nil {
+	if err := change(ctx, kv, l, func(r *record) error { r.Edited = len(patch) > 0; return nil }); err != nil {
 		return fail(err)
 	}
 	if len(patch) == 0 {

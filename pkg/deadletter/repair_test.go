@@ -288,6 +288,46 @@ func TestDiscardedLettersSayWhy(t *testing.T) {
 	}
 }
 
+// Promise 3: a letter that has the sequence of an older one, since the stream was lost,
+// has none of what became of that: it is open, and replayed as it is.
+func TestPromise3ALetterInheritsNothing(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	first := publish(t, js, letter(t, js, store(t, js, trigger("orders", "evt_1"), []byte(`{"a":1}`))))
+	if _, err := deadletter.Edit(t.Context(), js, first, []byte(`[{"op":"replace","path":"/a","value":2}]`)); err != nil {
+		t.Fatal(err)
+	}
+	replay(t, js, first, deadletter.ReplayOptions{})
+	if err := deadletter.Discard(t.Context(), js, first, deadletter.Discarded{Reason: "done with"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), topology.StreamDLQ); err != nil {
+		t.Fatal(err)
+	}
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	second := publish(t, js, letter(t, js, store(t, js, trigger("orders", "evt_2"), []byte(`{"a":1}`))))
+	if second != first {
+		t.Fatalf("the letter has sequence %d, want %d again", second, first)
+	}
+	open := 0
+	for l, err := range deadletter.List(t.Context(), js, deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}) {
+		if open++; err != nil || l.Edited || l.Discarded != nil || l.Replayed != nil {
+			t.Errorf("%+v, %v; want it open and untouched", l, err)
+		}
+	}
+	if open != 1 {
+		t.Errorf("%d letters are open, want 1", open)
+	}
+	if m := replay(t, js, second, deadletter.ReplayOptions{}); string(m.Data) != `{"a":1}` {
+		t.Errorf("sent %s, want the payload without the older letter's edit", m.Data)
+	}
+	if l, err := deadletter.Get(t.Context(), js, second); err != nil || l.State != deadletter.StateReplayed || l.Edited || l.Discarded != nil {
+		t.Errorf("after its replay: %+v, %v", l, err)
+	}
+}
+
 // What several operators do to one letter at once is all kept.
 func TestChangesAtOnceAreAllKept(t *testing.T) {
 	t.Parallel()

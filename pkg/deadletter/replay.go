@@ -68,7 +68,7 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	if err != nil {
 		return fail(err)
 	}
-	if err := change(ctx, kv, seq, func(r *record) error {
+	if err := change(ctx, kv, l, func(r *record) error {
 		r.State, r.Replayed = StateReplayed, done
 		return nil
 	}); err != nil {

@@ -17,18 +17,25 @@ import (
 
 // record is what the bucket holds under a letter's sequence.
 type record struct {
-	State State `json:"state"`
+	// Of is the letter's own id: a stream that was made anew, or lost its end, gives
+	// its sequence to another one. Without it the record is of any.
+	Of    string `json:"of,omitzero"`
+	State State  `json:"state"`
 	// Replayed is of the last replay, if MsgID is not "".
 	Replayed
 	Discarded *Discarded `json:"discarded,omitempty"`
 	Edited    bool       `json:"edited,omitempty"`
 }
 
+// isOf reports whether the record is of a letter, and not of an older one that had
+// its sequence.
+func (r record) isOf(l Letter) bool { return r.Of == "" || r.Of == l.id() }
+
 func key(seq uint64) string { return strconv.FormatUint(seq, 10) }
 
 // become notes on a letter what became of it.
 func (l *Letter) become(r record) {
-	if r.State == "" {
+	if r.State == "" || !r.isOf(*l) {
 		return
 	}
 	l.State, l.Edited, l.Discarded = r.State, r.Edited, r.Discarded
@@ -87,7 +94,8 @@ const (
 
 // change notes something of a letter. Others may do so at the same time: each
 // change is applied to what the last one left.
-func change(ctx context.Context, kv jetstream.KeyValue, seq uint64, apply func(*record) error) error {
+func change(ctx context.Context, kv jetstream.KeyValue, l Letter, apply func(*record) error) error {
+	seq := l.Sequence
 	for try := range maxConflicts {
 		select {
 		case <-time.After(time.Duration(try) * conflictWait):
@@ -98,7 +106,10 @@ func change(ctx context.Context, kv jetstream.KeyValue, seq uint64, apply func(*
 		if err != nil {
 			return err
 		}
-		if r.State == "" {
+		if !r.isOf(l) {
+			r = record{}
+		}
+		if r.Of = l.id(); r.State == "" {
 			r.State = StateOpen
 		}
 		if err := apply(&r); err != nil {
@@ -120,9 +131,11 @@ func change(ctx context.Context, kv jetstream.KeyValue, seq uint64, apply func(*
 // reason. It returns [ErrNotFound] for a letter that is not there.
 func Discard(ctx context.Context, js jetstream.JetStream, seq uint64, d Discarded) error {
 	fail := func(err error) error { return fmt.Errorf("discard dead letter %d: %w", seq, err) }
-	if _, err := message(ctx, js, topology.StreamDLQ, seq); errors.Is(err, jetstream.ErrMsgNotFound) {
+	m, err := message(ctx, js, topology.StreamDLQ, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fail(ErrNotFound)
-	} else if err != nil {
+	}
+	if err != nil {
 		return fail(err)
 	}
 	kv, err := js.KeyValue(ctx, topology.BucketDeadLetters)
@@ -130,7 +143,7 @@ func Discard(ctx context.Context, js jetstream.JetStream, seq uint64, d Discarde
 		return fail(err)
 	}
 	d.At = d.At.UTC()
-	if err := change(ctx, kv, seq, func(r *record) error {
+	if err := change(ctx, kv, read(seq, m.Header, nil), func(r *record) error {
 		r.State, r.Discarded = StateDiscarded, &d
 		return nil
 	}); err != nil {
