@@ -147,6 +147,9 @@ type Window struct {
 	// the hash of a position on that way: one that comes back runs in a circle.
 	Steps int    `json:"steps,omitzero"`
 	Met   uint64 `json:"met,omitzero"`
+	// Unread counts the runs that began it anew because of a page of which nothing
+	// could be read.
+	Unread int `json:"unread,omitzero"`
 	// Done says that the last page has been compared.
 	Done bool `json:"done,omitzero"`
 	// Behind says that some run compared before everything stored had been

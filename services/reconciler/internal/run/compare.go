@@ -20,10 +20,13 @@ import (
 	"github.com/tercelhq/tercel/pkg/report"
 )
 
-// maxUnread is how many runs in a row fail at a page of which no record can be
-// read, which rather speaks of a wrong configuration, before it is passed over
-// like single records that can't.
+// maxUnread is how many runs fail at a page of which no record can be read, which
+// rather speaks of a wrong configuration, before it is passed over like single records
+// that can't. Runs in between may end before they come to it.
 const maxUnread = 3
+
+// errUnread is in the error of such a run.
+var errUnread = errors.New("nothing on the page can be read")
 
 // record is one listed record.
 type record struct {
@@ -144,8 +147,8 @@ func (c *comparison) readAll(p page, next *cursor.Window) ([]record, int, error)
 		if c.moves() && slices.Contains(c.w.Tail, rec.mark()) {
 			continue // counted with the last page
 		}
-		if unread++; i == len(p.Records)-1 && len(records) == 0 && c.entry.Failures < maxUnread {
-			return nil, 0, fault.Permanent(fmt.Errorf("record %d: %w", i+1, err))
+		if unread++; i == len(p.Records)-1 && len(records) == 0 && max(c.entry.Failures, c.w.Unread) < maxUnread {
+			return nil, 0, fault.Permanent(fmt.Errorf("%w; record %d: %w", errUnread, i+1, err))
 		}
 		id := rec.id
 		if id == "" || len(id) > maxShownID {

@@ -68,7 +68,7 @@ func TestMissedEventsAreSentAgainAsTheirWebhooks(t *testing.T) {
 	}
 	defer index.Close()
 	<-index.Loaded()
-	if there, ok := index.Find(t.Context(), want.Header.Get(jetstream.MsgIDHeader), 72*time.Hour); !ok || there.Sequence != got.Sequence {
+	if there, ok := index.Find(t.Context(), want.Header.Get(jetstream.MsgIDHeader), 72*time.Hour, false); !ok || there.Sequence != got.Sequence {
 		t.Errorf("the ingress finds %+v, %t, want the trigger at %d", there, ok, got.Sequence)
 	}
 	f.pass(10 * time.Minute)

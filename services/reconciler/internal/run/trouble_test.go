@@ -77,6 +77,42 @@ func TestUnreadablePagePassesAfterThreeRuns(t *testing.T) {
 	}
 }
 
+// Promise 6: that is so of every page, also where a run comes to it only after others
+// have had their share.
+func TestPromise6UnreadablePageBehindOthersPasses(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	for i := range 5 {
+		f.shop.put(fmt.Sprint("o", i), noon.Add(-time.Hour+time.Duration(i)*time.Minute))
+	}
+	f.shop.troubled(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.FormValue("cursor") != "at 4" {
+			return false
+		}
+		_, _ = fmt.Fprint(w, `{"orders":[{"name":"a"}]}`)
+		return true
+	})
+	r := f.runner(ascending + ", max_pages: 2")
+	failed := 0
+	for range 10 { // of which every other one comes to the page
+		err := f.begin(r).Do()
+		if err != nil && !fault.IsPermanent(err) {
+			t.Fatalf("Do() = %v, want a permanent error", err)
+		}
+		if err != nil {
+			failed++
+		}
+		if !f.cursor().Through.IsZero() {
+			break
+		}
+		f.pass(time.Hour)
+	}
+	if c := f.cursor(); failed != 3 || c.Through.IsZero() || c.Window != nil {
+		t.Errorf("after %d failures the cursor is %+v, want it at the window's end after three", failed, c.Cursor)
+	}
+}
+
 // The window's end stays behind the source's clock: what changes there after it
 // was listed has an earlier time than this clock says, and must be in the next
 // window. It never goes back behind a finished one.

@@ -139,7 +139,11 @@ func (r *Run) leave(ctx context.Context, cause error) error {
 		r.w, r.listed = r.anew(r.w, r.w.Scan.Tombstone), nil
 	case gone && !r.w.Done:
 		// Perhaps the source no longer knows the page: begin the window again.
-		r.w = cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To}
+		again := cursor.Window{Continues: r.id, From: r.w.From, To: r.w.To, Unread: r.w.Unread}
+		if errors.Is(cause, errUnread) {
+			again.Unread++
+		}
+		r.w = again
 	}
 	if cause == nil {
 		return r.settle(ctx, rep, unfinished, func(c *cursor.Cursor) { c.Failures = 0 })
