@@ -136,3 +136,10 @@ func (v Version) Ordinal() (n uint64, ordered bool) {
 	var b [8]byte
 	return binary.BigEndian.Uint64(h.Sum(b[:0])), false
 }
+
+// GoneAt is the ObservedAt of a tombstone of a record that was asked for at seen. It is
+// a microsecond later, the least that databases tell: of two that asked at the same
+// moment, as far as a wrong clock and a source that tells whole seconds can say, one
+// finding the record and one none, it is gone. Had it come back, a list would show it;
+// that it has gone, none does (promise 7).
+func GoneAt(seen time.Time) time.Time { return seen.Add(time.Microsecond) }

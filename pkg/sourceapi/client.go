@@ -154,6 +154,7 @@ type Client struct {
 	cache   *cache
 	flights flights
 	budget  *budget // or nil
+	skew    skew
 	metrics instruments
 	gauged  metric.Registration
 

@@ -111,7 +111,7 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 	}
 	defer discard(resp)
 	ans.Status, ans.Header, ans.From = resp.StatusCode, resp.Header, event.FromSource
-	ans.ObservedAt = bySource(ans, resp.Header.Get("Date"))
+	ans.ObservedAt = c.skew.observed(ans, resp.Header.Get("Date"))
 	switch {
 	case resp.StatusCode == http.StatusNotModified && known != nil:
 		ans.Status, ans.Body, ans.Header = known.answer.Status, known.answer.Body, known.answer.Header.Clone()
@@ -146,24 +146,6 @@ func (c *Client) send(ctx context.Context, call call) (ans Answer, used string, 
 		c.cache.put(call.key, ans, call.MaxAge > 0)
 	}
 	return ans, used, v, nil
-}
-
-// bySource is when a request began by the clock that wrote date into its answer,
-// which is in whole seconds: some time between the request's beginning and the
-// answer's arrival it showed that second.
-func bySource(ans Answer, date string) time.Time {
-	shown, err := http.ParseTime(date)
-	if err != nil {
-		return ans.RequestedAt
-	}
-	at := ans.RequestedAt
-	if earliest := shown.Add(-ans.ReceivedAt.Sub(ans.RequestedAt)); at.Before(earliest) {
-		at = earliest
-	}
-	if latest := shown.Add(time.Second); at.After(latest) {
-		at = latest
-	}
-	return at
 }
 
 // ask makes the request conditional where an answer is kept, and returns that.

@@ -515,3 +515,44 @@ func TestObservedBySourcesClock(t *testing.T) {
 		})
 	}
 }
+
+// Promise 7: what is seen within one second has its order although the clock is hours
+// off, as soon as an answer has told by how much.
+func TestObservedInOrderByAWrongClock(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{"ahead": 36 * time.Hour, "behind": -10 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+			now := began
+			s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Date", now.Format(http.TimeFormat))
+				fmt.Fprint(w, `{}`)
+			})
+			own := off
+			c := newClient(t, api(s.URL), sourceapi.Deps{Now: func() time.Time { return now.Add(own) }})
+			observed := func(at time.Duration) time.Time {
+				now = began.Add(at)
+				ans, err := c.Get(t.Context(), fmt.Sprint("/", at), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ans.ObservedAt
+			}
+			observed(20 * time.Millisecond)
+			observed(980 * time.Millisecond)
+			before := observed(1100 * time.Millisecond)
+			for _, at := range []time.Duration{1300 * time.Millisecond, 1700 * time.Millisecond, 2100 * time.Millisecond} {
+				seen := observed(at)
+				if !seen.After(before) || seen.Sub(now).Abs() > 20*time.Millisecond {
+					t.Errorf("observed at %s by the source's clock: said to be at %s, after %s", now, seen, before)
+				}
+				before = seen
+			}
+			own = 0 // somebody has set it right
+			if seen := observed(2500 * time.Millisecond); !seen.Equal(now) {
+				t.Errorf("by a clock that is right observed at %s, want %s", seen, now)
+			}
+		})
+	}
+}

@@ -1,8 +1,10 @@
 package enricher_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,6 +92,33 @@ func TestRecordThatIsGoneBecomesATombstone(t *testing.T) {
 				t.Errorf("got %+v with body %s", e.Event, e.body)
 			}
 		})
+	}
+}
+
+// Promise 7: a record that was seen and one that was gone at the same moment, as far as
+// the clocks tell, is gone.
+func TestPromise7ATombstoneIsLaterThanTheRecordOfItsMoment(t *testing.T) {
+	t.Parallel()
+	var gone atomic.Bool
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		if gone.Load() {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, map[bool]string{true: `{"data":{"id":7,"customer_id":"c","version":3}}`, false: `{}`}[r.URL.Path == "/orders/7"])
+	})
+	moment := time.Now()
+	f.now = func() time.Time { return moment }
+	f.start()
+	f.send(trigger("order.paid", "evt_1"), order7)
+	f.eventually("the record", func() bool { return len(f.events()) == 1 })
+	gone.Store(true)
+	f.send(trigger("order.deleted", "evt_2"), order7)
+	f.eventually("its tombstone", func() bool { return len(f.events()) == 2 })
+	all := f.events()
+	slices.SortFunc(all, func(a, b enriched) int { return cmp.Compare(a.ID, b.ID) })
+	if !all[1].Deleted || !all[1].ObservedAt.After(all[0].ObservedAt) || all[1].ObservedAt.Sub(all[0].ObservedAt) > time.Millisecond {
+		t.Errorf("the record was seen at %s and gone at %s, want the latter a little later", all[0].ObservedAt, all[1].ObservedAt)
 	}
 }
 

@@ -38,6 +38,7 @@ func (s *source) enrich(ctx context.Context, j job) error {
 	body := event.Body{Trigger: j.value, Record: seen.record, Stale: seen.stale}
 	if seen.record == nil {
 		j.event.Deleted, body.Deleted = true, true
+		j.event.ObservedAt = event.GoneAt(seen.at)
 		j.event.Fetched = event.Fetches{seen.fetch}.String()
 		return s.publish(ctx, j.event, j.msgID, body)
 	}

@@ -60,11 +60,12 @@ func (c *comparison) ask(ctx context.Context, id string) answer {
 	a := answer{at: shown.ObservedAt}
 	if errors.Is(err, sourceapi.ErrNotFound) {
 		a.gone = true
-		return a
-	}
-	if a.err = err; err == nil {
+	} else if a.err = err; err == nil {
 		a.record, a.err = res.Find(id, shown.Body)
 		a.gone = a.err == nil && a.record == nil
+	}
+	if a.gone {
+		a.at = event.GoneAt(a.at)
 	}
 	return a
 }
