@@ -155,6 +155,20 @@ func TestRefusedBodiesDontLinger(t *testing.T) {
 	}
 }
 
+// Promise 10: nor is a body that an answered handshake announces, and has no use for.
+func TestBodiesOfHandshakesDontLinger(t *testing.T) {
+	t.Parallel()
+	f := setup(t, reading(t, shaking), crowd)
+	f.run()
+	for name, path := range map[string]string{"answered": "/v1/files?challenge=x", "without one": "/v1/files"} {
+		w := f.dial()
+		w.write("GET " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+		if r := w.answer(); (r.StatusCode == http.StatusOK) != (name == "answered") || !r.Close || !w.ended() {
+			t.Errorf("%s: answered %s, close %t, want an end", name, r.Status, r.Close)
+		}
+	}
+}
+
 // What net/http calls an error of the server's is the sender's, encrypted or not.
 func TestUnreadableRequestsAreTheSendersFault(t *testing.T) {
 	t.Parallel()

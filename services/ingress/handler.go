@@ -42,7 +42,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	in.began = began
 	id := nuid.Next()
 	res := s.handle(in, id)
-	if res.refused != nil && in.received == nil {
+	if in.received == nil { // refused before, or a handshake that has no use for a body
 		hurry(w)
 	}
 	res.write(w, id)
@@ -55,8 +55,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hurry bounds the wait for what is left of a request. Else who sends slowly what is
-// refused anyway would keep a connection for as long as one whose request counts.
+// hurry bounds the wait for what is left of a request. Else who sends slowly what isn't
+// read anyway would keep a connection for as long as one whose body counts.
 func hurry(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTime)) // a writer without a connection has no wait
 }

@@ -21,7 +21,7 @@ const (
 	connsPerSlot = 4
 	// answerTime is what an answer may take to be written.
 	answerTime = 5 * time.Second
-	// restTime is what the rest of a request may take to come that is refused before
+	// restTime is what the rest of a request may take to come that is answered before
 	// it was read. net/http waits for it, so that the sender hears the answer.
 	restTime = time.Second
 )

@@ -44,7 +44,7 @@ func (f *fixture) dialFrom(addr string) *wire {
 
 func (f *fixture) wire(c net.Conn) *wire {
 	f.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return &wire{f.t, c, bufio.NewReader(c)}
 }
 
