@@ -19,7 +19,8 @@ const (
 	// connsPerSlot is how many connections may be open for each request that
 	// may be in hand; most are idle.
 	connsPerSlot = 4
-	// answerTime is what an answer may take to be written.
+	// answerTime is left to write an answer that comes as late as it may. One that comes
+	// sooner has longer, and who doesn't read it makes room meanwhile; see package lobby.
 	answerTime = 5 * time.Second
 	// restTime is what the rest of a request may take to come that is answered before
 	// it was read. net/http waits for it, so that the sender hears the answer.

@@ -1,9 +1,9 @@
 // Package lobby bounds the connections to a server (promise 10). When there are as
-// many as there may be, one that waits for a request, or has its last answer, is closed
-// to make room for the next one: who connects and says nothing keeps nobody out. It is
-// one of the neighbourhood that has most of them, so that a flood displaces itself, and
-// there the one that has waited longest; see [Crowd]. A request is there when its
-// headers are.
+// many as there may be, one that waits for a request, has its last answer or doesn't
+// read its answer is closed to make room for the next one: who connects and says or
+// hears nothing keeps nobody out. It is one of the neighbourhood that has most of them,
+// so that a flood displaces itself, and there the one that has waited longest; see
+// [Crowd]. A request is there when its headers are.
 package lobby
 
 import (
@@ -11,7 +11,12 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
+
+// patience is for how long a connection is not one that waits although the other end
+// doesn't read: longer than an answer takes that is read at all.
+const patience = time.Second
 
 // Lobby is a listener that has room for so many connections, and the place where they
 // wait. Use [New], and [Lobby.Follow] as the server's ConnState.
@@ -42,6 +47,7 @@ type guest struct {
 
 	// Guarded by lobby.mu:
 	place *Place[*guest] // among those that wait, or nil
+	busy  bool           // with a request in hand
 	gone  bool
 }
 
@@ -76,7 +82,7 @@ func (l *Lobby) enter(g *guest) bool {
 		if one, _ := l.waiting.Most(); one != nil {
 			l.leave(one)
 		} else {
-			l.left.Wait() // all have requests in hand, which end
+			l.left.Wait() // all have requests in hand, which end, or wait for the other end before long
 		}
 	}
 	if l.closed {
@@ -89,7 +95,7 @@ func (l *Lobby) enter(g *guest) bool {
 
 // list and unlist are called with l.mu held.
 func (l *Lobby) list(g *guest) {
-	if g.place == nil {
+	if g.place == nil && !g.gone {
 		g.place = l.waiting.Add(g, g.from)
 		l.left.Signal()
 	}
@@ -131,15 +137,36 @@ func (g *guest) Close() error {
 	return nil
 }
 
+// Write makes the connection one that waits while the other end doesn't read: it may have
+// sent many requests at once to have as many answers. When it has read it is what it was.
+func (g *guest) Write(p []byte) (int, error) {
+	written := false // guarded by lobby.mu
+	stuck := time.AfterFunc(patience, func() {
+		g.lobby.mu.Lock()
+		defer g.lobby.mu.Unlock()
+		if !written {
+			g.lobby.list(g)
+		}
+	})
+	n, err := g.Conn.Write(p)
+	if !stuck.Stop() {
+		g.lobby.mu.Lock()
+		defer g.lobby.mu.Unlock()
+		if written = true; g.busy {
+			g.lobby.unlist(g)
+		}
+	}
+	return n, err
+}
+
 // CloseWrite tells the other end that nothing more comes, as net/http does half a second
 // before it closes a connection whose client still writes. Meanwhile it makes room: the
 // other end has its answer and may come again, so that a flood of requests that are
 // refused would have more connections here than it keeps open.
 func (g *guest) CloseWrite() error {
 	g.lobby.mu.Lock()
-	if !g.gone {
-		g.lobby.list(g)
-	}
+	g.busy = false
+	g.lobby.list(g)
 	g.lobby.mu.Unlock()
 	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -156,10 +183,12 @@ func (l *Lobby) Follow(c net.Conn, state http.ConnState) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case state == http.StateActive:
+	switch state {
+	case http.StateActive:
+		g.busy = true
 		l.unlist(g)
-	case state == http.StateIdle && !g.gone:
+	case http.StateIdle:
+		g.busy = false
 		l.list(g)
 	}
 }

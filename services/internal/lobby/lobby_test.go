@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tercelhq/tercel/services/internal/lobby"
@@ -168,6 +169,103 @@ func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
 	answered(all[2]) // it was on its way
 	if h.Follow(all[4].in, http.StateActive); all[3].closed() {
 		t.Error("who is gone made room again")
+	}
+}
+
+// Promise 10: who doesn't read what it is sent makes room, however many requests it has
+// sent before. Who reads in time isn't cut off for the next one, nor is a request in hand
+// behind a part that was read late.
+func TestWhoDoesntReadMakesRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(3)
+		busy := func() came {
+			c, err := h.come("192.0.2.1")
+			if err != nil {
+				t.Error(err)
+			}
+			h.Follow(c.in, http.StateActive)
+			return c
+		}
+		write := func(c came) <-chan error {
+			written := make(chan error, 1)
+			go func() {
+				_, err := c.in.Write([]byte("part"))
+				written <- err
+			}()
+			return written
+		}
+		// read has the other end read after a while.
+		read := func(c came, after time.Duration) {
+			written := write(c)
+			time.Sleep(after)
+			if _, err := io.ReadFull(c.out, make([]byte, len("part"))); err != nil {
+				t.Errorf("read after %s: %v", after, err)
+			}
+			if err := <-written; err != nil {
+				t.Errorf("written in %s: %v", after, err)
+			}
+		}
+		late, prompt, deaf := busy(), busy(), busy()
+		read(late, time.Minute)
+		let := make(chan came)
+		go func() { let <- busy() }()
+		read(prompt, time.Second/2)
+		written := write(deaf)
+		next := <-let
+		if err := <-written; err == nil || !deaf.closed() {
+			t.Error("who doesn't read is still there")
+		}
+		for name, c := range map[string]came{"late": late, "prompt": prompt, "next": next} {
+			if c.closed() {
+				t.Errorf("%s made room", name)
+			}
+			_ = c.in.Close()
+		}
+	})
+}
+
+// Promise 10: so do the connections of a server whose answers aren't read.
+func TestUnreadAnswersMakeRoom(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := lobby.New(ln, 2)
+	answering := make(chan struct{}, 2)
+	large := make([]byte, 64<<20) // more than is on its way
+	srv := &http.Server{ConnState: l.Follow, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			answering <- struct{}{}
+			_, _ = w.Write(large)
+		}
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	defer func() {
+		_ = srv.Close()
+		<-served
+	}()
+	ask := func(path string) net.Conn {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for range 2 {
+		defer func(c net.Conn) { _ = c.Close() }(ask("/large"))
+		<-answering
+	}
+	c := ask("/")
+	defer func() { _ = c.Close() }()
+	if text, err := io.ReadAll(c); err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 200 ")) {
+		t.Errorf("answered %q, %v, want 200", text, err)
 	}
 }
 
