@@ -257,6 +257,14 @@ func (in *inspection) firstSize() int64 {
 	return min(max(in.request.ContentLength, bytes.MinRead), firstBuffer)
 }
 
+// wholeSize is how large the body may become.
+func (in *inspection) wholeSize() int64 {
+	if n := in.request.ContentLength; n >= 0 {
+		return min(n, in.maxBody())
+	}
+	return in.maxBody()
+}
+
 // fill reads the buffer full, which is as large as the body is announced to be
 // and not larger: there is one for each request in hand. It grows with what comes,
 // and is refused where the room has no more.
@@ -288,7 +296,7 @@ func (in *inspection) grow() *refusal {
 		most = min(n, most)
 	}
 	size := max(min(2*have, most), have+bytes.MinRead)
-	if no := in.stay.more(size - in.stay.bytes); no != nil {
+	if no := in.stay.more(size - in.stay.load[memory]); no != nil {
 		return no
 	}
 	in.buffer = append(make([]byte, 0, size), in.buffer...)

@@ -1,10 +1,13 @@
 package ingress_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +114,151 @@ func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 	flood("second") // there is as much room as before
 }
 
+// slow is a request whose body is coming, without a connection.
+type slow struct {
+	*httptest.ResponseRecorder
+	body   *io.PipeReader
+	coming *io.PipeWriter
+	over   chan struct{}
+}
+
+// slowly sends so many bytes of the delivery's body from an address, and returns when
+// they are read.
+func (f *fixture) slowly(from string, d delivery, n int) *slow {
+	f.t.Helper()
+	s := &slow{ResponseRecorder: httptest.NewRecorder(), over: make(chan struct{})}
+	s.body, s.coming = io.Pipe()
+	f.t.Cleanup(func() { _ = s.coming.Close() })
+	r := d.request(f.t)
+	r.RemoteAddr, r.Body = from+":1", s.body
+	go func() {
+		defer close(s.over)
+		f.service.Handler().ServeHTTP(s, r)
+	}()
+	if _, err := io.WriteString(s.coming, d.body[:n]); err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+// SetReadDeadline ends the wait for the body, as a connection's does, if it is over.
+func (s *slow) SetReadDeadline(at time.Time) error {
+	if at.Before(time.Now()) {
+		_ = s.body.CloseWithError(os.ErrDeadlineExceeded)
+	}
+	return nil
+}
+
+// answer is what came of it when it is over.
+func (s *slow) answer(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-s.over:
+		return s.Code
+	case <-time.After(time.Minute):
+		t.Fatal("not answered within a minute")
+		return 0
+	}
+}
+
+// sendFrom is send from an address.
+func (f *fixture) sendFrom(addr string, d delivery) reply {
+	f.t.Helper()
+	w, r := httptest.NewRecorder(), d.request(f.t)
+	r.RemoteAddr = addr + ":1"
+	f.service.Handler().ServeHTTP(w, r)
+	return readReply(f.t, w.Code, w.Header(), w.Body.Bytes())
+}
+
+// Promise 10: nor do slow bodies keep others out by the memory that they take up, with
+// places enough, whether they were announced or have come in part. Nor if the bodies of
+// others are large.
+func TestSlowBodiesLeaveMemoryForOthers(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		places        int
+		announced     int // bytes of each of the flood
+		sent, taken   int // bytes of it, and what it takes up with that
+		rest, genuine int // bytes of one more of the flood's, and of another sender's
+		gone          int // of the flood, to make room for the latter
+	}{
+		"one byte more than is given at first": {1024, 512 << 10, 64<<10 + 1, 128 << 10, 1, 300 << 10, 3},
+		"large ones, of which a part comes":    {1024, 900 << 10, 600 << 10, 900 << 10, 300 << 10, 300 << 10, 1},
+		"not a byte of what is announced":      {1024, 64 << 10, 0, 64 << 10, 1, 100, 1},
+		"places too":                           {64, 64 << 10, 0, 64 << 10, 1, 300 << 10, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, func(c *ingress.Config) { c.MaxInFlight, c.BodyBudget = tt.places, 4<<20 })
+			flood := make([]*slow, 2<<20/tt.taken) // the source's half
+			for i := range flood {
+				flood[i] = f.slowly("192.0.2.1", f.delivery("bytes", "slow", strings.Repeat("a", tt.announced)), tt.sent)
+			}
+			if r := f.sendFrom("192.0.2.1", f.delivery("bytes", "rest", strings.Repeat("a", tt.rest))); r.code != http.StatusServiceUnavailable {
+				t.Errorf("one more of the flood: answered %d, want 503", r.code)
+			}
+			if r := f.sendFrom("192.0.2.2", f.delivery("bytes", "genuine", strings.Repeat("a", tt.genuine))); r.code != http.StatusOK {
+				t.Fatalf("another sender: answered %d %s, want 200", r.code, r.Error)
+			}
+			gone := 0
+			for _, s := range flood {
+				if s.coming.Close(); s.answer(t) == http.StatusServiceUnavailable {
+					gone++
+				}
+			}
+			if gone != tt.gone {
+				t.Errorf("%d made room, want %d", gone, tt.gone)
+			}
+		})
+	}
+}
+
+// Promise 10: who can't be let in anyway costs nobody a place.
+func TestNobodyMakesRoomInVain(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.MaxInFlight, c.BodyBudget = 16, 1<<20 })
+	size := 512<<10 - 7*bytes.MinRead // with seven small ones the source's half
+	all := []*slow{f.slowly("192.0.2.1", f.delivery("bytes", "large", strings.Repeat("a", size)), size-1)}
+	for i := range 7 { // which take the rest of its places too
+		all = append(all, f.slowly("192.0.2.2", f.delivery("bytes", fmt.Sprint("small", i), "a"), 0))
+	}
+	for name, length := range map[string]int64{"as large": int64(size), "larger than may be": math.MaxInt64, "not announced": -1} {
+		for _, addr := range []string{"192.0.2.2", "192.0.2.3"} {
+			w, r := httptest.NewRecorder(), f.delivery("bytes", "next", "").request(t)
+			r.RemoteAddr, r.ContentLength = addr+":1", length
+			if f.service.Handler().ServeHTTP(w, r); w.Code != http.StatusServiceUnavailable {
+				t.Errorf("%s, from %s: answered %d, want 503", name, addr, w.Code)
+			}
+		}
+	}
+	for i, s := range all[1:] {
+		if _, err := io.WriteString(s.coming, "a"); err != nil || s.coming.Close() != nil || s.answer(t) != http.StatusOK {
+			t.Errorf("small request %d: answered %d, %v, want 200", i, s.Code, err)
+		}
+	}
+	if _, err := io.WriteString(all[0].coming, "a"); err != nil || all[0].coming.Close() != nil || all[0].answer(t) != http.StatusOK {
+		t.Errorf("the large one: answered %d, %v, want 200", all[0].Code, err)
+	}
+}
+
+// Promise 10: a stranger who floods several sources at once, each to its half, leaves
+// room for the others.
+func TestFloodOfSeveralSourcesLeavesRoomForTheOthers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.MaxInFlight, c.ReadTimeout = 8, 10*time.Minute })
+	f.run()
+	for i := range 4 {
+		for _, source := range []string{"orders", "bytes"} {
+			f.dialFrom("127.0.0.2").inHand(f.delivery(source, fmt.Sprint("slow", i), goodBody))
+		}
+	}
+	w := f.dial()
+	w.write(string(f.delivery("rotating", "", `{"id":"e","kind":"k"}`).raw()))
+	if r := w.answer(); r.StatusCode != http.StatusOK {
+		t.Errorf("another source: answered %s, want 200", r.Status)
+	}
+}
+
 // Promise 10: what a body takes up grows as it comes. One that the budget has no more
 // room for is asked to come again, whatever was announced.
 func TestGrowingBodiesFitTheBudget(t *testing.T) {
@@ -118,9 +266,9 @@ func TestGrowingBodiesFitTheBudget(t *testing.T) {
 	for _, chunked := range []bool{false, true} {
 		t.Run(fmt.Sprintf("chunked %t", chunked), func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, func(c *ingress.Config) { c.BodyBudget, c.ReadTimeout = 1<<20, time.Minute })
+			f := setup(t, func(c *ingress.Config) { c.BodyBudget, c.ReadTimeout = 800<<10, time.Minute })
 			f.run()
-			body := strings.Repeat("a", 300<<10)
+			body := strings.Repeat("a", 250<<10)
 			second := f.delivery("bytes", "second", body)
 			coming, more := io.Pipe()
 			first := f.delivery("bytes", "first", body).request(t)

@@ -14,7 +14,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/ingress/internal/keyring"
-	"github.com/tercelhq/tercel/services/internal/lobby"
 )
 
 // route is one source with what can be known of it before any request.
@@ -48,9 +47,7 @@ type route struct {
 	allow      string                // the methods, for Allow
 	brought    seldom                // how often secrets that handshakes bring are worth a line
 
-	// Of the service's room, which guards them:
-	taken  load
-	coming lobby.Crowd[*stay] // whose bodies have not come yet
+	taken load // of the service's room, which guards it
 }
 
 func newRoute(name string, source provider.Source, accounts *account.Table) (*route, error) {

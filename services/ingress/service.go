@@ -158,7 +158,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps, meter: meter, routes: make(map[string]*route, len(cfg.Sources)),
-		room:  &room{places: cfg.MaxInFlight, bytes: int64(cfg.BodyBudget), shared: len(cfg.Sources) > 1},
+		room:  newRoom(int64(cfg.MaxInFlight), int64(cfg.BodyBudget), len(cfg.Sources) > 1),
 		ready: make(chan struct{}), state: starting,
 	}
 	for name, source := range cfg.Sources {

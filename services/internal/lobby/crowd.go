@@ -5,17 +5,17 @@ import (
 	"net/netip"
 )
 
-// Crowd are those that wait, by the neighbourhoods that they come from. It says who of
-// them makes room for others. The zero Crowd is empty. It is for one goroutine at a
+// crowd are those that wait, by the neighbourhoods that they come from. It says who of
+// them makes room for others. The zero crowd is empty. It is for one goroutine at a
 // time.
-type Crowd[T any] struct {
-	from  map[netip.Prefix]*list.List // of *Place[T], the one that has waited longest first
+type crowd struct {
+	from  map[netip.Prefix]*list.List // of *place, the one that has waited longest first
 	waits uint64                      // that have begun
 }
 
-// Place is where one of a [Crowd] waits.
-type Place[T any] struct {
-	one     T
+// place is where one of a crowd waits.
+type place struct {
+	one     *guest
 	from    netip.Prefix
 	since   uint64 // the number of its wait
 	element *list.Element
@@ -31,8 +31,8 @@ func Neighbourhood(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, 32)
 }
 
-// Add lets one wait that comes from there, until Remove.
-func (c *Crowd[T]) Add(one T, from netip.Prefix) *Place[T] {
+// add lets one wait that comes from there, until remove.
+func (c *crowd) add(one *guest, from netip.Prefix) *place {
 	all := c.from[from]
 	if all == nil {
 		if all = list.New(); c.from == nil {
@@ -41,37 +41,31 @@ func (c *Crowd[T]) Add(one T, from netip.Prefix) *Place[T] {
 		c.from[from] = all
 	}
 	c.waits++
-	p := &Place[T]{one: one, from: from, since: c.waits}
+	p := &place{one: one, from: from, since: c.waits}
 	p.element = all.PushBack(p)
 	return p
 }
 
-// Remove ends the wait of who has a place, which must be of this crowd, and there.
-func (c *Crowd[T]) Remove(p *Place[T]) {
+// remove ends the wait of who has a place, which must be of this crowd, and there.
+func (c *crowd) remove(p *place) {
 	all := c.from[p.from]
 	if all.Remove(p.element); all.Len() == 0 {
 		delete(c.from, p.from)
 	}
 }
 
-// Most returns one of the neighbourhood that has most of them, and how many that has:
-// so a flood displaces itself. It is the one that has waited longest, there and of the
-// neighbourhoods that have as many. Of an empty crowd there is none, and 0.
-func (c *Crowd[T]) Most() (one T, of int) {
+// most returns one of the neighbourhood that has most of them: so a flood displaces
+// itself. It is the one that has waited longest, there and of the neighbourhoods that
+// have as many. Of an empty crowd it is nil.
+func (c *crowd) most() *guest {
+	var one *guest
+	var of int
 	var since uint64
 	for _, all := range c.from {
-		first := all.Front().Value.(*Place[T]) //nolint:forcetypeassert // nothing else is put in
+		first := all.Front().Value.(*place) //nolint:forcetypeassert // nothing else is put in
 		if n := all.Len(); n > of || n == of && first.since < since {
 			one, of, since = first.one, n, first.since
 		}
 	}
-	return one, of
-}
-
-// Count is how many wait that come from there.
-func (c *Crowd[T]) Count(from netip.Prefix) int {
-	if all := c.from[from]; all != nil {
-		return all.Len()
-	}
-	return 0
+	return one
 }

@@ -2,8 +2,8 @@
 // many as there may be, one that waits for a request, has its last answer or doesn't
 // read its answer is closed to make room for the next one: who connects and says or
 // hears nothing keeps nobody out. It is one of the neighbourhood that has most of them,
-// so that a flood displaces itself, and there the one that has waited longest; see
-// [Crowd]. A request is there when its headers are.
+// so that a flood displaces itself, and there the one that has waited longest. A
+// request is there when its headers are.
 package lobby
 
 import (
@@ -27,7 +27,7 @@ type Lobby struct {
 	mu      sync.Mutex // guards what follows
 	left    *sync.Cond // on mu: a connection is closed or waits, or the listener is closed
 	open    int
-	waiting Crowd[*guest]
+	waiting crowd
 	closed  bool
 }
 
@@ -46,8 +46,8 @@ type guest struct {
 	from  netip.Prefix
 
 	// Guarded by lobby.mu:
-	place *Place[*guest] // among those that wait, or nil
-	busy  bool           // with a request in hand
+	place *place // among those that wait, or nil
+	busy  bool   // with a request in hand
 	gone  bool
 }
 
@@ -79,7 +79,7 @@ func (l *Lobby) enter(g *guest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.open >= l.most && !l.closed {
-		if one, _ := l.waiting.Most(); one != nil {
+		if one := l.waiting.most(); one != nil {
 			l.leave(one)
 		} else {
 			l.left.Wait() // all have requests in hand, which end, or wait for the other end before long
@@ -96,14 +96,14 @@ func (l *Lobby) enter(g *guest) bool {
 // list and unlist are called with l.mu held.
 func (l *Lobby) list(g *guest) {
 	if g.place == nil && !g.gone {
-		g.place = l.waiting.Add(g, g.from)
+		g.place = l.waiting.add(g, g.from)
 		l.left.Signal()
 	}
 }
 
 func (l *Lobby) unlist(g *guest) {
 	if g.place != nil {
-		l.waiting.Remove(g.place)
+		l.waiting.remove(g.place)
 		g.place = nil
 	}
 }
