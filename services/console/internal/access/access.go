@@ -159,20 +159,23 @@ func (g *Gate) Check(token, address string) (Caller, error) {
 }
 
 // Keep reads tokens again when their files change, until ctx ends. What can't be
-// read leaves the last good one in use.
+// read leaves the last good one in use and is tried again each time: what kept it
+// from being read, such as its owner, may go without a change of the file.
 func (g *Gate) Keep(ctx context.Context) {
+	unread := map[string]bool{}
 	watch.Every(ctx, watch.Interval, func() {
 		for name, f := range g.files {
-			if f.Changed() {
-				g.renew(ctx, name)
+			if changed := f.Changed(); changed || unread[name] {
+				unread[name] = !g.renew(ctx, name, changed)
 			}
 			g.files[name] = f
 		}
 	})
 }
 
-// renew takes a changed token over.
-func (g *Gate) renew(ctx context.Context, name string) {
+// renew takes a token over from its file and reports whether it could. Why not is
+// told if tell is set.
+func (g *Gate) renew(ctx context.Context, name string, tell bool) bool {
 	fresh, err := reread(g.cfg.Tokens[name].Token.Ref())
 	keys := slices.Clone(*g.keys.Load())
 	hash := sha256.Sum256([]byte(fresh.Reveal()))
@@ -182,8 +185,10 @@ func (g *Gate) renew(ctx context.Context, name string) {
 		}
 	}
 	if err != nil {
-		g.deps.Log.LogAttrs(ctx, slog.LevelWarn, "token not read, the last good one stays in use", slog.String("name", name), slog.Any("err", err))
-		return
+		if tell {
+			g.deps.Log.LogAttrs(ctx, slog.LevelWarn, "token not read, the last good one stays in use", slog.String("name", name), slog.Any("err", err))
+		}
+		return false
 	}
 	for i := range keys {
 		if keys[i].name == name {
@@ -192,6 +197,7 @@ func (g *Gate) renew(ctx context.Context, name string) {
 	}
 	g.keys.Store(&keys)
 	g.deps.Log.LogAttrs(ctx, slog.LevelInfo, "token was read anew", slog.String("name", name))
+	return true
 }
 
 // reread resolves a reference once more, by the rules of the pipeline file.
