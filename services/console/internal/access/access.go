@@ -25,6 +25,9 @@ import (
 	"github.com/tercelhq/tercel/services/internal/watch"
 )
 
+// ErrReplaced ends what was begun with a token that another one took the place of.
+var ErrReplaced = errors.New("another token has taken the place of this one")
+
 // Errors of [Gate.Check], which callers tell apart.
 var (
 	ErrUnknown = errors.New("no such token")
@@ -45,6 +48,17 @@ type Caller struct {
 	ExpiresAt time.Time
 	// Address is where the call came from.
 	Address string
+
+	valid context.Context //nolint:containedctx // ends with the token; nil for who has none
+}
+
+// Replaced calls f in a goroutine of its own once another token has taken the
+// place of the caller's, unless stop is called before.
+func (c Caller) Replaced(f func()) (stop func() bool) {
+	if c.valid == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(c.valid, f)
 }
 
 // May reports whether the caller may do what wants a role.
@@ -84,6 +98,14 @@ type key struct {
 	hash    [sha256.Size]byte
 	role    pipeline.Role
 	expires time.Time
+	valid   context.Context //nolint:containedctx // ends when another token takes its place
+	replace context.CancelFunc
+}
+
+// newKey is a token that is valid from now on.
+func newKey(name string, t pipeline.Token, hash [sha256.Size]byte) key {
+	valid, replace := context.WithCancel(context.Background())
+	return key{name, hash, t.Role, t.ExpiresAt(), valid, replace}
 }
 
 // New returns a gate. Its error says what to do where nobody could come in, or
@@ -116,7 +138,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 			}
 			t.Token = fresh
 		}
-		keys = append(keys, key{name, sha256.Sum256([]byte(t.Token.Reveal())), t.Role, t.ExpiresAt()})
+		keys = append(keys, newKey(name, t, sha256.Sum256([]byte(t.Token.Reveal()))))
 	}
 	g.keys.Store(&keys)
 	return g, nil
@@ -155,7 +177,7 @@ func (g *Gate) Check(token, address string) (Caller, error) {
 	if !found.expires.IsZero() && !g.deps.Now().Before(found.expires) {
 		return Caller{}, fmt.Errorf("%w on %s", ErrExpired, found.expires.UTC().Format(time.RFC3339))
 	}
-	return Caller{Name: found.name, Role: found.role, ExpiresAt: found.expires, Address: address}, nil
+	return Caller{Name: found.name, Role: found.role, ExpiresAt: found.expires, Address: address, valid: found.valid}, nil
 }
 
 // Keep reads tokens again when their files change, until ctx ends. What can't be
@@ -190,12 +212,12 @@ func (g *Gate) renew(ctx context.Context, name string, tell bool) bool {
 		}
 		return false
 	}
-	for i := range keys {
-		if keys[i].name == name {
-			keys[i].hash = hash
-		}
+	i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+	if old := keys[i]; old.hash != hash {
+		keys[i] = newKey(name, g.cfg.Tokens[name], hash)
+		g.keys.Store(&keys)
+		old.replace() // whoever was let in with it meanwhile is ended too
 	}
-	g.keys.Store(&keys)
 	g.deps.Log.LogAttrs(ctx, slog.LevelInfo, "token was read anew", slog.String("name", name))
 	return true
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/console/internal/access"
 )
 
 // maxReasonBytes bounds why somebody did something.
@@ -66,13 +67,21 @@ func (i interceptor) stream(ctx context.Context, m method, conn connect.Streamin
 	default:
 		return fail(connect.CodeResourceExhausted, adminv1.Reason_REASON_TOO_MANY_STREAMS, "%d streams are open, and no more may be", maxStreams)
 	}
+	caller, err := access.From(ctx)
+	if err != nil {
+		return err
+	}
 	w := &watched{StreamingHandlerConn: conn, entered: func(msg proto.Message) (*action, error) { return i.enter(ctx, m, msg) }}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(i.ending, func() { cancel(errEnding) })()
-	err := next(ctx, w)
-	if errors.Is(context.Cause(ctx), errEnding) {
+	defer caller.Replaced(func() { cancel(access.ErrReplaced) })() // a stream must not outlive its token
+	err = next(ctx, w)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errEnding):
 		err = fail(connect.CodeUnavailable, adminv1.Reason_REASON_NOBODY_ANSWERS, "%w", errEnding)
+	case err != nil && errors.Is(cause, access.ErrReplaced):
+		err = fail(connect.CodeUnauthenticated, adminv1.Reason_REASON_UNAUTHENTICATED, "%w", cause)
 	}
 	i.leave(ctx, w.action, w.last, err)
 	return err
