@@ -95,9 +95,10 @@ func dropContent(m protoreflect.Message) {
 // cut is a text as an audit record has it.
 func cut(text string) string { return shortened(text, maxRecordBytes) }
 
-// shortened is a text of about so many bytes.
+// shortened is a text of about so many bytes. What isn't UTF-8 is replaced: it
+// could not be stored, and nowhere in it may begin a character to cut before.
 func shortened(text string, limit int) string {
-	if len(text) <= limit {
+	if text = utf8s(text); len(text) <= limit {
 		return text
 	}
 	for !utf8.RuneStart(text[limit]) {

@@ -31,6 +31,9 @@ func Page(req *adminv1.ListEventsRequest) (before uint64, size int, err error) {
 // Recorded is a message as an audit record has it.
 func Recorded(m proto.Message) string { return recorded(m) }
 
+// Cut is a text as an audit record has it.
+func Cut(text string) string { return cut(text) }
+
 // SlowGroups has all groups of letters taken for such as take long to make.
 func SlowGroups(a *API) { a.groups.slow = 0 }
 
