@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -41,6 +42,7 @@ func (p inProcess) Do(r *http.Request) (*http.Response, error) {
 		defer cancel()
 		defer func() { _ = writer.Close() }()
 		defer w.WriteHeader(http.StatusOK)
+		defer p.caught(ctx, m, w)
 		p.admit(w, served, m, caller)
 	}()
 	select {
@@ -54,6 +56,18 @@ func (p inProcess) Do(r *http.Request) (*http.Response, error) {
 		StatusCode: w.status, Status: http.StatusText(w.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: w.sent,
 		Body: &pipeReader{reader, cancel}, ContentLength: -1, Request: r,
 	}, nil
+}
+
+// caught answers for a call that panicked outside of its method, which must not
+// end the process; over a connection net/http sees to it.
+func (p inProcess) caught(ctx context.Context, m method, w *pipeWriter) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	p.deps.Log.LogAttrs(ctx, slog.LevelError, "admin call panicked", slog.String("method", m.name), slog.Any("panic", v))
+	w.WriteHeader(http.StatusInternalServerError)
+	_ = w.body.CloseWithError(errors.New("the call broke off")) // where the answer had begun; it never fails
 }
 
 // pipeReader is an answer's body.

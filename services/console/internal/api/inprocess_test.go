@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -73,6 +75,37 @@ func TestCallsFromTheSameProcess(t *testing.T) {
 	records, err := pipelines.ListAuditRecords(viewer, connect.NewRequest(&adminv1.ListAuditRecordsRequest{}))
 	if err != nil || len(records.Msg.GetRecords()) != 1 || records.Msg.GetRecords()[0].GetWho() != "olivia" || records.Msg.GetRecords()[0].GetAddress() != "192.0.2.1" {
 		t.Errorf("ListAuditRecords() = %v, %v, want the operator's action", records, err)
+	}
+}
+
+// broken is a request's body that panics.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { panic("a fault of the program") }
+func (broken) Close() error             { return nil }
+
+// A panic outside of a method ends its call and not the process.
+func TestAPanicEndsOnlyItsCall(t *testing.T) {
+	t.Parallel()
+	a, _ := setup(t)
+	viewer := access.With(t.Context(), access.Caller{Name: "victor", Role: pipeline.Viewer})
+	const path = "http://console" + adminv1connect.PipelineServiceGetCallerProcedure
+	req, err := http.NewRequestWithContext(viewer, http.MethodPost, path, broken{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := a.InProcess().Do(req)
+	if err != nil || resp.StatusCode != http.StatusInternalServerError {
+		t.Fatalf("the call got %v, %v; want 500", resp, err)
+	}
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("its answer is taken for whole")
+	}
+	_ = resp.Body.Close()
+	pipelines := adminv1connect.NewPipelineServiceClient(a.InProcess(), "http://console")
+	if _, err := pipelines.GetCaller(viewer, connect.NewRequest(&adminv1.GetCallerRequest{})); err != nil {
+		t.Errorf("the next call got %v", err)
 	}
 }
 
