@@ -3,12 +3,15 @@ package console_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tercelhq/tercel/pkg/config"
+	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 )
@@ -144,6 +147,55 @@ func TestEveryActionIsRecorded(t *testing.T) {
 	if byMethod(&adminv1.ListAuditRecordsRequest{Method: "SourceService.PauseSource"}) != 1 || byMethod(&adminv1.ListAuditRecordsRequest{Who: "victor"}) != 0 ||
 		byMethod(&adminv1.ListAuditRecordsRequest{Since: timestamppb.Now()}) != 0 {
 		t.Error("the records are not narrowed by method, who and since")
+	}
+}
+
+// Who stops a replay on a page is recorded, and the replay's own record says so.
+func TestStoppingAReplayIsRecorded(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t, func(c *consoleConfig, _ *consoleDeps) {
+		c.Tokens["olga"] = pipeline.Token{Role: pipeline.Operator, Token: config.NewSecret("another operator's token of a test")}
+	}))
+	var ids []string
+	for i := range 70 { // at one a second it is under way for longer than anything is waited for
+		ids = append(ids, fmt.Sprint("evt-", i))
+	}
+	p.dead("archive", "no space left", ids...)
+	p.sick.Delete("archive")
+	plan := p.planLetters(&adminv1.PlanDeadLetterReplayRequest{Filter: &adminv1.DeadLetterFilter{Source: "orders"}})
+	begins, stops := p.reader(), p.reader()
+	begins.signIn(operatorToken)
+	stops.signIn("another operator's token of a test")
+	under := begins.do(http.MethodPost, "/dead-letters/replay", url.Values{
+		"source": {"orders"}, "plan": {plan.GetPlanToken()}, "rate": {"1"}, "reason": {"there is space again"},
+	})
+	id, ok := strings.CutPrefix(under.path, "/replays/")
+	if !ok {
+		t.Fatalf("the replay began at %s (%d):\n%s", under.path, under.status, under.text)
+	}
+	if got := stops.do(http.MethodPost, "/replays/"+id+"/stop", url.Values{}); got.path != "/replays/"+id {
+		t.Fatalf("it was stopped at %s (%d):\n%s", got.path, got.status, got.text)
+	}
+	until(t, "the replay's page says who stopped it", func() bool { return strings.Contains(begins.get("/replays/"+id).text, "stopped by olga") })
+	var stop, replay *adminv1.AuditRecord
+	until(t, "the end of both is recorded", func() bool {
+		got := p.audit()
+		if len(got) != 2 {
+			t.Fatalf("%d records, want the replay and its stop:\n%v", len(got), got)
+		}
+		stop, replay = got[0], got[1]
+		return replay.GetOutcome() != adminv1.AuditOutcome_AUDIT_OUTCOME_BEGUN
+	})
+	if stop.GetWho() != "olga" || stop.GetAddress() != "127.0.0.1" || stop.GetMethod() != "Pages.StopReplay" || stop.GetOutcome() != adminv1.AuditOutcome_AUDIT_OUTCOME_DONE ||
+		!strings.Contains(stop.GetRequest(), id) || !strings.Contains(stop.GetRequest(), `"begunBy":"olivia"`) {
+		t.Errorf("the stop is recorded as %v", stop)
+	}
+	if replay.GetWho() != "olivia" || replay.GetOutcome() != adminv1.AuditOutcome_AUDIT_OUTCOME_FAILED || !strings.Contains(replay.GetResult(), "stopped by olga") {
+		t.Errorf("the replay is recorded as %v", replay)
+	}
+	stops.do(http.MethodPost, "/replays/"+id+"/stop", url.Values{}) // it is over
+	if got := p.audit(); len(got) != 2 {
+		t.Errorf("%d records, want none of a stop that stopped nothing", len(got))
 	}
 }
 

@@ -99,7 +99,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pages, err = pages.New(pages.Deps{API: s.api.InProcess(), Gate: s.gate, Log: deps.Log, Now: deps.Now, Secure: s.tls != nil})
+	s.pages, err = pages.New(pages.Deps{API: s.api.InProcess(), JetStream: s.js, Gate: s.gate, Log: deps.Log, Now: deps.Now, Secure: s.tls != nil})
 	if err != nil {
 		return nil, err
 	}

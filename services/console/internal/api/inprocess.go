@@ -31,7 +31,8 @@ func (p inProcess) Do(r *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("no such method: " + r.URL.Path)
 	}
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, end := context.WithCancelCause(r.Context())
+	cancel := func() { end(context.Cause(r.Context())) } // a record tells why its caller went
 	reader, writer := io.Pipe()
 	w := &pipeWriter{header: http.Header{}, body: writer, begun: make(chan struct{})}
 	served := r.Clone(ctx)

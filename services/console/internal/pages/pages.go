@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/services/console/internal/access"
@@ -37,6 +38,8 @@ type Deps struct {
 	// API takes calls of the admin API in the name of the caller that a context
 	// has, see [access.With].
 	API connect.HTTPClient
+	// JetStream has the stream of audit records, for what the API has no method for.
+	JetStream jetstream.JetStream
 	// Gate knows who may sign in.
 	Gate *access.Gate
 	Log  *slog.Logger
@@ -59,8 +62,8 @@ type Pages struct {
 
 // New returns the pages. The error says that a template is broken.
 func New(deps Deps) (*Pages, error) {
-	if deps.API == nil || deps.Gate == nil || deps.Log == nil {
-		return nil, errors.New("console pages: no api, gate or log")
+	if deps.API == nil || deps.JetStream == nil || deps.Gate == nil || deps.Log == nil {
+		return nil, errors.New("console pages: no api, jetstream, gate or log")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now

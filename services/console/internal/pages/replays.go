@@ -1,9 +1,11 @@
 package pages
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
 	"github.com/tercelhq/tercel/services/console/internal/access"
+	"github.com/tercelhq/tercel/services/internal/auditlog"
 )
 
 // planPage says what a replay would do, before it does anything.
@@ -109,7 +112,7 @@ type replays struct {
 type replayed struct {
 	who   string
 	form  letterForm
-	stop  context.CancelFunc
+	stop  context.CancelCauseFunc
 	begun time.Time
 	ended time.Time // zero while it goes on
 	last  *adminv1.ReplayDeadLettersResponse
@@ -131,14 +134,14 @@ func (s *replays) close() {
 // begin begins a replay in the name of whoever asks, and returns when the first
 // word of it has come, with what identifies it.
 func (s *replays) begin(r *request, ask *adminv1.ReplayDeadLettersRequest, form letterForm) (string, error) {
-	ctx, stop := context.WithCancel(access.With(s.ctx, r.caller))
+	ctx, stop := context.WithCancelCause(access.With(s.ctx, r.caller))
 	run := &replayed{who: r.caller.Name, form: form, stop: stop, begun: s.now()}
 	id := nuid.Next()
 	s.mu.Lock()
 	busy := s.forget()
 	if busy {
 		s.mu.Unlock()
-		stop()
+		stop(nil)
 		return "", connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d replays are under way on this console; wait until one has ended", maxReplays))
 	}
 	s.byID[id] = run
@@ -154,12 +157,12 @@ func (s *replays) begin(r *request, ask *adminv1.ReplayDeadLettersRequest, form 
 		s.mu.Lock()
 		delete(s.byID, id)
 		s.mu.Unlock()
-		stop()
+		stop(nil)
 		return "", err
 	}
 	s.note(run, stream.Msg())
 	s.all.Go(func() {
-		defer stop()
+		defer stop(nil)
 		for stream.Receive() {
 			s.note(run, stream.Msg())
 		}
@@ -167,7 +170,7 @@ func (s *replays) begin(r *request, ask *adminv1.ReplayDeadLettersRequest, form 
 		defer s.mu.Unlock()
 		run.ended = s.now()
 		if err := stream.Err(); err != nil && !run.last.GetProgress().GetDone() {
-			run.err = told(err)
+			run.err = told(cmp.Or(context.Cause(ctx), err))
 		}
 		_ = stream.Close()
 	})
@@ -246,7 +249,8 @@ func (s *replays) page(id string) (replayPage, bool) {
 	return page, true
 }
 
-// stopReplay ends a replay; what was sent stays sent.
+// stopReplay ends a replay; what was sent stays sent. No method of the admin API
+// does that, so that its record is made here, and that of the replay says who it was.
 func (p *Pages) stopReplay(r *request) error {
 	if !r.Operator() {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("stopping a replay wants the role operator"))
@@ -254,11 +258,25 @@ func (p *Pages) stopReplay(r *request) error {
 	id := r.PathValue("id")
 	p.replays.mu.Lock()
 	run, ok := p.replays.byID[id]
+	over := ok && !run.ended.IsZero()
 	p.replays.mu.Unlock()
-	if !ok {
+	switch {
+	case !ok:
 		return missing("no such replay")
+	case over:
+		return r.see("/replays/" + id)
 	}
-	run.stop()
+	begun, err := auditlog.Begin(r.Context(), p.deps.JetStream, auditlog.Record{
+		Who: r.caller.Name, Address: r.caller.Address, Method: "Pages.StopReplay",
+		Request: fmt.Sprintf(`{"replay":%q,"begunBy":%q}`, id, run.who),
+	})
+	if err != nil {
+		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("nothing was done: %w", err))
+	}
+	run.stop(connect.NewError(connect.CodeCanceled, fmt.Errorf("stopped by %s", r.caller.Name)))
+	if err := begun.End(r.Context(), auditlog.Done, ""); err != nil {
+		p.deps.Log.LogAttrs(r.Context(), slog.LevelError, "the end of an operator's action is not recorded", slog.String("action", begun.ID), slog.Any("err", err))
+	}
 	return r.see("/replays/" + id)
 }
 
