@@ -179,6 +179,37 @@ func TestTraceEvent(t *testing.T) {
 	}
 }
 
+// Promise 8: an event whose dead letter was discarded isn't told as delivered, and
+// found by what it is.
+func TestPromise8ADiscardedEventIsFoundAsSuch(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	p.dead("archive", "no space left", "evt-1")
+	p.awaitStatus("evt-1", adminv1.EventStatus_EVENT_STATUS_DEAD_LETTER)
+	p.discard(1)
+	p.awaitStatus("evt-1", adminv1.EventStatus_EVENT_STATUS_DISCARDED)
+	for status, want := range map[adminv1.EventStatus]int{
+		adminv1.EventStatus_EVENT_STATUS_DISCARDED: 1, adminv1.EventStatus_EVENT_STATUS_DELIVERED: 0, adminv1.EventStatus_EVENT_STATUS_DEAD_LETTER: 0,
+	} {
+		filter := &adminv1.EventFilter{Status: []adminv1.EventStatus{status}}
+		until(p, fmt.Sprintf("%d are listed as %s", want, status), func() bool { // while the index is behind, none is
+			list, err := p.events.ListEvents(t.Context(), connect.NewRequest(&adminv1.ListEventsRequest{Filter: filter}))
+			return err == nil && len(list.Msg.GetEvents()) == want
+		})
+	}
+	trace, err := p.events.TraceEvent(t.Context(), connect.NewRequest(&adminv1.TraceEventRequest{Id: "evt-1"}))
+	if err != nil || trace.Msg.GetStatus() != adminv1.EventStatus_EVENT_STATUS_DISCARDED {
+		t.Errorf("TraceEvent() = %v, %v; want it discarded", trace, err)
+	}
+	r := p.reader()
+	r.signIn(viewerToken)
+	for _, path := range []string{"/events?status=discarded", "/events/one?id=evt-1"} {
+		if got := r.get(path); got.status != 200 || !strings.Contains(got.text, "evt-1") || !strings.Contains(got.text, `<span class="tag discarded">discarded</span>`) {
+			t.Errorf("%s answers %d: %s", path, got.status, got.text)
+		}
+	}
+}
+
 // A tail has what comes after its first message, of what its filter chooses, and
 // leaves nothing at the server when its reader goes.
 func TestTailEvents(t *testing.T) {

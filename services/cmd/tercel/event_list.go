@@ -74,7 +74,7 @@ type eventListCmd struct {
 	listFlags
 	eventFlags
 	timeFlags
-	Status []string `help:"Only those that are pending, delivered, dead-letter or dropped." enum:"pending,delivered,dead-letter,dropped"`
+	Status []string `help:"Only those that are pending, delivered, dead-letter, discarded or dropped." enum:"pending,delivered,dead-letter,discarded,dropped"`
 	JSON   bool     `name:"json" help:"Print one JSON object a line."`
 }
 

@@ -225,7 +225,7 @@ func (t *tracer) triggered(m Message) bool {
 func (t *tracer) outcome(w *way, m Message, durable string) {
 	at := place{m.Stream, durable, m.Sequence}
 	stage, name, _ := topology.Stage(durable)
-	done := t.tellTries(w, m, durable)
+	done, gaveUp := t.tellTries(w, m, durable)
 	if l, ok := t.letters[at]; ok {
 		delete(t.letters, at)
 		t.tellLetter(w, l)
@@ -233,45 +233,68 @@ func (t *tracer) outcome(w *way, m Message, durable string) {
 	}
 	e := Entry{Stage: stage, Name: name, Event: w.id, Known: Derived, order: m.StoredAt}
 	e.Kind, e.Text = t.at(at)
+	p := passage{durable, m.Event.ID}
 	switch {
-	case stage != topology.StageDeliver && (done != nil || e.Kind == KindDelivered):
-		return // the event, or that it was dropped, says so
 	case done != nil: // also where it is behind one that is not
-		e.Kind, e.Known, e.At, e.order, e.Attempt, e.Took = KindDelivered, Recorded, done.At, done.At, done.Attempt, done.Took
-		e.Text = fmt.Sprintf("delivered at try %d", done.Attempt)
+		e.tried(done)
+		e.Kind, e.Text = KindDelivered, fmt.Sprintf("delivered at try %d", done.Attempt)
+	case gaveUp != nil && e.Kind != KindGivenUp: // its letter is yet to be made, or has left its stream
+		e.tried(gaveUp)
+		e.Kind, e.Text = KindGivenUp, fmt.Sprintf("given up at try %d %s; no dead letter of it is found", gaveUp.Attempt, t.why(m, gaveUp))
+		w.givenUp[p] = m.Sequence
 	case e.Kind != KindDelivered:
 		w.waiting++
+	}
+	if e.Kind == KindDelivered {
+		w.through[p] = m.Sequence
+		if stage != topology.StageDeliver {
+			return // the event, or that it was dropped, says so
+		}
 	}
 	t.out.Entries = append(t.out.Entries, e)
 }
 
-// tellTries adds the tries that failed, and returns the one that did not, if they
-// are noted.
-func (t *tracer) tellTries(w *way, m Message, durable string) (done *outcome.Record) {
+// tried notes the try that an entry is known by.
+func (e *Entry) tried(r *outcome.Record) {
+	e.Known, e.At, e.order, e.Attempt, e.Took = Recorded, r.At, r.At, r.Attempt, r.Took
+}
+
+// tellTries adds the tries that failed, and returns those that ended it, if they
+// are noted: the one that did not fail, and the one at which it was given up.
+func (t *tracer) tellTries(w *way, m Message, durable string) (done, gaveUp *outcome.Record) {
 	stage, name, _ := topology.Stage(durable)
 	for _, r := range t.tries[place{m.Stream, durable, m.Sequence}] {
-		if r.Outcome == consume.Acked {
+		switch r.Outcome {
+		case consume.Acked:
 			done = &r
 			continue
+		case consume.Terminated:
+			gaveUp = &r // its dead letter says more, if there is one
+			continue
 		}
-		if r.Outcome == consume.Terminated {
-			continue // its dead letter says more
-		}
-		text := fmt.Sprintf("try %d failed (%s): %s", r.Attempt, r.Class, t.rules.Of(m.Event.Source).Show(m.Subject, m.Event, m.Data).Text(r.Message))
-		if r.Left > 0 {
-			text += fmt.Sprintf("; %d tries before it, of any event, were too many to be noted", r.Left)
-		}
-		t.out.Entries = append(t.out.Entries, Entry{
-			Kind: KindAttempted, Stage: stage, Name: name, Event: w.id, Known: Recorded, At: r.At, order: r.At,
-			Attempt: r.Attempt, Took: r.Took, Text: text,
-		})
+		e := Entry{Kind: KindAttempted, Stage: stage, Name: name, Event: w.id, Text: fmt.Sprintf("try %d failed %s", r.Attempt, t.why(m, &r))}
+		e.tried(&r)
+		t.out.Entries = append(t.out.Entries, e)
 	}
-	return done
+	return done, gaveUp
+}
+
+// why says why a try failed.
+func (t *tracer) why(m Message, r *outcome.Record) string {
+	text := fmt.Sprintf("(%s): %s", r.Class, t.rules.Of(m.Event.Source).Show(m.Subject, m.Event, m.Data).Text(r.Message))
+	if r.Left > 0 {
+		text += fmt.Sprintf("; %d tries before it, of any event, were too many to be noted", r.Left)
+	}
+	return text
 }
 
 func (t *tracer) tellLetter(w *way, l deadletter.Letter) {
-	if l.State == deadletter.StateOpen {
+	switch l.State {
+	case deadletter.StateOpen:
 		w.dead++
+	case deadletter.StateDiscarded:
+		p := passage{l.Consumer, l.Event.ID}
+		w.discarded[p] = max(w.discarded[p], l.OriginalSequence)
 	}
 	attempts := fmt.Sprint(l.Reason.Attempts, " attempts")
 	if l.Reason.Attempts == 1 {
@@ -363,13 +386,15 @@ func (t *tracer) settle() {
 	if len(t.ways) == 0 && len(t.out.Entries) > 0 && t.out.Entries[0].Kind == KindRefused {
 		t.out.State = Refused
 	}
-	rank := []State{Done, Dropped, DeadLettered, UnderWay}
+	rank := []State{Done, Dropped, Discarded, DeadLettered, UnderWay}
 	for _, w := range t.ways {
 		switch {
-		case w.waiting > 0:
+		case w.waiting > 0 || w.lost(w.givenUp):
 			w.event.State = UnderWay
 		case w.dead > 0:
 			w.event.State = DeadLettered
+		case w.lost(w.discarded):
+			w.event.State = Discarded
 		case w.dropped > 0 && w.enriched == 0:
 			w.event.State = Dropped
 		default:

@@ -43,6 +43,9 @@ const (
 	UnderWay State = "under way"
 	// DeadLettered events have a dead letter that nobody has dealt with.
 	DeadLettered State = "dead-lettered"
+	// Discarded events were given up, and the dead letter was marked as dealt with:
+	// they did not get to all that want them.
+	Discarded State = "discarded"
 	// Dropped events were left out by the pipeline file.
 	Dropped State = "dropped"
 	// Done events are at every destination that wants them.
@@ -65,7 +68,7 @@ const (
 	KindFetched    Kind = "fetched"       // a record was got from the source
 	KindEnriched   Kind = "enriched"      // the event is in TERCEL_ENRICHED
 	KindDelivered  Kind = "delivered"     // a destination has it
-	KindGivenUp    Kind = "given_up"      // a stage gave it up, there is no dead letter yet
+	KindGivenUp    Kind = "given_up"      // a stage gave it up, no dead letter is found
 	KindDeadLetter Kind = "dead_lettered" // there is one
 	KindReplayed   Kind = "replayed"      // it was sent again
 	KindReconciled Kind = "reconciled"    // a run compared the record

@@ -95,6 +95,24 @@ type way struct {
 	event    Event
 
 	waiting, dead, dropped, enriched int
+	// The last message of each passage that got through it, whose dead letter was
+	// discarded, or that was given up without one.
+	through, discarded, givenUp map[passage]uint64
+}
+
+// passage is an event's way through one stage. What is sent again takes the same
+// one, the parts of an event have their own.
+type passage struct{ consumer, id string }
+
+// lost reports whether one of the messages in stopped is lost: nothing that was
+// sent since got through its passage.
+func (w *way) lost(stopped map[passage]uint64) bool {
+	for p, sequence := range stopped {
+		if sequence > w.through[p] {
+			return true
+		}
+	}
+	return false
 }
 
 // key is what an event is known by: ids are the providers' own.
@@ -116,7 +134,9 @@ func (t *tracer) find(ctx context.Context) error {
 		k := keyOf(e)
 		w := ways[k]
 		if w == nil {
-			w = &way{key: k, byRecord: true}
+			w = &way{
+				key: k, byRecord: true, through: map[passage]uint64{}, discarded: map[passage]uint64{}, givenUp: map[passage]uint64{},
+			}
 			ways[k] = w
 			t.ways = append(t.ways, w)
 		}

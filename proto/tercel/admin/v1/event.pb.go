@@ -29,7 +29,8 @@ const (
 type EventStatus int32
 
 const (
-	// Not known.
+	// Not known, above all not yet: the index that finds messages has still to read
+	// what would say it.
 	EventStatus_EVENT_STATUS_UNSPECIFIED EventStatus = 0
 	// Some stage or destination has yet to be done with it.
 	EventStatus_EVENT_STATUS_PENDING EventStatus = 1
@@ -41,6 +42,10 @@ const (
 	EventStatus_EVENT_STATUS_DROPPED EventStatus = 4
 	// The request was refused and became no event. Only timelines have it.
 	EventStatus_EVENT_STATUS_REFUSED EventStatus = 5
+	// Some stage or destination gave it up and its dead letter was discarded: not
+	// every destination that takes it has it. What was sent to the same one since,
+	// and got there, counts.
+	EventStatus_EVENT_STATUS_DISCARDED EventStatus = 6
 )
 
 // Enum value maps for EventStatus.
@@ -52,6 +57,7 @@ var (
 		3: "EVENT_STATUS_DEAD_LETTER",
 		4: "EVENT_STATUS_DROPPED",
 		5: "EVENT_STATUS_REFUSED",
+		6: "EVENT_STATUS_DISCARDED",
 	}
 	EventStatus_value = map[string]int32{
 		"EVENT_STATUS_UNSPECIFIED": 0,
@@ -60,6 +66,7 @@ var (
 		"EVENT_STATUS_DEAD_LETTER": 3,
 		"EVENT_STATUS_DROPPED":     4,
 		"EVENT_STATUS_REFUSED":     5,
+		"EVENT_STATUS_DISCARDED":   6,
 	}
 )
 
@@ -281,7 +288,8 @@ type EventFilter struct {
 	RecordId string `protobuf:"bytes,5,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
 	// The event's id, or the provider's own id of a delivery.
 	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
-	// What became of the event. Several are alternatives.
+	// What became of the event. Several are alternatives. While that isn't known of
+	// an event, the answer is REASON_INDEX_BEHIND.
 	Status []EventStatus `protobuf:"varint,7,rep,packed,name=status,proto3,enum=tercel.admin.v1.EventStatus" json:"status,omitempty"`
 	// Only what was stored at or after this time.
 	Since *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
@@ -2492,14 +2500,15 @@ const file_tercel_admin_v1_event_proto_rawDesc = "" +
 	"\x03age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12*\n" +
 	"\x11max_payload_bytes\x18\x04 \x01(\rR\x0fmaxPayloadBytes\"N\n" +
 	"\x12TailEventsResponse\x128\n" +
-	"\amessage\x18\x01 \x01(\v2\x1e.tercel.admin.v1.StoredMessageR\amessage*\xb3\x01\n" +
+	"\amessage\x18\x01 \x01(\v2\x1e.tercel.admin.v1.StoredMessageR\amessage*\xcf\x01\n" +
 	"\vEventStatus\x12\x1c\n" +
 	"\x18EVENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EVENT_STATUS_PENDING\x10\x01\x12\x1a\n" +
 	"\x16EVENT_STATUS_DELIVERED\x10\x02\x12\x1c\n" +
 	"\x18EVENT_STATUS_DEAD_LETTER\x10\x03\x12\x18\n" +
 	"\x14EVENT_STATUS_DROPPED\x10\x04\x12\x18\n" +
-	"\x14EVENT_STATUS_REFUSED\x10\x05*^\n" +
+	"\x14EVENT_STATUS_REFUSED\x10\x05\x12\x1a\n" +
+	"\x16EVENT_STATUS_DISCARDED\x10\x06*^\n" +
 	"\x06IdKind\x12\x17\n" +
 	"\x13ID_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rID_KIND_EVENT\x10\x01\x12\x14\n" +

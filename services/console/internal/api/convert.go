@@ -88,6 +88,8 @@ func status(s timeline.State) adminv1.EventStatus {
 		return adminv1.EventStatus_EVENT_STATUS_DELIVERED
 	case timeline.DeadLettered:
 		return adminv1.EventStatus_EVENT_STATUS_DEAD_LETTER
+	case timeline.Discarded:
+		return adminv1.EventStatus_EVENT_STATUS_DISCARDED
 	case timeline.Dropped:
 		return adminv1.EventStatus_EVENT_STATUS_DROPPED
 	case timeline.Refused:

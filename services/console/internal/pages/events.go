@@ -37,6 +37,7 @@ var spans = map[string]time.Duration{"1h": time.Hour, "24h": 24 * time.Hour, "7d
 var eventStatuses = map[string]adminv1.EventStatus{
 	"pending": adminv1.EventStatus_EVENT_STATUS_PENDING, "delivered": adminv1.EventStatus_EVENT_STATUS_DELIVERED,
 	"dead letter": adminv1.EventStatus_EVENT_STATUS_DEAD_LETTER, "dropped": adminv1.EventStatus_EVENT_STATUS_DROPPED,
+	"discarded": adminv1.EventStatus_EVENT_STATUS_DISCARDED,
 }
 
 func readEventForm(r *request) (eventForm, *adminv1.EventFilter, error) {
@@ -50,7 +51,7 @@ func readEventForm(r *request) (eventForm, *adminv1.EventFilter, error) {
 	if f.Status != "" {
 		status, ok := eventStatuses[f.Status]
 		if !ok {
-			return f, nil, badForm("status: want pending, delivered, dead letter or dropped")
+			return f, nil, badForm("status: want pending, delivered, dead letter, discarded or dropped")
 		}
 		filter.Status = append(filter.Status, status)
 	}
