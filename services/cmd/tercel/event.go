@@ -87,7 +87,12 @@ func printTimeline(a *app, t *adminv1.TraceEventResponse) error {
 }
 
 // eventWord says what became of an event.
-func eventWord(s adminv1.EventStatus) string { return word(s, "EVENT_STATUS") }
+func eventWord(s adminv1.EventStatus) string {
+	if s == adminv1.EventStatus_EVENT_STATUS_UNSPECIFIED {
+		return "not known"
+	}
+	return word(s, "EVENT_STATUS")
+}
 
 // place is where a message is stored, or a dash.
 func place(p *adminv1.Position) string {

@@ -218,11 +218,11 @@ func TestPromise8TraceShowsTheTriesOfADelivery(t *testing.T) {
 	until(t, "both tries are told", func() bool {
 		w = p.trace(id)
 		steps := w.GetSteps()
-		return len(steps) > 0 && steps[len(steps)-1].GetKind() == "delivered" && steps[len(steps)-1].GetAttempt() == 2
+		return len(steps) > 0 && steps[len(steps)-1].GetKind() == "delivered" && steps[len(steps)-1].GetAttempt() == 2 && w.GetStatus() == delivered
 	})
-	if w.GetStatus() != delivered || !slices.ContainsFunc(w.GetSteps(), func(s *adminv1.TimelineStep) bool {
+	if !slices.ContainsFunc(w.GetSteps(), func(s *adminv1.TimelineStep) bool {
 		return s.GetKind() == "attempted" && s.GetStage() == "deliver" && s.GetName() == "crm" && strings.Contains(s.GetText(), "425")
 	}) {
-		t.Errorf("it is %s, told as %v; want the try that failed", w.GetStatus(), w.GetSteps())
+		t.Errorf("it is told as %v; want the try that failed", w.GetSteps())
 	}
 }

@@ -43,9 +43,11 @@
 //
 // What entries tell is recorded when it happens, or derived, and they say which.
 // Derived is above all what succeeded at once: that a destination has an event is
-// told by its consumer's ack floor. Tries that fail, and those that follow, are in
-// TERCEL_OUTCOMES (package outcome), how records were got and how long a webhook's
-// checks took in headers (package event), refused requests in TERCEL_REFUSED
-// (package refusal). A trigger that isn't enriched yet doesn't say of which record
-// it speaks, and is found by its own ids alone.
+// told by its consumer's ack floor, which passes over what it didn't take then, and
+// holds only where no stream that the index has yet to read may say otherwise.
+// Tries that fail, and those that follow, are in TERCEL_OUTCOMES (package outcome),
+// how records were got and how long a webhook's checks took in headers (package
+// event), refused requests in TERCEL_REFUSED (package refusal). A trigger that isn't
+// enriched yet doesn't say of which record it speaks, and is found by its own ids
+// alone.
 package timeline

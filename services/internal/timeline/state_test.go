@@ -115,6 +115,56 @@ func TestPromise8DiscardedIsNotDelivered(t *testing.T) {
 	want("after it was sent again", "evt-2", timeline.Done)
 }
 
+// Promise 8: that nothing speaks against a delivery says nothing while the index
+// has not read what would.
+func TestPromise8WhatIsNotReadYetIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	e := enriched(trigger("evt-1"), "7", "1")
+	for name, tt := range map[string]struct {
+		read, unread func(*world)
+		wait         string // how the last step is told meanwhile
+		want         timeline.State
+	}{
+		"an event for a destination": {
+			func(w *world) { w.send(trigger("evt-1")); w.enrichWork() },
+			func(w *world) { w.enrich(e) }, "stored ingress orders", timeline.UnderWay,
+		},
+		"a dead letter": {
+			func(w *world) { w.enrich(e) },
+			func(w *world) { w.die(topology.StreamEnriched, deliverer("warehouse")) }, "waiting deliver warehouse", timeline.DeadLettered,
+		},
+		"that it was given up": {
+			func(w *world) { w.enrich(e) },
+			func(w *world) { w.lose(topology.StreamEnriched, deliverer("warehouse")) }, "waiting deliver warehouse", timeline.UnderWay,
+		},
+		"a replay of what was dropped": {
+			func(w *world) { w.publish(e.DroppedSubject(), e, "dropped") },
+			func(w *world) { w.enrich(e); w.die(topology.StreamEnriched, deliverer("warehouse")) }, "dropped enrich orders", timeline.DeadLettered,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			if _, err := w.js.CreateOrUpdateConsumer(t.Context(), topology.StreamEnriched, deliverer("warehouse")); err != nil {
+				t.Fatal(err)
+			}
+			x := w.index(timeline.Config{})
+			tt.read(w)
+			w.fill(x)
+			tt.unread(w)
+			tl := w.trace(x, timeline.Query{ID: "evt-1"})
+			steps := told(tl)
+			if tl.State != timeline.Unknown || !tl.Behind() || len(steps) == 0 || steps[len(steps)-1] != tt.wait {
+				t.Errorf("before the index has read it: %s, %v; want unknown, at last %q", tl.State, steps, tt.wait)
+			}
+			w.fill(x)
+			if tl := w.trace(x, timeline.Query{ID: "evt-1"}); tl.State != tt.want {
+				t.Errorf("once the index has read it: %s, %v; want %s", tl.State, told(tl), tt.want)
+			}
+		})
+	}
+}
+
 // Promise 8: what a stage noted as given up is told so where there is no dead
 // letter of it, although its consumer's ack floor looks as if it were delivered.
 func TestPromise8GivenUpWithoutALetterIsNotDelivered(t *testing.T) {

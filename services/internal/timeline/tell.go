@@ -244,6 +244,8 @@ func (t *tracer) outcome(w *way, m Message, durable string) {
 		w.givenUp[p] = m.Sequence
 	case e.Kind != KindDelivered:
 		w.waiting++
+	case stage == topology.StageDeliver && t.behind(topology.StreamDLQ, topology.StreamOutcomes):
+		e.Kind, e.Text = KindWaiting, "done with; whether delivered or given up isn't known before the index has read on"
 	}
 	if e.Kind == KindDelivered {
 		w.through[p] = m.Sequence
@@ -386,13 +388,15 @@ func (t *tracer) settle() {
 	if len(t.ways) == 0 && len(t.out.Entries) > 0 && t.out.Entries[0].Kind == KindRefused {
 		t.out.State = Refused
 	}
-	rank := []State{Done, Dropped, Discarded, DeadLettered, UnderWay}
+	rank := []State{Done, Dropped, Discarded, Unknown, DeadLettered, UnderWay}
 	for _, w := range t.ways {
 		switch {
 		case w.waiting > 0 || w.lost(w.givenUp):
 			w.event.State = UnderWay
 		case w.dead > 0:
 			w.event.State = DeadLettered
+		case t.behind(eventStreams...): // which may have what is against all that follows
+			w.event.State = Unknown
 		case w.lost(w.discarded):
 			w.event.State = Discarded
 		case w.dropped > 0 && w.enriched == 0:

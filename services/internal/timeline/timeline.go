@@ -43,6 +43,9 @@ const (
 	UnderWay State = "under way"
 	// DeadLettered events have a dead letter that nobody has dealt with.
 	DeadLettered State = "dead-lettered"
+	// Unknown events are neither of these as far as the index knows the streams,
+	// which is not far enough to say that they are one of those below.
+	Unknown State = "unknown"
 	// Discarded events were given up, and the dead letter was marked as dealt with:
 	// they did not get to all that want them.
 	Discarded State = "discarded"
@@ -62,7 +65,7 @@ const (
 	KindReceived   Kind = "received"      // a webhook came, or a run listed a record
 	KindRefused    Kind = "refused"       // a request was not taken
 	KindStored     Kind = "stored"        // the trigger is in TERCEL_RAW
-	KindWaiting    Kind = "waiting"       // a stage isn't through with it
+	KindWaiting    Kind = "waiting"       // a stage isn't through with it, or it isn't known yet
 	KindAttempted  Kind = "attempted"     // a stage tried it, and will again
 	KindDropped    Kind = "dropped"       // nobody wants it, says the pipeline file
 	KindFetched    Kind = "fetched"       // a record was got from the source

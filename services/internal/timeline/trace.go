@@ -57,6 +57,11 @@ func (x *Index) View(ctx context.Context) (*View, error) {
 	return v, nil
 }
 
+// behind reports whether the index has yet to read some of the named streams.
+func (v *View) behind(names ...string) bool {
+	return slices.ContainsFunc(v.coverage, func(c Coverage) bool { return c.Behind() && slices.Contains(names, c.Stream) })
+}
+
 // Trace is [Index.Trace] with the stages where they were at the time of the view.
 func (v *View) Trace(ctx context.Context, q Query) (Timeline, error) {
 	if q.ID == "" {

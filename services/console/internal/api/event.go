@@ -128,16 +128,13 @@ func (a *API) state(ctx context.Context, e event.Event) (adminv1.EventStatus, er
 	if err != nil {
 		return 0, err
 	}
-	return stateIn(ctx, v, e)
+	t, err := traceIn(ctx, v, e)
+	return status(t.State), err
 }
 
-// stateIn is state with the stages where they were at the time of a view.
-func stateIn(ctx context.Context, v *timeline.View, e event.Event) (adminv1.EventStatus, error) {
-	t, err := v.Trace(ctx, timeline.Query{ID: e.ID, By: timeline.ByEvent, Source: e.Source, Account: e.Account, Events: 1})
-	if err != nil {
-		return 0, err
-	}
-	return status(t.State), nil
+// traceIn is the timeline of one event, by a view.
+func traceIn(ctx context.Context, v *timeline.View, e event.Event) (timeline.Timeline, error) {
+	return v.Trace(ctx, timeline.Query{ID: e.ID, By: timeline.ByEvent, Source: e.Source, Account: e.Account, Events: 1})
 }
 
 func payloadLimit(asked uint32) (int, error) {

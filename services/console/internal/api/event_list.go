@@ -120,9 +120,14 @@ func (l *listing) add(stream string, sequence uint64, at time.Time, h nats.Heade
 		return true, nil
 	}
 	if l.filter.chooses(e) {
-		state, err := stateIn(l.ctx, l.view, e)
+		t, err := traceIn(l.ctx, l.view, e)
 		if err != nil {
 			return false, err
+		}
+		state := status(t.State)
+		if state == adminv1.EventStatus_EVENT_STATUS_UNSPECIFIED && t.Behind() && len(l.filter.GetStatus()) > 0 {
+			return false, fail(connect.CodeUnavailable, adminv1.Reason_REASON_INDEX_BEHIND,
+				"event %q: its status isn't known before the index of messages has read on", e.ID)
 		}
 		if l.filter.hasStatus(state) {
 			l.resp.Events = append(l.resp.Events, &adminv1.Event{
