@@ -68,11 +68,11 @@ func (s *stages) at(p place) (kind Kind, text string) {
 		return KindGivenUp, "given up; its dead letter is not collected yet, which is the reconciler's work"
 	case info == nil:
 		return KindWaiting, "nobody works on it: there is no consumer " + p.consumer
-	case p.sequence <= info.AckFloor.Stream:
+	case p.sequence <= info.AckFloor.Stream: // also where it was not sent, since the consumer takes more than it did
 		if when := info.Config.Metadata[topology.MetadataWhen]; when != "" {
-			return KindDelivered, "delivered, unless its when leaves it out: " + when
+			return KindDelivered, "delivered, unless its subscribe left it out then, or its when does: " + when
 		}
-		return KindDelivered, "delivered, says its consumer's ack floor"
+		return KindDelivered, "delivered, says its consumer's ack floor, unless its subscribe left it out then"
 	case p.sequence > info.Delivered.Stream:
 		return KindWaiting, fmt.Sprintf("waiting, as one of %d", info.NumPending) + paused(info)
 	default:

@@ -194,3 +194,25 @@ func TestPromise8GivenUpWithoutALetterIsNotDelivered(t *testing.T) {
 		t.Errorf("after it was sent again: %s, %v", tl.State, told(tl))
 	}
 }
+
+// A destination that takes more than it did has not been sent what came before,
+// which its consumer can't tell: the words of the delivery leave it open.
+func TestADeliveryBeforeADestinationTookItIsNotCertain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.enrich(enriched(trigger("evt-1"), "7", "1"))
+	later := enriched(trigger("evt-2"), "7", "2")
+	later.Type = "order.shipped"
+	w.enrich(later)
+	w.work(topology.StreamEnriched, topology.DeliverConsumer("crm", []string{later.EnrichedSubject()}, delivery))
+	if _, err := w.js.CreateOrUpdateConsumer(t.Context(), topology.StreamEnriched, deliverer("crm")); err != nil {
+		t.Fatal(err)
+	}
+	x := w.index(timeline.Config{})
+	w.fill(x)
+	tl := w.trace(x, timeline.Query{ID: "evt-1"})
+	last := tl.Entries[len(tl.Entries)-1]
+	if last.Name != "crm" || last.Known != timeline.Derived || !strings.Contains(last.Text, "unless its subscribe left it out then") {
+		t.Errorf("told as %+v, want it said that it may not have been sent", last)
+	}
+}
