@@ -150,11 +150,15 @@ func (s *Service) openPublishers(cfg Config, nc *nats.Conn) error {
 func storeBy(p *publish.Publisher) func(context.Context, *nats.Msg) error {
 	return func(ctx context.Context, msg *nats.Msg) error {
 		_, err := p.Publish(ctx, msg)
-		if errors.Is(err, publish.ErrUnavailable) || errors.Is(err, publish.ErrBusy) {
+		if isUnstored(err) {
 			return fault.Postpone(err, storePause)
 		}
 		return err
 	}
+}
+
+func isUnstored(err error) bool {
+	return errors.Is(err, publish.ErrUnavailable) || errors.Is(err, publish.ErrBusy)
 }
 
 // storePause is how long a trigger waits when what it leads to can't be stored.

@@ -39,6 +39,10 @@ type outage struct {
 	crowded bool       // and what it said
 }
 
+// askTimeout bounds what is asked of the server about a source. A question to a
+// consumer that has no leader is lost, and all workers would wait for its answer.
+const askTimeout = 2 * time.Second
+
 // crowdedShare is the share of the triggers that may be without an answer which
 // those of sick accounts may take, and countEvery how often it is looked at.
 const (
@@ -47,8 +51,14 @@ const (
 )
 
 // after is called when the API was asked for a trigger of that age, with what came of
-// it. It returns that error, or a permanent one.
+// it. It returns that error, or a permanent one. What can't be stored says nothing of
+// the API, and all accounts wait for that.
 func (o *outage) after(ctx context.Context, age time.Duration, err error) error {
+	if isUnstored(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	if !fault.IsPostponed(err) {
 		o.pause(ctx, age) // an answer may have said that it was the last one
 		return err
@@ -111,8 +121,8 @@ func (o *outage) isCrowded(ctx context.Context) bool {
 	if time.Since(o.counted) < countEvery {
 		return o.crowded
 	}
-	o.counted = time.Now()
 	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
+	o.counted = time.Now()
 	if err != nil {
 		o.crowded = false
 		return false

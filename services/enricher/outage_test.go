@@ -1,7 +1,6 @@
 package enricher_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -235,7 +234,7 @@ func TestPromise3SickAccountsLeaveTheOthersFlowing(t *testing.T) {
 	}
 }
 
-// A stream of events that has no room is no fault of the triggers.
+// A stream of events that has no room is no fault of the triggers, however many wait.
 func TestPromise3FullStreamCostsNoAttempts(t *testing.T) {
 	t.Parallel()
 	f := setup(t, oneSource, plain)
@@ -251,14 +250,29 @@ func TestPromise3FullStreamCostsNoAttempts(t *testing.T) {
 	}
 	f.cfg.MaxAttempts = 2
 	f.start()
-	f.orders(0, 1, "_")
-	f.patiently("more deliveries than attempts", func() bool { return f.consumer("orders").Delivered.Consumer > 4 })
+	f.leaveRoomFor(4)
+	f.orders(0, 8, "_")
+	f.patiently("more deliveries than attempts", func() bool { return f.consumer("orders").Delivered.Consumer > 20 })
 	if _, err := f.js.UpdateStream(t.Context(), roomy); err != nil {
 		t.Fatal(err)
 	}
-	f.patiently("the event", func() bool { return len(f.events()) == 1 })
+	f.patiently("the events", func() bool { return len(f.events()) == 8 })
 	if got := len(f.messages(topology.StreamDLQ)); got > 0 {
 		t.Errorf("%d triggers were given up", got)
+	}
+}
+
+// leaveRoomFor sets how many triggers may be without an answer.
+func (f *fixture) leaveRoomFor(n int) {
+	f.t.Helper()
+	cons, err := f.js.Consumer(f.t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	small := cons.CachedInfo().Config
+	small.MaxAckPending = n
+	if _, err := f.js.UpdateConsumer(f.t.Context(), topology.StreamRaw, small); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
@@ -305,15 +319,7 @@ func TestSickAccountsTakeNoMoreThanTheirRoom(t *testing.T) {
 	t.Cleanup(set.Close)
 	f.accounts = set
 	f.start()
-	cons, err := f.js.Consumer(t.Context(), topology.StreamRaw, topology.EnrichDurable("orders"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	small := cons.CachedInfo().Config
-	small.MaxAckPending = 20
-	if _, err := f.js.UpdateConsumer(context.Background(), topology.StreamRaw, small); err != nil {
-		t.Fatal(err)
-	}
+	f.leaveRoomFor(20)
 	f.orders(0, 16, "sick") // fills three quarters
 	f.eventually("they wait", func() bool { return f.consumer("orders").NumAckPending == 16 })
 	f.orders(16, 40, "sick")

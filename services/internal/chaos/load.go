@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tercelhq/tercel/services/internal/process"
@@ -85,6 +86,10 @@ func (w *world) calibrate(ctx context.Context, d *proof.Destination) (float64, e
 // errOver means that a load has ended before it was stopped.
 var errOver = errors.New("the load has ended before the faults have")
 
+// mostAsked bounds how many webhooks are looked for, the first and the last: for each
+// row all of them are gone through.
+const mostAsked = 100
+
 // comesThrough waits until a webhook that was sent from now on is in the
 // destination.
 func (w *world) comesThrough(ctx context.Context, l *load) error {
@@ -103,6 +108,9 @@ func (w *world) comesThrough(ctx context.Context, l *load) error {
 		}
 		if len(taken) == 0 {
 			return errors.New("no webhook was taken")
+		}
+		if len(taken) > mostAsked {
+			taken = slices.Concat(taken[:mostAsked/2], taken[len(taken)-mostAsked/2:])
 		}
 		var found bool
 		if err := w.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM events WHERE delivery_id = ANY($1))`, taken).Scan(&found); err != nil {
