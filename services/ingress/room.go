@@ -117,8 +117,10 @@ type limit struct {
 func (s *stay) limits() [4]limit {
 	r, source := s.room, s.in.route
 	return [...]limit{
-		{places, source, &source.taken, r.share[places]}, {memory, source, &source.taken, r.share[memory]},
-		{places, nil, &r.all, r.most[places]}, {memory, nil, &r.all, r.most[memory]},
+		{places, source, &source.taken, r.share[places]},
+		{memory, source, &source.taken, r.share[memory]},
+		{places, nil, &r.all, r.most[places]},
+		{memory, nil, &r.all, r.most[memory]},
 	}
 }
 

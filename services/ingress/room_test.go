@@ -241,21 +241,50 @@ func TestNobodyMakesRoomInVain(t *testing.T) {
 	}
 }
 
-// Promise 10: a stranger who floods several sources at once, each to its half, leaves
-// room for the others.
+// Promise 10: a stranger who floods several sources at once leaves room for the others,
+// whether each is flooded to its half or none is.
 func TestFloodOfSeveralSourcesLeavesRoomForTheOthers(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(c *ingress.Config) { c.MaxInFlight, c.ReadTimeout = 8, 10*time.Minute })
-	f.run()
-	for i := range 4 {
-		for _, source := range []string{"orders", "bytes"} {
-			f.dialFrom("127.0.0.2").inHand(f.delivery(source, fmt.Sprint("slow", i), goodBody))
-		}
+	for name, flooded := range map[string][]string{
+		"two to their half":    {"orders", "bytes"},
+		"four to half of that": {"orders", "bytes", "hub", "std"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, func(c *ingress.Config) { c.MaxInFlight = 16 })
+			for i := range 16 {
+				f.slowly("192.0.2.1", f.delivery(flooded[i%len(flooded)], fmt.Sprint("slow", i), goodBody), 1)
+			}
+			if r := f.sendFrom("192.0.2.2", f.delivery("rotating", "", `{"id":"e","kind":"k"}`)); r.code != http.StatusOK {
+				t.Errorf("another source: answered %d, want 200", r.code)
+			}
+		})
 	}
-	w := f.dial()
-	w.write(string(f.delivery("rotating", "", `{"id":"e","kind":"k"}`).raw()))
-	if r := w.answer(); r.StatusCode != http.StatusOK {
-		t.Errorf("another source: answered %s, want 200", r.Status)
+}
+
+// The largest request of a flood makes room for memory, rather than many small ones, and
+// none does for more than there can be.
+func TestTheLargestMakesRoomForMemory(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *ingress.Config) { c.BodyBudget = 1 << 20 })
+	var flood []*slow
+	for _, size := range []int{200 << 10, 60 << 10, 1, 190 << 10, 1} { // from the second on, lent
+		flood = append(flood, f.slowly("192.0.2.1", f.delivery("bytes", "slow", strings.Repeat("a", size)), size-1))
+	}
+	flood = append(flood, f.slowly("192.0.2.3", f.delivery("bytes", "slow", "a"), 0))
+	w, huge := httptest.NewRecorder(), f.delivery("bytes", "huge", "").request(t)
+	huge.RemoteAddr, huge.ContentLength = "192.0.2.1:1", math.MaxInt64
+	if f.service.Handler().ServeHTTP(w, huge); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("what the flood announces besides: answered %d, want 503", w.Code)
+	}
+	if r := f.sendFrom("192.0.2.2", f.delivery("bytes", "genuine", strings.Repeat("a", 100<<10))); r.code != http.StatusOK {
+		t.Errorf("another sender: answered %d %s, want 200", r.code, r.Error)
+	}
+	for i, s := range flood {
+		_ = s.coming.Close()
+		if code := s.answer(t); (code == http.StatusServiceUnavailable) != (i == 3) {
+			t.Errorf("request %d of the flood: answered %d, want 503 of the largest that was lent", i, code)
+		}
 	}
 }
 
