@@ -57,8 +57,6 @@ func (o *outage) after(ctx context.Context, age time.Duration, err error) error 
 	if isUnstored(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	if !fault.IsPostponed(err) {
 		o.pause(ctx, age) // an answer may have said that it was the last one
 		return err
@@ -101,6 +99,8 @@ func (o *outage) pause(ctx context.Context, age time.Duration) (held bool) {
 // would end before theirs. The server ends a pause by its own clock, so that is
 // asked for the time: the one here may be hours ahead.
 func (o *outage) pauseFor(ctx context.Context, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
 	if err != nil || topology.PausedByHand(cons.CachedInfo()) {
 		return err
@@ -121,6 +121,8 @@ func (o *outage) isCrowded(ctx context.Context) bool {
 	if time.Since(o.counted) < countEvery {
 		return o.crowded
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	cons, err := o.js.Consumer(ctx, topology.StreamRaw, topology.EnrichDurable(o.source))
 	o.counted = time.Now()
 	if err != nil {
