@@ -24,13 +24,16 @@ func (p Path) Replace(doc []byte, with func(jsontext.Value) []byte) ([]byte, err
 		return nil, Valid(doc)
 	}
 	out := append(make([]byte, 0, len(doc)), doc[:end-len(v)]...)
-	if out, err = appendReplaced(out, doc[end-len(v):end], p.segments, with); err != nil {
+	if out, err = appendReplaced(out, doc[end-len(v):end], p.segments, false, with); err != nil {
 		return nil, err
 	}
 	return append(out, doc[end:]...), nil
 }
 
-func appendReplaced(out, v []byte, rest []segment, with func(jsontext.Value) []byte) ([]byte, error) {
+// appendReplaced appends v with what rest leads to replaced. Each says that the segment
+// before it was of each element: where v is an array, rest begins in those, also if it
+// begins with a number.
+func appendReplaced(out, v []byte, rest []segment, each bool, with func(jsontext.Value) []byte) ([]byte, error) {
 	if len(rest) == 0 {
 		return append(out, with(v)...), nil
 	}
@@ -43,17 +46,18 @@ func appendReplaced(out, v []byte, rest []segment, with func(jsontext.Value) []b
 	}
 	done := 0 // up to where v is in out
 	for i := 0; dec.PeekKind() != '}' && dec.PeekKind() != ']'; i++ {
-		deeper := rest // of an element
-		if v[0] == '{' {
+		deeper, every := rest, false // of an element
+		switch {
+		case v[0] == '{':
 			name, err := dec.ReadToken()
 			if err != nil {
 				return nil, syntaxError(err)
 			}
-			if deeper = rest[1:]; name.String() != rest[0].name {
+			if deeper, every = rest[1:], rest[0].every; name.String() != rest[0].name {
 				deeper = nil
 			}
-		} else if rest[0].index >= 0 {
-			if deeper = rest[1:]; i != rest[0].index {
+		case rest[0].index >= 0 && !each:
+			if deeper, every = rest[1:], rest[0].every; i != rest[0].index {
 				deeper = nil
 			}
 		}
@@ -66,7 +70,7 @@ func appendReplaced(out, v []byte, rest []segment, with func(jsontext.Value) []b
 		}
 		end := int(dec.InputOffset())
 		out = append(out, v[done:end-len(member)]...)
-		if out, err = appendReplaced(out, member, deeper, with); err != nil {
+		if out, err = appendReplaced(out, member, deeper, every, with); err != nil {
 			return nil, err
 		}
 		done = end

@@ -17,6 +17,8 @@ func TestReplaceLeavesNoValueAtThePath(t *testing.T) {
 		"each element, without []":        {"a.b", `{"a":[{"b":1},[{"b":2}]]}`, `{"a":[{"b":X},[{"b":X}]]}`},
 		"an object in place of an array":  {"a[].b", `{"a":{"b":1}}`, `{"a":{"b":X}}`},
 		"one element":                     {"a.1", `{"a":[1,2,3]}`, `{"a":[1,X,3]}`},
+		"one element of each":             {"a[].1", `{"a":[[0,0,2],[0,0],[0]]}`, `{"a":[[0,X,2],[0,X],[0]]}`},
+		"each of one element":             {"a.1[].b", `{"a":[[{"b":0}],[{"b":1},{"b":2}]]}`, `{"a":[[{"b":0}],[{"b":X},{"b":X}]]}`},
 		"a member whose name is a number": {"a.1", `{"a":{"1":2}}`, `{"a":{"1":X}}`},
 		"a doubled member":                {"a", `{"a":1,"a":2}`, `{"a":X,"a":X}`},
 		"an escaped name":                 {"a", `{"\u0061":1}`, `{"\u0061":X}`},
@@ -60,6 +62,7 @@ func FuzzReplace(f *testing.F) {
 	f.Add("a.b", `{"a":[{"b":1},{"b":{"b":2}}]}`)
 	f.Add("", `1`)
 	f.Add("a[].0", `{"a":[[1,2],3]}`)
+	f.Add("a[].1", `{"a":[[0,0]]}`)
 	f.Fuzz(func(t *testing.T, path, doc string) {
 		p, err := field.ParsePath(path)
 		if err != nil {
