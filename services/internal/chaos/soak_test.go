@@ -23,18 +23,21 @@ func sampled(of func(t float64) float64) []reading {
 
 func TestWhatGrowsIsTold(t *testing.T) {
 	t.Parallel()
-	noise := rand.New(rand.NewPCG(1, 2))
+	noisy := func(seed uint64, of func(t float64) float64) func(t float64) float64 {
+		noise := rand.New(rand.NewPCG(seed, 2)) // one for each case: they run at once
+		return func(t float64) float64 { return of(t) + 10*noise.Float64() }
+	}
 	tests := map[string]struct {
 		what string
 		of   func(t float64) float64
 		over bool
 	}{
-		"memory that warms up and stays": {memory, func(t float64) float64 { return min(40+400*t, 100) + 5*noise.Float64() }, false},
+		"memory that warms up and stays": {memory, noisy(1, func(t float64) float64 { return min(40+400*t, 100) }), false},
 		"memory that leaks":              {memory, func(t float64) float64 { return 40 + 100*t }, true},
 		"memory that leaks between restarts": {memory, func(t float64) float64 {
 			return 40 + 200*t*float64(int(10*t)%2)
 		}, true},
-		"descriptors that go up and down":   {descriptors, func(t float64) float64 { return 20 + 15*noise.Float64() }, false},
+		"descriptors that go up and down":   {descriptors, noisy(3, func(float64) float64 { return 20 }), false},
 		"descriptors that leak":             {descriptors, func(t float64) float64 { return 20 + 80*t }, true},
 		"goroutines that leak":              {goroutines, func(t float64) float64 { return 200 + 200*t }, true},
 		"a stream that forgets what is old": {messages, func(t float64) float64 { return min(24000*t*6, 24000) }, false},
