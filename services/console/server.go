@@ -25,7 +25,7 @@ import (
 // some of its answers are streams.
 const (
 	readTimeout    = 10 * time.Second
-	idleTimeout    = 2 * time.Minute
+	idleTimeout    = 30 * time.Second // a stopped timer may keep a connection of HTTP/2 that has ended, and what waited in it, for as long
 	maxHeaderBytes = 32 << 10
 	maxConns       = 512
 	maxCalls       = 100 // of one connection at once, over HTTP/2
