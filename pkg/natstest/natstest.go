@@ -156,6 +156,24 @@ func (*said) Debugf(string, ...any) {}
 
 func (*said) Tracef(string, ...any) {}
 
+// Lose makes the server lose whatever is sent to subject from now on, until Stop: who
+// asks there waits in vain, as for an answer that went away with its leader.
+func (s *Server) Lose(subject string) {
+	s.t.Helper()
+	const lost = "natstest.lost"
+	nc := s.Connect() // somebody has to listen, or the server says that nobody does
+	_, err := nc.Subscribe(lost, func(*nats.Msg) {})
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err == nil {
+		err = s.srv.GlobalAccount().AddMapping(subject, lost)
+	}
+	if err != nil {
+		s.t.Fatalf("lose %s: %v", subject, err)
+	}
+}
+
 // Connect opens a connection that ends with the test and keeps reconnecting
 // meanwhile.
 func (s *Server) Connect() *nats.Conn {

@@ -276,6 +276,27 @@ func (f *fixture) leaveRoomFor(n int) {
 	}
 }
 
+// What the enricher asks of the server about a source may get no answer. Its workers
+// don't wait for long, each time that it is asked: a minute would be too much.
+func TestALostQuestionHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	const throttled = 2
+	var asked atomic.Int32
+	f := setup(t, oneSource, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) <= throttled {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		plain(w, r)
+	})
+	f.cfg.Workers, f.cfg.Timeout = 1, 5*time.Minute // of which a question may not take what it likes
+	f.start()
+	f.server.Lose("$JS.API.CONSUMER.INFO." + topology.StreamRaw + "." + topology.EnrichDurable("orders"))
+	f.orders(0, 1, "_")
+	f.eventually("the event", func() bool { return len(f.events()) == 1 })
+}
+
 // A backlog that waits for a low rate of our own uses up no attempts.
 func TestPromise3WaitingForTheConfiguredRateCostsNoAttempts(t *testing.T) {
 	t.Parallel()
