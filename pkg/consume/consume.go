@@ -34,9 +34,11 @@ import (
 
 // Config is how a stage works through its messages.
 type Config struct {
-	// Workers is how many handler calls run at once. Defaults to 16.
+	// Workers is how many handler calls run at once. Defaults to 16; of sink to 1,
+	// of reconciler.collect to 4.
 	Workers int `yaml:"workers"`
-	// Batch is the most messages that one handler call gets. Defaults to 1.
+	// Batch is the most messages that one handler call gets. Defaults to 1; of sink
+	// to 500.
 	Batch int `yaml:"batch"`
 	// MaxBytes bounds what is in hand at once, of messages with their headers:
 	// half of it with handlers, half waiting for them. A message that there is no
@@ -54,7 +56,7 @@ type Config struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// MaxAttempts is after how many attempts a message becomes a dead letter. What
 	// could not be tried, since the other side was out, throttled or refused the
-	// credential, is no attempt. Defaults to 12.
+	// credential, is no attempt. Defaults to 12; of reconciler.collect to 100.
 	MaxAttempts int `yaml:"max_attempts"`
 	// GiveUpAfter is when a message becomes a dead letter that could not be tried
 	// for so long, counted from when it was stored, by the server's clock: the
@@ -63,7 +65,7 @@ type Config struct {
 	GiveUpAfter time.Duration `yaml:"give_up_after"`
 	// RetryMin and RetryMax bound the growing delay between attempts that fail
 	// for a reason that may pass. Default to 1s and 5m: twelve attempts then
-	// span about half an hour.
+	// span about 19 minutes.
 	RetryMin time.Duration `yaml:"retry_min"`
 	RetryMax time.Duration `yaml:"retry_max"`
 }

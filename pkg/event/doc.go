@@ -12,8 +12,8 @@
 //
 //  1. Stored before answered. A 2xx means that JetStream acknowledged the
 //     trigger at the configured durability.
-//  2. Nothing unverified gets in. What fails a check is answered 4xx, counted,
-//     and never stored.
+//  2. Nothing unverified gets in. What fails a check is answered 4xx, or as
+//     its source wants it (reply.refused), counted, and never stored.
 //  3. One outcome each. A stored trigger ends delivered to every matching
 //     destination, as a dead letter or noted as dropped by the pipeline file,
 //     or it is visibly pending.

@@ -21,7 +21,7 @@ type Deletes struct {
 	// MaxShare bounds the share of the records held, from 0 to 1, that one scan
 	// may find unlisted. With more, which rather speaks of a list that isn't whole
 	// or of a credential that sees less, it asks for none, sends no tombstone and
-	// raises an alarm. Defaults to 0.05.
+	// says so as an error in the log, and in tercel.deletions.stopped. Defaults to 0.05.
 	MaxShare float64 `yaml:"max_share"`
 	// Allow is how many records may be unlisted whatever their share, but never
 	// more than half of those held, so that small sets work. Defaults to 10.

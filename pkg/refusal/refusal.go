@@ -2,8 +2,9 @@
 // of signatures: which check refused them, what the request had and what was
 // wanted, in the bounded stream TERCEL_REFUSED.
 //
-// A refused request is a stranger's. Of its body only the size, the hash and the
-// names and types of its fields are kept, of its headers those that a check looks
+// A refused request is a stranger's. Of its body the size, the hash and the names
+// and types of its fields are kept, or the redacted text where its source says
+// refused: body; of its headers those that a check looks
 // at; neither credentials nor the values of cookies. It is found by the id that it
 // claims, which proves nothing.
 //

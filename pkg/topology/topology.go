@@ -114,7 +114,7 @@ type Config struct {
 	// Durability is what an accepted event survives. Defaults to synced.
 	Durability Durability `yaml:"durability"`
 	// DedupWindow is how long the server absorbs repeats of a message id. Each
-	// id takes about 300 bytes of server memory meanwhile. Defaults to 30m.
+	// id takes about 200 bytes of server memory meanwhile. Defaults to 30m.
 	DedupWindow time.Duration `yaml:"dedup_window"`
 	// Raw limits TERCEL_RAW. MaxAge defaults to 7d.
 	Raw Limits `yaml:"raw"`

@@ -3,8 +3,8 @@
 // A request to POST /v1/SOURCE or POST /v1/SOURCE/ACCOUNT passes one list of
 // checks (checks.go), cheapest first: is there such a source, is there room,
 // does the request's form fit, is its signature genuine, and only then what it
-// says. What fails is answered 4xx, counted and never stored (promise 2). What
-// passes is published, and answered 2xx once JetStream has acknowledged it
+// says. What fails is answered 4xx, or as its source wants it (reply.refused),
+// counted and never stored (promise 2). What passes is published, and answered 2xx once JetStream has acknowledged it
 // (promise 1); if JetStream can't, the answer is 503 and the provider sends it
 // again, under an id that makes the repeat harmless (promise 4).
 //

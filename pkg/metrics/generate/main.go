@@ -23,7 +23,7 @@ sampled request or message.
   message or an API writes becomes a label, so the number of series depends on the configuration alone; a metric stops
   at 5,000 series in a process, with the rest under ` + "`otel_metric_overflow`" + `.
 - ` + "`tercel_stream_*`, `tercel_consumer_*`, `tercel_store_*` and `tercel_state_*`" + ` are of the whole cluster and are told by one
-  reconciler at a time, which holds the lease ` + "`census`" + `; it reads them every 10 s. A dozen seconds pass without any when it
+  reconciler at a time, which holds the lease ` + "`census`" + `; it reads them every 10 s. 10 to 25 seconds pass without any when it
   dies and another takes its place.
 - Of the process and the Go runtime there are Prometheus's own ` + "`process_*` and `go_*`" + `, and of what runs ` + "`target_info`" + `.
 

@@ -291,8 +291,7 @@ type DeadLetter struct {
 	Original *Position `protobuf:"bytes,5,opt,name=original,proto3" json:"original,omitempty"`
 	// The original's subject, or empty if that was gone.
 	Subject string `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"`
-	// What kind of failure it was, a word such as "permanent", "transient" or
-	// "crashed".
+	// What kind of failure it was, a word such as "permanent" or "exhausted".
 	ErrorClass string `protobuf:"bytes,7,opt,name=error_class,json=errorClass,proto3" json:"error_class,omitempty"`
 	// What went wrong, without secrets and payloads.
 	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`

@@ -139,7 +139,7 @@ type Source struct {
 	// Requests in the window that held events, new or known.
 	Accepted uint64 `protobuf:"varint,4,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// Requests in the window that were refused or could not be stored, by outcome,
-	// such as "unauthorized" or "too_large".
+	// such as "refused_signature" or "refused_size".
 	Refused map[string]uint64 `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Triggers that wait to be worked on, and those in hand or between two
 	// attempts.
