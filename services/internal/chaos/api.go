@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tercelhq/tercel/pkg/deadletter"
+	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/internal/simulator"
 )
 
@@ -26,17 +27,22 @@ func failures() (all []fault) {
 }
 
 // refusals make a storm of dead letters: the API refuses every record for a
-// while, for good as it seems. Afterwards an operator replays them.
+// while, for good as it seems. Afterwards an operator replays them, and not what was
+// given up for other reasons before: that would fail again, more of it each time.
 func refusals() []fault {
 	return []fault{{name: "storm of dead letters", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
+		letters, err := w.js.Stream(ctx, topology.StreamDLQ)
+		if err != nil {
+			return err
+		}
 		p := w.provider.Load()
 		p.Fail(simulator.FailRefused, 1)
-		err := between(ctx, r, 2*time.Second, 5*time.Second)
+		err = between(ctx, r, 2*time.Second, 5*time.Second)
 		p.Fail("", 0)
 		if err != nil {
 			return err
 		}
-		_, err = w.replay(ctx)
+		_, err = w.replay(ctx, letters.CachedInfo().State.LastSeq)
 		return err
 	}}}
 }
@@ -44,10 +50,10 @@ func refusals() []fault {
 // replayers are how many dead letters are replayed at once.
 const replayers = 8
 
-// replay sends open dead letters again, as an operator would, and returns how many
-// there were.
-func (w *world) replay(ctx context.Context) (n int, err error) {
-	open := deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}}
+// replay sends open dead letters again, as an operator would, those after a sequence,
+// and returns how many there were.
+func (w *world) replay(ctx context.Context, after uint64) (n int, err error) {
+	open := deadletter.Filter{States: []deadletter.State{deadletter.StateOpen}, After: after}
 	var replaying errgroup.Group
 	replaying.SetLimit(replayers)
 	for l, err := range deadletter.List(ctx, w.js, open) {

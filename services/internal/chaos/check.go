@@ -37,7 +37,7 @@ func (r *runner) settle(ctx context.Context, healed bool) {
 	err := bounded(ctx, func(ctx context.Context) error {
 		return process.Await(ctx, func(ctx context.Context) error {
 			if healed {
-				n, err := r.w.replay(ctx)
+				n, err := r.w.replay(ctx, 0)
 				if err != nil {
 					return err
 				}
