@@ -4,9 +4,9 @@
 //
 // A refused request is a stranger's. Of its body the size, the hash and the names
 // and types of its fields are kept, or the redacted text where its source says
-// refused: body; of its headers those that a check looks
-// at; neither credentials nor the values of cookies. It is found by the id that it
-// claims, which proves nothing.
+// refused: body; of its headers those that a check looks at; neither credentials
+// nor the values of cookies. It is found by the id that it claims, which proves
+// nothing.
 //
 // Keeping is best effort and never in anybody's way: [Log.Keep] doesn't wait, what
 // has no room is counted and left out, and whoever calls it bounds how often: a

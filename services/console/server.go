@@ -24,8 +24,10 @@ import (
 // Bounds of a connection. What an answer may take is bounded by the API, since
 // some of its answers are streams.
 const (
-	readTimeout    = 10 * time.Second
-	idleTimeout    = 30 * time.Second // a stopped timer may keep a connection of HTTP/2 that has ended, and what waited in it, for as long
+	readTimeout = 10 * time.Second
+	// idleTimeout is also how long a connection of HTTP/2 that has ended may be kept,
+	// with all that waited in it: the runtime holds stopped timers until they are due.
+	idleTimeout    = 30 * time.Second
 	maxHeaderBytes = 32 << 10
 	maxConns       = 512
 	maxCalls       = 100 // of one connection at once, over HTTP/2

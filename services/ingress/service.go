@@ -4,9 +4,10 @@
 // checks (checks.go), cheapest first: is there such a source, is there room,
 // does the request's form fit, is its signature genuine, and only then what it
 // says. What fails is answered 4xx, or as its source wants it (reply.refused),
-// counted and never stored (promise 2). What passes is published, and answered 2xx once JetStream has acknowledged it
-// (promise 1); if JetStream can't, the answer is 503 and the provider sends it
-// again, under an id that makes the repeat harmless (promise 4).
+// counted and never stored (promise 2). What passes is published, and answered
+// 2xx once JetStream has acknowledged it (promise 1); if JetStream can't, the
+// answer is 503 and the provider sends it again, under an id that makes the
+// repeat harmless (promise 4).
 //
 // Of a request the body's bytes and the attributes of package event reach the
 // message. Headers that the checks look at stand in one of those, so that the

@@ -29,8 +29,8 @@ type refusedCmd struct {
 
 // Help is shown by --help.
 func (refusedCmd) Help() string {
-	return `Of each reason ten a minute are kept, without credentials, and without bodies unless the source says refused: body. tercel verify
---refused N says more of one.
+	return `Of each reason ten a minute are kept, without credentials, and without bodies unless the
+source says refused: body. tercel verify --refused N says more of one.
 
 Example:
   tercel event refused --source stripe`
