@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,11 +24,13 @@ type Verdict struct {
 	// Doubled are the webhooks that were taken and have several events in the
 	// destination, and effects that the destination saw again.
 	Doubled []string
-	// Backward are the records whose version in the destination went back.
+	// Backward are the records whose version in the destination went back, or that
+	// came back there although the source had deleted them.
 	Backward []string
 	// Undone are the events in the destination that were changed or removed.
 	Undone []string
-	// Invented are the events in the destination of versions that no record had.
+	// Invented are the events in the destination of versions that no record had,
+	// and deletions there of records that the source had not deleted.
 	Invented []string
 	// Refused are the webhooks that were refused, or are forged, and are
 	// somewhere all the same. Forgeries that were answered 2xx are among them.
@@ -59,7 +62,7 @@ type Verdict struct {
 func Compare(book simulator.Book, newest map[string]simulator.Record, far FarEnd, healed bool) Verdict {
 	fates := fatesOf(book)
 	v := Verdict{
-		Doubled: slices.Clone(far.effects.doubled), Backward: far.effects.backward, Undone: far.effects.undone,
+		Doubled: slices.Clone(far.effects.doubled), Backward: slices.Clone(far.effects.backward), Undone: far.effects.undone,
 		Refused: slices.Clone(far.Streams.refused), Contextless: far.Streams.contextless, Letters: far.Streams.letters,
 	}
 	var waiting map[string]bool // records
@@ -67,6 +70,7 @@ func Compare(book simulator.Book, newest map[string]simulator.Record, far FarEnd
 		waiting = waitingOf(book, far.Streams.dead)
 	}
 	v.checkRecords(newest, far, waiting)
+	v.checkTurns(book, far.effects.turns)
 	v.checkEvents(book, fates, far)
 	v.checkWebhooks(book, fates, far.Streams.dead, healed)
 	v.Repaired = repaired(book, far)
@@ -114,6 +118,33 @@ func differs(want simulator.Record, got farRecord) string {
 func sameJSON(a, b []byte) bool {
 	x, y := jsontext.Value(slices.Clone(a)), jsontext.Value(slices.Clone(b))
 	return x.Canonicalize() == nil && y.Canonicalize() == nil && string(x) == string(y)
+}
+
+// checkTurns looks at every moment at which a record became deleted in the
+// destination, or was it no longer: did the source have it so?
+//
+// A record that was deleted without cause may come back, and so may one whose tombstone
+// is of a question from before its deletion: somebody who asked later may still have
+// been shown the record.
+func (v *Verdict) checkTurns(book simulator.Book, turns []turn) {
+	ends := map[string][]time.Time{} // of records at the source
+	for _, c := range book.Changes {
+		if c.Deleted {
+			ends[c.RecordID] = append(ends[c.RecordID], c.At)
+		}
+	}
+	for _, t := range turns {
+		gone := slices.ContainsFunc(ends[t.record], func(end time.Time) bool {
+			return !end.After(t.by) && string(event.TimeVersion(end)) > t.version // or it is another life
+		})
+		at := t.at.UTC().Format(time.RFC3339Nano)
+		switch {
+		case t.deleted && !gone:
+			v.Invented = append(v.Invented, fmt.Sprintf("%s was deleted at %s, and not at the source", t.record, at))
+		case !t.deleted && gone:
+			v.Backward = append(v.Backward, fmt.Sprintf("%s was deleted and came back with version %s at %s", t.record, cmp.Or(t.version, "none"), at))
+		}
+	}
 }
 
 // checkEvents looks at what is in the destination: whose event it is, and

@@ -243,7 +243,7 @@ func eventOf(c simulator.Change) event.Event {
 		e.ID, e.DeliveryID, e.Origin = "reconcile:order:"+c.RecordID+":"+string(e.Version), "", event.Reconcile
 	}
 	if c.Deleted {
-		e.Version = ""
+		e.Version, e.ObservedAt = "", event.GoneAt(c.At)
 	}
 	return e
 }

@@ -109,7 +109,29 @@ func TestEveryPlantedFaultIsTold(t *testing.T) {
 		"a living record is deleted": {func(w *world) string {
 			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.alive)
 			return w.alive + " is deleted in the destination only"
-		}, []string{"lost"}},
+		}, []string{"lost", "invented"}},
+		"a living record was deleted for a moment, until a later change": {func(w *world) string {
+			w.unseen(`UPDATE records SET version = $1 WHERE MINE AND record_id = $2`, string(event.TimeVersion(w.older.At)), w.alive)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.alive)
+			w.exec(`UPDATE records SET deleted = false, version = $1, observed_at = now() WHERE MINE AND record_id = $2`, string(event.TimeVersion(w.newer.At)), w.alive)
+			return w.alive + " was deleted at "
+		}, []string{"invented"}},
+		"a record was deleted before it was at the source": {func(w *world) string {
+			w.exec(`INSERT INTO proof.effects(at, target, did, source, account, resource, record_id, event_id, was, version, deleted_at, deleted)
+				VALUES ($2, 'records', 'UPDATE', $3, '_', 'order', $1, 'e', '1', '1', $2, true)`, w.gone, w.end().Add(-time.Second), w.source)
+			return w.gone + " was deleted at "
+		}, []string{"invented"}},
+		"a deleted record came back for a moment": {func(w *world) string {
+			w.exec(`UPDATE records SET deleted = false WHERE MINE AND record_id = $1`, w.gone)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.gone)
+			return w.gone + " was deleted and came back with version "
+		}, []string{"backward"}},
+		"a deleted record came back for a moment with a newer version": {func(w *world) string {
+			w.exec(`UPDATE records SET deleted = false, version = $1, observed_at = now() WHERE MINE AND record_id = $2`,
+				string(event.TimeVersion(w.end().Add(-time.Nanosecond))), w.gone)
+			w.exec(`UPDATE records SET deleted = true, deleted_at = now() WHERE MINE AND record_id = $1`, w.gone)
+			return w.gone + " was deleted and came back with version "
+		}, []string{"backward"}},
 		"an event is missing": {func(w *world) string {
 			w.unseen(`DELETE FROM events WHERE MINE AND event_id = $1`, w.older.DeliveryID)
 			return w.older.DeliveryID + " is neither in the destination nor"
@@ -241,6 +263,43 @@ func TestEveryPlantedFaultIsTold(t *testing.T) {
 			}
 			if err := v.Err(); err == nil || !strings.Contains(err.Error(), words) {
 				t.Errorf("Err() = %v, want %q in it", err, words)
+			}
+		})
+	}
+}
+
+// end is when the source deleted the record that is gone.
+func (w *world) end() time.Time {
+	for _, c := range w.book.Changes {
+		if c.RecordID == w.gone && c.Deleted {
+			return c.At
+		}
+	}
+	w.t.Fatal("nothing was deleted")
+	return time.Time{}
+}
+
+// A record may come back that was created again at the source, and one whose tombstone
+// is of a question from before its deletion.
+func TestARecordMayComeBackThatIsThere(t *testing.T) {
+	t.Parallel()
+	back := func(w *world, version event.Version) {
+		w.exec(`UPDATE records SET deleted = false, version = $1, observed_at = now() WHERE MINE AND record_id = $2`, string(version), w.gone)
+		w.unseen(`UPDATE records SET deleted = true WHERE MINE AND record_id = $1`, w.gone)
+	}
+	for name, happen := range map[string]func(w *world){
+		"created again": func(w *world) { back(w, event.TimeVersion(w.end().Add(time.Second))) },
+		"asked for before it was deleted": func(w *world) {
+			w.unseen(`UPDATE records SET deleted_at = $1 WHERE MINE AND record_id = $2`, w.end().Add(-time.Second), w.gone)
+			back(w, event.TimeVersion(w.end().Add(-time.Nanosecond)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			happen(w)
+			if got := faults(w.verdict()); len(got) > 0 {
+				t.Errorf("faults %v, want none", got)
 			}
 		})
 	}

@@ -33,7 +33,7 @@ func (v Verdict) Err() error {
 		{"records are not at the destination as they are at the source", v.Lost},
 		{"webhooks were accepted and are lost", v.Undelivered},
 		{"effects are doubled", v.Doubled},
-		{"versions went back", v.Backward},
+		{"records went back", v.Backward},
 		{"events were changed or removed", v.Undone},
 		{"things are at the destination that never were at the source", v.Invented},
 		{"refused webhooks are there all the same", v.Refused},

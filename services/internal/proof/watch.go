@@ -30,6 +30,7 @@ CREATE TABLE proof.effects(
 	source text COLLATE "C" NOT NULL, account text COLLATE "C" NOT NULL, resource text COLLATE "C",
 	record_id text COLLATE "C", event_id text COLLATE "C" NOT NULL,
 	was text COLLATE "C", version text COLLATE "C", was_deleted_at timestamptz, deleted_at timestamptz,
+	was_deleted boolean NOT NULL DEFAULT false, deleted boolean NOT NULL DEFAULT false,
 	observed_at timestamptz, observed_nanos smallint, deleted_nanos smallint);
 
 CREATE FUNCTION proof.event() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -42,11 +43,11 @@ BEGIN
 END $$;
 
 CREATE FUNCTION proof.record() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE r record; was text; was_deleted_at timestamptz;
+DECLARE r record; was text; was_deleted_at timestamptz; was_deleted boolean := false;
 BEGIN
 	r := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 	IF TG_OP <> 'INSERT' THEN
-		was := OLD.version; was_deleted_at := OLD.deleted_at;
+		was := OLD.version; was_deleted_at := OLD.deleted_at; was_deleted := OLD.deleted;
 	END IF;
 	IF TG_OP = 'UPDATE' THEN
 		IF (OLD.version, OLD.observed_at, OLD.observed_nanos, OLD.deleted_at, OLD.deleted_nanos, OLD.deleted, OLD.event_id,
@@ -56,9 +57,9 @@ BEGIN
 		THEN RETURN NULL; END IF;
 	END IF;
 	INSERT INTO proof.effects(target, did, source, account, resource, record_id, event_id, was, version,
-		was_deleted_at, deleted_at, observed_at, observed_nanos, deleted_nanos)
+		was_deleted_at, deleted_at, was_deleted, deleted, observed_at, observed_nanos, deleted_nanos)
 	VALUES ('records', TG_OP, r.source, r.account, r.resource, r.record_id, r.event_id, was, r.version,
-		was_deleted_at, r.deleted_at, r.observed_at, r.observed_nanos, r.deleted_nanos);
+		was_deleted_at, r.deleted_at, was_deleted, r.deleted, r.observed_at, r.observed_nanos, r.deleted_nanos);
 	RETURN NULL;
 END $$;
 
@@ -104,11 +105,23 @@ func watch(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// effects are those that must not be, at most maxEffects of each kind.
+// effects are those that must not be, at most maxEffects of each kind, and those that
+// only the source's book can tell of whether they may be.
 type effects struct {
 	doubled  []string // events or versions of records that were written again
 	backward []string // records that were older after an effect than before it
 	undone   []string // events that were changed or removed
+	turns    []turn   // in their order
+}
+
+// turn is an effect by which a record became deleted, or was it no longer.
+type turn struct {
+	record, version string // as they were afterwards
+	deleted         bool
+	at              time.Time
+	// by is when the source must have deleted a record that is deleted now, or that
+	// should still be: at, or when it was asked that said that the record is gone.
+	by time.Time
 }
 
 // maxEffects bounds what is told of each kind.
@@ -141,7 +154,13 @@ func readEffects(ctx context.Context, tx *sql.Tx, source string) (e effects, err
 			return effects{}, err
 		}
 	}
-	return e, nil
+	err = query(ctx, tx, turned, []any{source}, func(rows *sql.Rows) error {
+		var t turn
+		err := rows.Scan(&t.record, &t.version, &t.deleted, &t.at, &t.by)
+		e.turns = append(e.turns, t)
+		return err
+	})
+	return e, err
 }
 
 // The queries for effects that must not be. Each yields whose effect it is, what
@@ -158,7 +177,7 @@ GROUP BY account, event_id HAVING count(*) > 1 ORDER BY max(n)`
 SELECT record_id, 'was made version ' || coalesce(version, 'none') || ' of ' || event_id || ' ' || count(*) || ' times, last', max(at)
 FROM proof.effects
 WHERE source = $1 AND target = 'records' AND did <> 'DELETE'
-GROUP BY account, resource, record_id, event_id, version, observed_at, observed_nanos, deleted_at, deleted_nanos
+GROUP BY account, resource, record_id, event_id, version, observed_at, observed_nanos, deleted_at, deleted_nanos, deleted
 HAVING count(*) > 1 ORDER BY max(n)`
 
 	wentBack = `
@@ -171,6 +190,11 @@ WHERE source = $1 AND target = 'records' AND (did = 'DELETE' OR did = 'UPDATE'
 	AND (was IS NOT NULL AND (version IS NULL OR version < was)
 		OR was_deleted_at IS NOT NULL AND (deleted_at IS NULL OR deleted_at < was_deleted_at)))
 ORDER BY n`
+
+	turned = `
+SELECT record_id, coalesce(version, ''), deleted, at, CASE WHEN deleted THEN at ELSE coalesce(was_deleted_at, at) END
+FROM proof.effects
+WHERE source = $1 AND target = 'records' AND did <> 'DELETE' AND deleted <> was_deleted ORDER BY n`
 
 	takenBack = `
 SELECT event_id, CASE did WHEN 'DELETE' THEN 'was removed' ELSE 'was changed' END, at FROM proof.effects
