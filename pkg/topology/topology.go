@@ -161,7 +161,7 @@ func Streams(c Config) []jetstream.StreamConfig {
 	intake := rolling(c.stream(StreamIntake, "What became of requests, minute by minute.", Limits{MaxAge: c.Reports.MaxAge}, SubjectIntake))
 	intake.MaxMsgs = intakeMessages
 	// For the debugging of signatures. One source's don't push out another's.
-	refused := rolling(c.stream(StreamRefused, "Requests that were refused, without their bodies.", Limits{MaxAge: c.Raw.MaxAge, MaxBytes: refusedBytes},
+	refused := rolling(c.stream(StreamRefused, "Requests that were refused, with as much of each as its source keeps.", Limits{MaxAge: c.Raw.MaxAge, MaxBytes: refusedBytes},
 		PrefixRefused+".*"))
 	refused.MaxMsgsPerSubject = refusedMessages
 	// Of use as long as what was tried is there.

@@ -53,6 +53,29 @@ func TestEnsureAppliesWhatLosesNothing(t *testing.T) {
 	}
 }
 
+// What a stream is described with is no setting: other words of an earlier version
+// are no difference.
+func TestADescriptionIsNoDifference(t *testing.T) {
+	t.Parallel()
+	js := natstest.Run(t)
+	c := topology.DefaultConfig()
+	if err := topology.Ensure(t.Context(), js, c); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), topology.StreamRefused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.Description = "Other words."
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if changes, err := topology.Diff(t.Context(), js, c); err != nil || len(changes) > 0 {
+		t.Errorf("Diff() = %v, %v, want nothing", changes, err)
+	}
+}
+
 // Streams of an earlier version get the bounds of this one.
 func TestEnsureChangesTheBoundsOfStreamsThatExist(t *testing.T) {
 	t.Parallel()
