@@ -108,6 +108,19 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
+// What came only after a replay, and had waited as no dead letter, is told.
+func TestWhatDidNotSettleFailsTheRun(t *testing.T) {
+	t.Parallel()
+	var tab table
+	if err := tab.err(); err != nil {
+		t.Errorf("err() = %v of a run that has settled", err)
+	}
+	tab.Unsettled = "1 records and 0 webhooks are missing"
+	if err := tab.err(); err == nil || !strings.Contains(err.Error(), tab.Unsettled) {
+		t.Errorf("err() = %v, want %q in it", err, tab.Unsettled)
+	}
+}
+
 func TestTable(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tercelhq/tercel/services/internal/process"
 	"github.com/tercelhq/tercel/services/internal/proof"
 )
 
 // settleTime bounds each wait for the end: until the provider is rid of its
 // webhooks, until all that can be delivered is, and until the rest is after a
-// replay.
-const settleTime = 5 * time.Minute
+// replay. It is the pipeline's: a comparison that has begun is waited for, which may
+// take compareTime.
+const (
+	settleTime  = 5 * time.Minute
+	compareTime = 15 * time.Minute
+)
 
 // check ends the load and holds both ends against each other: first as they are,
 // where what can't be fetched waits as a dead letter, then after the source has
@@ -24,38 +27,53 @@ func (r *runner) check(ctx context.Context) error {
 		return err
 	}
 	r.say("waiting until all that can be delivered is")
-	r.settle(ctx, false)
+	if err := r.settle(ctx, false); err != nil {
+		r.table.Unsettled = err.Error() // a replay or a later list may yet bring it
+		r.say("not settled: %v", err)
+	}
 	r.load.provider.Heal()
 	r.say("the source has healed; waiting until dead letters are delivered")
-	r.settle(ctx, true)
+	if err := r.settle(ctx, true); err != nil {
+		r.say("not settled: %v", err) // what is missing, the verdict tells
+	}
 	return r.account(ctx)
 }
 
-// settle waits until nothing is missing. What is missing when the time is over,
-// the verdict tells.
-func (r *runner) settle(ctx context.Context, healed bool) {
-	err := bounded(ctx, func(ctx context.Context) error {
-		return process.Await(ctx, func(ctx context.Context) error {
-			if healed {
-				n, err := r.w.replay(ctx, 0)
-				if err != nil {
-					return err
-				}
-				r.table.Replayed += n
-			}
-			v, err := r.compare(ctx, healed)
-			if err == nil && len(v.Lost)+len(v.Undelivered) > 0 {
-				err = fmt.Errorf("%d records and %d webhooks are missing: %w", len(v.Lost), len(v.Undelivered), v.Err())
-			}
+// settle waits until nothing is missing. Its error tells what was when the time was
+// over.
+func (r *runner) settle(ctx context.Context, healed bool) error {
+	for over := time.Now().Add(settleTime); ; {
+		late := time.Now().After(over)
+		err := r.settled(ctx, healed)
+		if err == nil || late {
 			return err
-		})
-	})
-	if err != nil {
-		r.say("not settled: %v", err)
+		}
+		if err := wait(ctx, time.Second); err != nil {
+			return err
+		}
 	}
 }
 
+// settled is nil if nothing is missing now. What waits as a dead letter is not,
+// before the source has healed; then it is replayed first.
+func (r *runner) settled(ctx context.Context, healed bool) error {
+	if healed {
+		n, err := r.w.replay(ctx, 0)
+		r.table.Replayed += n
+		if err != nil {
+			return err
+		}
+	}
+	v, err := r.compare(ctx, healed)
+	if err == nil && len(v.Lost)+len(v.Undelivered)+len(v.Waiting) > 0 {
+		err = fmt.Errorf("%d records and %d webhooks are missing, %d webhooks wait: %w", len(v.Lost), len(v.Undelivered), len(v.Waiting), v.Err())
+	}
+	return err
+}
+
 func (r *runner) compare(ctx context.Context, healed bool) (proof.Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
 	book := r.load.provider.Book()
 	far, err := r.far.Read(ctx)
 	if err != nil {

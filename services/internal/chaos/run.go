@@ -69,7 +69,7 @@ func play(ctx context.Context, o options, chosen []fault, out io.Writer) (err er
 			return err
 		}
 	}
-	return errors.Join(harmed, r.table.Verdict.Err(), r.table.Soak.err())
+	return errors.Join(harmed, r.table.err())
 }
 
 // say tells what happens, and when.

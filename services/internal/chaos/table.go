@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -29,6 +30,9 @@ type table struct {
 	Failed int64 `json:"failed"`
 	// Replayed counts the dead letters that were replayed at the end.
 	Replayed int `json:"replayed"`
+	// Unsettled is what was missing when it should have been there without a replay,
+	// or "".
+	Unsettled string `json:"unsettled,omitempty"`
 	// Verdict is how both ends compare, but for its times, of which Half and
 	// Most are those that 50 and 99 of 100 webhooks needed at most.
 	Verdict proof.Verdict `json:"verdict"`
@@ -51,6 +55,15 @@ func (t *table) found(v proof.Verdict) {
 	}
 	v.Took = nil // there may be a million
 	t.Verdict = v
+}
+
+// err is nil if all is as promised.
+func (t *table) err() error {
+	var unsettled error
+	if t.Unsettled != "" {
+		unsettled = fmt.Errorf("not settled before the source had healed and dead letters were replayed: %s", t.Unsettled)
+	}
+	return errors.Join(unsettled, t.Verdict.Err(), t.Soak.err())
 }
 
 // write writes the table as Markdown.

@@ -45,11 +45,12 @@ func fatesOf(book simulator.Book) map[string]*fate {
 }
 
 // waitingOf are the records that wait for an operator: those that the source
-// refuses to show, and those whose webhook is a dead letter.
+// refuses to show, and those whose webhook, or what a list told of them, is a dead
+// letter.
 func waitingOf(book simulator.Book, dead map[string]bool) map[string]bool {
 	waiting := map[string]bool{}
 	for _, c := range book.Changes {
-		if c.Poisoned || dead[c.DeliveryID] {
+		if c.Poisoned || dead[c.DeliveryID] || dead[c.RecordID] {
 			waiting[c.RecordID] = true
 		}
 	}

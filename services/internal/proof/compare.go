@@ -21,6 +21,9 @@ type Verdict struct {
 	// Undelivered are the webhooks that were answered 2xx and are neither in the
 	// destination nor in an open dead letter that says all.
 	Undelivered []string
+	// Waiting are those that are only in an open dead letter, of a comparison that is
+	// made after the source has healed and dead letters were replayed.
+	Waiting []string
 	// Doubled are the webhooks that were taken and have several events in the
 	// destination, and effects that the destination saw again.
 	Doubled []string
@@ -194,13 +197,13 @@ func (v *Verdict) checkWebhooks(book simulator.Book, fates map[string]*fate, dea
 			}
 		default:
 			v.Accepted++
-			v.checkTaken(d.ID, f.events, dead[d.ID], waits[d.ID])
+			v.checkTaken(d.ID, f.events, dead[d.ID], waits[d.ID], healed)
 		}
 	}
 }
 
 // checkTaken looks at a webhook that was answered 2xx.
-func (v *Verdict) checkTaken(id string, events int, dead, waits bool) {
+func (v *Verdict) checkTaken(id string, events int, dead, waits, healed bool) {
 	switch {
 	case events > 1:
 		v.Doubled = append(v.Doubled, fmt.Sprintf("%s has %d events in the destination", id, events))
@@ -209,6 +212,9 @@ func (v *Verdict) checkTaken(id string, events int, dead, waits bool) {
 		v.Delivered++
 	case dead:
 		v.DeadLettered++
+		if healed {
+			v.Waiting = append(v.Waiting, id+" is not in the destination, but a dead letter")
+		}
 	case !waits:
 		v.Undelivered = append(v.Undelivered, id+" is neither in the destination nor a dead letter that says all")
 	}

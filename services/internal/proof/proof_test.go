@@ -25,7 +25,7 @@ import (
 // faults are the faults of a verdict by their names.
 func faults(v proof.Verdict) map[string][]string {
 	all := map[string][]string{
-		"lost": v.Lost, "undelivered": v.Undelivered, "doubled": v.Doubled, "backward": v.Backward,
+		"lost": v.Lost, "undelivered": v.Undelivered, "waiting": v.Waiting, "doubled": v.Doubled, "backward": v.Backward,
 		"undone": v.Undone, "invented": v.Invented, "refused": v.Refused, "contextless": v.Contextless,
 	}
 	maps.DeleteFunc(all, func(_ string, what []string) bool { return len(what) == 0 })
@@ -347,7 +347,7 @@ func (w *world) bury(e event.Event, body string, change func(*deadletter.Letter)
 }
 
 // A webhook that is only a dead letter is not lost, as long as the letter says
-// all and nobody has replayed it.
+// all and nobody has replayed it. Once all were replayed it is told.
 func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 	t.Parallel()
 	whole := func(*deadletter.Letter) {}
@@ -396,12 +396,15 @@ func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 			tt.after(w, seq)
 		}
 	}
-	v := w.verdict()
+	v, after := w.verdictOf(false), w.verdict()
 	for id, name := range letters {
 		tt := tests[name]
 		about := func(text string) bool { return strings.HasPrefix(text, id) }
 		if lost := slices.ContainsFunc(v.Undelivered, about); lost != tt.lost {
 			t.Errorf("%s: lost %t, want %t", name, lost, tt.lost)
+		}
+		if waits := slices.ContainsFunc(after.Waiting, about); waits == tt.lost {
+			t.Errorf("%s: waits after all were replayed %t, want %t", name, waits, !tt.lost)
 		}
 		lacks := slices.ContainsFunc(v.Contextless, func(text string) bool {
 			return strings.Contains(text, id) && strings.HasSuffix(text, "lacks "+tt.lacks)
@@ -416,6 +419,9 @@ func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 			excused++
 		}
 	}
+	if len(v.Waiting) > 0 {
+		t.Errorf("waiting before any was to be replayed: %q", v.Waiting)
+	}
 	if v.Letters != len(tests) || v.DeadLettered != excused {
 		t.Errorf("%d letters, of which %d stand for a webhook; want %d and %d", v.Letters, v.DeadLettered, len(tests), excused)
 	}
@@ -426,12 +432,15 @@ func TestADeadLetterExcusesItsWebhook(t *testing.T) {
 func TestWhatWaitsForAnOperatorIsNotLostYet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withStreams()
-	var gone, shown simulator.Change
+	var gone, shown, listed simulator.Change
 	for _, c := range w.webhooks() {
 		switch {
 		case c.Deleted:
 			gone = c
-		case !w.newest[c.RecordID].Deleted:
+		case w.newest[c.RecordID].Deleted:
+		case listed.RecordID == "" || listed.RecordID == c.RecordID:
+			listed = c
+		default:
 			shown = c
 		}
 	}
@@ -440,6 +449,10 @@ func TestWhatWaitsForAnOperatorIsNotLostYet(t *testing.T) {
 	w.unseen(`DELETE FROM events WHERE MINE AND record_id = $1`, shown.RecordID)
 	w.unseen(`DELETE FROM records WHERE MINE AND record_id = $1`, shown.RecordID)
 	w.bury(triggerOf(gone), trigger(gone), func(*deadletter.Letter) {})
+	w.unseen(`DELETE FROM records WHERE MINE AND record_id = $1`, listed.RecordID)
+	e := eventOf(listed)
+	e.ID, e.DeliveryID, e.Origin = "reconcile:order:"+listed.RecordID, "", event.Reconcile
+	w.bury(e, "{}", func(*deadletter.Letter) {})
 	w.book.Changes = slices.Clone(w.book.Changes)
 	for i := range w.book.Changes {
 		c := &w.book.Changes[i]
@@ -448,8 +461,12 @@ func TestWhatWaitsForAnOperatorIsNotLostYet(t *testing.T) {
 	if err := w.verdictOf(false).Err(); err != nil {
 		t.Errorf("before it has healed: %v", err)
 	}
-	if v := w.verdict(); len(v.Lost) != 2 {
-		t.Errorf("afterwards, lost %q, want both records", v.Lost)
+	v := w.verdict()
+	if len(v.Lost) != 3 {
+		t.Errorf("afterwards, lost %q, want the three records", v.Lost)
+	}
+	if len(v.Waiting) != 1 || !strings.HasPrefix(v.Waiting[0], gone.DeliveryID) {
+		t.Errorf("afterwards, waiting %q, want %s", v.Waiting, gone.DeliveryID)
 	}
 }
 
@@ -507,7 +524,7 @@ func TestALetterMayLeaveItsPayloadInTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.bury(e, body, func(l *deadletter.Letter) { l.OriginalSequence = ack.Sequence })
-	if v := w.verdict(); v.Err() != nil || v.DeadLettered != 1 {
+	if v := w.verdictOf(false); v.Err() != nil || v.DeadLettered != 1 {
 		t.Errorf("%d dead-lettered, %v", v.DeadLettered, v.Err())
 	}
 }

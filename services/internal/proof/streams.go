@@ -20,7 +20,7 @@ import (
 // letters. The zero Streams is that of a pipeline which nobody looked into.
 type Streams struct {
 	refused     []string        // what was refused, and where it is
-	dead        map[string]bool // webhooks with an open dead letter that says all
+	dead        map[string]bool // webhooks, or records that a list told of, with an open dead letter that says all
 	contextless []string        // letters that don't say all, and what they lack
 	letters     int
 }
@@ -86,8 +86,8 @@ func (s *Streams) readLetters(ctx context.Context, js jetstream.JetStream, whole
 				cmp.Or(l.Event.DeliveryID, l.Event.ID, l.Header.Get(event.HeaderDeliveryID), "an unknown webhook"), strings.Join(lacks, ", ")))
 			continue
 		}
-		if l.State == deadletter.StateOpen && l.Event.DeliveryID != "" {
-			s.dead[l.Event.DeliveryID] = true
+		if id := cmp.Or(l.Event.DeliveryID, l.Event.RecordID); l.State == deadletter.StateOpen && id != "" {
+			s.dead[id] = true
 		}
 	}
 	return nil

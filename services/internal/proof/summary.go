@@ -14,7 +14,7 @@ const SummaryHead = `| accepted | delivered | dead letters | repaired | lost | d
 func (v Verdict) Row() string {
 	cells := []int{
 		v.Accepted, v.Delivered, v.Letters, v.Repaired, len(v.Lost) + len(v.Undelivered), len(v.Doubled), len(v.Backward),
-		len(v.Refused), len(v.Undone) + len(v.Invented) + len(v.Contextless),
+		len(v.Refused), len(v.Waiting) + len(v.Undone) + len(v.Invented) + len(v.Contextless),
 	}
 	return "| " + strings.Trim(strings.Join(strings.Fields(fmt.Sprint(cells)), " | "), "[]") + " |"
 }
@@ -32,6 +32,7 @@ func (v Verdict) Err() error {
 	}{
 		{"records are not at the destination as they are at the source", v.Lost},
 		{"webhooks were accepted and are lost", v.Undelivered},
+		{"webhooks were accepted and still wait as dead letters", v.Waiting},
 		{"effects are doubled", v.Doubled},
 		{"records went back", v.Backward},
 		{"events were changed or removed", v.Undone},
