@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
+
+	"github.com/tercelhq/tercel/services/internal/chaos/link"
 )
 
 func names(faults []fault) (all []string) {
@@ -84,6 +87,37 @@ func TestChoose(t *testing.T) {
 				t.Errorf("choose(%q) = %q, %v; want %q", tt.only, s, err, tt.want)
 			}
 		})
+	}
+}
+
+// A service is connected to one node: a fault on its way to another would harm nothing.
+func TestTheWayToANodeThatFailsIsInUse(t *testing.T) {
+	t.Parallel()
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{ways: map[way]*link.Link{}}
+	t.Cleanup(func() {
+		w.close()
+		_ = target.Close()
+	})
+	for i := range nodes {
+		if _, err := w.via("sink-1", nodeName(i), target.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := w.ways[way{"sink-1", nodeName(1)}]
+	conn, err := net.Dial("tcp", used.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	for seed := range uint64(10) {
+		got, err := serviceAndItsNode("sink")(t.Context(), w, rand.New(rand.NewPCG(seed, 0)))
+		if err != nil || len(got) != 1 || got[0] != used {
+			t.Errorf("links %v, %v; want that with a connection alone", got, err)
+		}
 	}
 }
 

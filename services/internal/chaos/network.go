@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/services/internal/chaos/link"
+	"github.com/tercelhq/tercel/services/internal/process"
 )
 
 // rupture is a way in which a network fails, until its links are mended.
@@ -27,8 +28,8 @@ var ruptures = []rupture{
 	}},
 }
 
-// ends picks the ways that fail: all that suit what it returns.
-type ends func(r *rand.Rand) (suits func(way) bool)
+// ends picks the links that fail.
+type ends func(ctx context.Context, w *world, r *rand.Rand) ([]*link.Link, error)
 
 // networkFaults break connections between services and servers, between servers,
 // and to what is beside the pipeline.
@@ -36,8 +37,8 @@ func networkFaults() (all []fault) {
 	for _, b := range ruptures {
 		for _, kind := range kinds {
 			all = append(all,
-				b.between("one "+kind+" and all nodes", "a service and all nodes", serviceAnd(kind, func(*rand.Rand) func(string) bool { return isNode })),
-				b.between("one "+kind+" and one node", "a service and a node", serviceAnd(kind, oneNode)))
+				b.between("one "+kind+" and all nodes", "a service and all nodes", serviceAnd(kind, isNode)),
+				b.between("one "+kind+" and its node", "a service and its node", serviceAndItsNode(kind)))
 		}
 		all = append(all,
 			b.between("one node and the others", "a node and the others", nodeAndOthers),
@@ -53,14 +54,17 @@ func networkFaults() (all []fault) {
 // others of the rupture.
 func (b rupture) between(what, kind string, pick ends) fault {
 	return fault{name: b.name + " between " + what, kind: b.name + " between " + kind, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-		broken := w.links(pick(r))
+		broken, err := pick(ctx, w, r)
+		if err != nil {
+			return err
+		}
 		if len(broken) == 0 {
 			return errors.New("no way leads there")
 		}
 		for _, l := range broken {
 			b.of(l, r)
 		}
-		err := between(ctx, r, time.Second, 15*time.Second)
+		err = between(ctx, r, time.Second, 15*time.Second)
 		for _, l := range broken {
 			l.Mend()
 		}
@@ -69,10 +73,30 @@ func (b rupture) between(what, kind string, pick ends) fault {
 }
 
 // serviceAnd picks the ways of one service of a kind.
-func serviceAnd(kind string, to func(*rand.Rand) func(name string) bool) ends {
-	return func(r *rand.Rand) func(way) bool {
-		name, suits := anyOf(kind, r), to(r)
-		return func(k way) bool { return k.from == name && suits(k.to) }
+func serviceAnd(kind string, to func(name string) bool) ends {
+	return func(_ context.Context, w *world, r *rand.Rand) ([]*link.Link, error) {
+		name := anyOf(kind, r)
+		return w.links(func(k way) bool { return k.from == name && to(k.to) }), nil
+	}
+}
+
+// serviceAndItsNode picks the way of one service of a kind to the node that it is
+// connected to: the ways to others carry nothing.
+func serviceAndItsNode(kind string) ends {
+	all := serviceAnd(kind, isNode)
+	return func(ctx context.Context, w *world, r *rand.Rand) (used []*link.Link, err error) {
+		links, err := all(ctx, w, r)
+		if err != nil {
+			return nil, err
+		}
+		err = process.Await(ctx, func(context.Context) error { // it may be about to connect
+			used = slices.DeleteFunc(slices.Clone(links), func(l *link.Link) bool { return !l.InUse() })
+			if len(used) == 0 {
+				return errors.New("it is connected to no node")
+			}
+			return nil
+		})
+		return used, err
 	}
 }
 
@@ -84,22 +108,20 @@ func anyOf(kind string, r *rand.Rand) string {
 	return fmt.Sprint(kind, "-", r.IntN(howMany[kind])+1)
 }
 
-func named(want string) func(*rand.Rand) func(string) bool {
-	return func(*rand.Rand) func(string) bool { return func(name string) bool { return name == want } }
+func named(want string) func(string) bool {
+	return func(name string) bool { return name == want }
 }
-
-func oneNode(r *rand.Rand) func(string) bool { return named(anyOf(server, r))(r) }
 
 func isNode(name string) bool { return slices.Contains(nodeNames(), name) }
 
 // nodeAndOthers parts a node from the other nodes, while services reach it.
-func nodeAndOthers(r *rand.Rand) func(way) bool {
+func nodeAndOthers(_ context.Context, w *world, r *rand.Rand) ([]*link.Link, error) {
 	name := anyOf(server, r)
-	return func(k way) bool { return k.from == name || k.to == name && isNode(k.from) }
+	return w.links(func(k way) bool { return k.from == name || k.to == name && isNode(k.from) }), nil
 }
 
 // nodeAndAll parts a node from all that go over links.
-func nodeAndAll(r *rand.Rand) func(way) bool {
+func nodeAndAll(_ context.Context, w *world, r *rand.Rand) ([]*link.Link, error) {
 	name := anyOf(server, r)
-	return func(k way) bool { return k.from == name || k.to == name }
+	return w.links(func(k way) bool { return k.from == name || k.to == name }), nil
 }

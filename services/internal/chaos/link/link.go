@@ -60,6 +60,13 @@ func Listen(target string) (*Link, error) {
 // Addr is the host and port where the link takes connections.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
 
+// InUse reports whether a connection goes over l.
+func (l *Link) InUse() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pairs) > 0
+}
+
 // Cut resets all connections, and new ones as soon as they are made.
 func (l *Link) Cut() {
 	l.change(func(s *state) { s.cut = true })

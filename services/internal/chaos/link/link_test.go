@@ -160,6 +160,27 @@ func TestCut(t *testing.T) {
 	mustAsk(t, l)
 }
 
+// A link is in use for as long as a connection goes over it.
+func TestInUse(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	if l.InUse() {
+		t.Error("a link is in use that nobody has used")
+	}
+	conn := mustAsk(t, l)
+	if !l.InUse() {
+		t.Error("a link with a connection is not in use")
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); l.InUse(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a link is in use whose connection has ended")
+		}
+	}
+}
+
 // While a link is held nothing passes, neither what either side sends nor that it
 // ends nor new connections; all of it passes when the link is mended.
 func TestHold(t *testing.T) {
