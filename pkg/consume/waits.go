@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -17,7 +18,8 @@ import (
 // that ended postponed. The server counts deliveries alone, so what the loop
 // takes off is kept in a bucket, where other replicas and later processes find
 // it. A count that can't be kept makes an attempt of a delivery. A message whose
-// count can't be read is given back unseen: it may have all its attempts left.
+// count can't be read is given back unseen: it may have all its attempts left. So
+// may one that is older than the bucket, which was lost and made anew: it has them all.
 type waits struct {
 	js       jetstream.JetStream
 	stream   string
@@ -79,18 +81,24 @@ func (w *waits) load(ctx context.Context, patience time.Duration, held []*inHand
 	defer cancel()
 	for {
 		err := w.each(ctx, again, w.read)
-		if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) { // nothing is kept
-			return err
+		if err == nil {
+			err = w.renew(ctx, again)
 		}
-		select {
-		case <-time.After(readPause):
-		case <-ctx.Done():
-			for _, h := range again {
-				h.unread = true
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrBucketNotFound) { // that is lost, and made anew by others, in minutes
+			select {
+			case <-time.After(readPause):
+				continue
+			case <-ctx.Done():
 			}
-			w.forget() // perhaps there is another bucket by now, or none
-			return err
 		}
+		for _, h := range again {
+			h.unread = true
+		}
+		w.forget() // perhaps there is another bucket by now, or none
+		return err
 	}
 }
 
@@ -98,7 +106,7 @@ func (w *waits) read(ctx context.Context, kv jetstream.KeyValue, h *inHand) erro
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	e, err := kv.Get(ctx, w.key(h.message.Sequence))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if h.kept = err == nil; errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -107,6 +115,40 @@ func (w *waits) read(ctx context.Context, kv jetstream.KeyValue, h *inHand) erro
 	// More than there were deliveries before is not written by a loop.
 	if n, err := strconv.ParseUint(string(e.Value()), 10, 32); err == nil && n < h.delivered {
 		h.waits = n
+	}
+	return nil
+}
+
+// renew makes waits of all earlier deliveries of those messages of which nothing is
+// kept and which are older than the bucket: what was kept may have been lost. That
+// is kept at once, or one that nobody survives would never be given up.
+func (w *waits) renew(ctx context.Context, held []*inHand) error {
+	if !slices.ContainsFunc(held, func(h *inHand) bool { return !h.kept }) {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	bucket, err := w.js.Stream(asking, "KV_"+topology.BucketWaits)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = jetstream.ErrBucketNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w", topology.BucketWaits, err)
+	}
+	var lost []*inHand
+	for _, h := range held {
+		if !h.kept && h.message.StoredAt.Before(bucket.CachedInfo().Created) {
+			h.waits, lost = h.delivered-1, append(lost, h)
+		}
+	}
+	return w.each(ctx, lost, func(ctx context.Context, kv jetstream.KeyValue, h *inHand) error {
+		return w.write(ctx, kv, h, h.waits)
+	})
+}
+
+func (w *waits) write(ctx context.Context, kv jetstream.KeyValue, h *inHand, n uint64) error {
+	if _, err := kv.Put(ctx, w.key(h.message.Sequence), strconv.AppendUint(nil, n, 10)); err != nil {
+		return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
 	}
 	return nil
 }
@@ -120,10 +162,7 @@ func (w *waits) count(ctx context.Context, patience time.Duration, held []*inHan
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return w.each(ctx, held, func(ctx context.Context, kv jetstream.KeyValue, h *inHand) error {
-		if _, err := kv.Put(ctx, w.key(h.message.Sequence), strconv.AppendUint(nil, h.waits+1, 10)); err != nil {
-			return fmt.Errorf("waits of message %d: %w", h.message.Sequence, err)
-		}
-		return nil
+		return w.write(ctx, kv, h, h.waits+1)
 	})
 }
 

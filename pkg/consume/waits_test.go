@@ -268,3 +268,58 @@ func TestPromise3WaitsThatCantBeReadCostNothing(t *testing.T) {
 		}
 	}
 }
+
+// Promise 3: the counts of messages whose bucket is lost are lost with it. However
+// often they have waited, they have all their attempts then, and no more.
+func TestPromise3LostWaitsCostNoAttempts(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"under a loop": false, "before a loop starts": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, j, told := setup(t), &journal{}, make(lines, 1000)
+			f.log, f.cfg.RetryMax = told, 200*time.Millisecond
+			var out atomic.Bool
+			out.Store(true)
+			handler := noting(j, func(context.Context, consume.Message) error {
+				if out.Load() {
+					return fault.Postpone(errTest, 10*time.Millisecond)
+				}
+				return errTest
+			})
+			stop := f.start(handler)
+			f.send("evt_1")
+			f.eventually("many more waits than there are attempts", func() bool { return j.count() >= 10 })
+			if restart {
+				stop()
+			}
+			if err := f.js.DeleteKeyValue(t.Context(), topology.BucketWaits); err != nil {
+				t.Fatal(err)
+			}
+			if restart {
+				f.start(handler)
+			}
+			f.eventually("the loop says what it misses", func() bool {
+				select {
+				case line := <-told:
+					return strings.Contains(line, "earlier waits not known")
+				default:
+					return false
+				}
+			})
+			out.Store(false)
+			if _, err := topology.Restore(t.Context(), f.js, topology.DefaultConfig()); err != nil {
+				t.Fatal(err)
+			}
+			r := f.reasons(1)[1]
+			if r.Class != fault.Exhausted || r.Message != errTest.Error() || r.Attempts != f.cfg.MaxAttempts {
+				t.Errorf("reason %+v, want exhausted by %d attempts", r, f.cfg.MaxAttempts)
+			}
+			calls := j.of("evt_1")
+			for i, c := range calls[len(calls)-f.cfg.MaxAttempts:] {
+				if c.attempt != i+1 {
+					t.Errorf("attempt %d of the last ones is told as %d", i+1, c.attempt)
+				}
+			}
+		})
+	}
+}

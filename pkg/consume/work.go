@@ -57,6 +57,7 @@ type inHand struct {
 	message   Message
 	delivered uint64 // times, this one among them
 	waits     uint64 // of those, the ones that were no attempts
+	kept      bool   // something is kept of its waits
 	unread    bool   // waits is not known
 	span      trace.Span
 }
