@@ -30,21 +30,24 @@ func failures() (all []fault) {
 // while, for good as it seems. Afterwards an operator replays them, and not what was
 // given up for other reasons before: that would fail again, more of it each time.
 func refusals() []fault {
-	return []fault{{name: "storm of dead letters", harm: func(ctx context.Context, w *world, r *rand.Rand) error {
-		letters, err := w.js.Stream(ctx, topology.StreamDLQ)
-		if err != nil {
-			return err
-		}
+	return []fault{{name: "storm of dead letters", replays: true, harm: func(ctx context.Context, w *world, r *rand.Rand) error {
 		p := w.provider.Load()
 		p.Fail(simulator.FailRefused, 1)
-		err = between(ctx, r, 2*time.Second, 5*time.Second)
-		p.Fail("", 0)
-		if err != nil {
-			return err
-		}
-		_, err = w.replay(ctx, letters.CachedInfo().State.LastSeq)
-		return err
+		defer p.Fail("", 0)
+		return between(ctx, r, 2*time.Second, 5*time.Second)
 	}}}
+}
+
+// lastLetter is the sequence of the newest dead letter.
+func (w *world) lastLetter(ctx context.Context) (seq uint64, err error) {
+	err = asking(ctx, func(ctx context.Context) error {
+		letters, err := w.js.Stream(ctx, topology.StreamDLQ)
+		if err == nil {
+			seq = letters.CachedInfo().State.LastSeq
+		}
+		return err
+	})
+	return seq, err
 }
 
 // replayers are how many dead letters are replayed at once.

@@ -25,6 +25,9 @@ type fault struct {
 	// any more. What it chooses, it chooses by r. An error is the suite's own: that
 	// the harm could not be done or undone.
 	harm func(ctx context.Context, w *world, r *rand.Rand) error
+	// replays says that an operator then replays the dead letters that have come since
+	// it began, which is a part of the recovery.
+	replays bool
 }
 
 // faults are all there are. Each family has a file.

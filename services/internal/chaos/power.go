@@ -87,9 +87,10 @@ func fullStores() []fault {
 	}}}
 }
 
-// noticed bounds the wait until a server tells that its disk is full: one that
-// has nothing to write may not notice.
-const noticed = 20 * time.Second
+// noticeTime bounds the wait until a server tells that its disk is full. Of several
+// not each may: once others have noticed nothing can be stored, and it has nothing
+// to write. If none does, no harm was done.
+const noticeTime = 20 * time.Second
 
 func (w *world) fillUp(ctx context.Context, r *rand.Rand, names ...string) error {
 	for _, name := range names {
@@ -97,8 +98,9 @@ func (w *world) fillUp(ctx context.Context, r *rand.Rand, names ...string) error
 			return err
 		}
 	}
+	noticed := false
 	for _, name := range names {
-		w.awaitUnwell(ctx, w.members[name])
+		noticed = w.becomesUnwell(ctx, w.members[name]) || noticed
 	}
 	if err := between(ctx, r, time.Second, 5*time.Second); err != nil {
 		return err
@@ -113,17 +115,20 @@ func (w *world) fillUp(ctx context.Context, r *rand.Rand, names ...string) error
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	if !noticed {
+		return fmt.Errorf("no server was unwell within %s of its disk being full", noticeTime)
+	}
 	return nil
 }
 
-// awaitUnwell waits for a process to say that it isn't ready, for a while.
-func (*world) awaitUnwell(ctx context.Context, m *member) {
-	ctx, cancel := context.WithTimeout(ctx, noticed)
+// becomesUnwell waits for a process to say that it isn't ready, for a while.
+func (*world) becomesUnwell(ctx context.Context, m *member) bool {
+	ctx, cancel := context.WithTimeout(ctx, noticeTime)
 	defer cancel()
-	_ = process.Await(ctx, func(ctx context.Context) error {
+	return process.Await(ctx, func(ctx context.Context) error {
 		if m.Ready(ctx) == nil {
 			return errors.New("it is well")
 		}
 		return nil
-	})
+	}) == nil
 }

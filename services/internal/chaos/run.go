@@ -153,24 +153,22 @@ func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) 
 		}
 		r.table.Played = append(r.table.Played, p)
 	}()
-	began := time.Now()
 	harming, cancel := context.WithTimeout(ctx, harmTime)
 	defer cancel()
+	var before uint64 // the last dead letter's
+	if f.replays {
+		if before, err = r.w.lastLetter(harming); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
 	err = f.harm(harming, r.w, rng)
 	p.Harm = since(began)
 	if err != nil {
 		return err
 	}
 	began = time.Now()
-	recovering, cancel := context.WithTimeout(ctx, r.recover)
-	defer cancel()
-	if err := r.w.comesThrough(recovering, r.load); err != nil {
-		return fmt.Errorf("not recovered: %w", err)
-	}
-	if err := r.w.ready(recovering); err != nil {
-		return fmt.Errorf("not recovered: %w", err)
-	}
-	if err := asking(recovering, r.w.whole); err != nil {
+	if err := r.recovered(ctx, f, before); err != nil {
 		return fmt.Errorf("not recovered: %w", err)
 	}
 	p.Recovered = since(began)
@@ -178,6 +176,26 @@ func (r *runner) once(ctx context.Context, f fault, rng *rand.Rand) (err error) 
 	events, _ := r.far.Size(ctx)
 	r.say("%s for %s s, recovered within %s s; %d webhooks taken, %d events in the destination", f.name, p.Harm, p.Recovered, c.Accepted, events)
 	return nil
+}
+
+// recovered waits until all is well after a fault, dead letters behind before replayed.
+func (r *runner) recovered(ctx context.Context, f fault, before uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, r.recover)
+	defer cancel()
+	if f.replays {
+		n, err := r.w.replay(ctx, before)
+		r.table.Replayed += n
+		if err != nil {
+			return fmt.Errorf("replay: %w", err)
+		}
+	}
+	if err := r.w.comesThrough(ctx, r.load); err != nil {
+		return err
+	}
+	if err := r.w.ready(ctx); err != nil {
+		return err
+	}
+	return asking(ctx, r.w.whole)
 }
 
 // sampled measures the world while f runs, if that is a soak.

@@ -28,7 +28,7 @@ type table struct {
 	Webhooks simulator.Counts `json:"webhooks"`
 	// Failed counts the requests that were answered with an error of the server.
 	Failed int64 `json:"failed"`
-	// Replayed counts the dead letters that were replayed at the end.
+	// Replayed counts the dead letters that were replayed, after a storm or at the end.
 	Replayed int `json:"replayed"`
 	// Unsettled is what was missing when it should have been there without a replay,
 	// or "".
