@@ -43,8 +43,8 @@ type demoResult struct {
 	// Lost counts records at the source whose newest version is not in the
 	// destination.
 	Lost int `json:"lost"`
-	// P50 and P99 are from sending a webhook to its event in the destination,
-	// in milliseconds.
+	// P50 and P99 are from when a webhook was due to its event in the destination,
+	// in milliseconds, but for those that were replayed.
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
 	Seconds float64 `json:"seconds"`

@@ -34,10 +34,12 @@ type table struct {
 	// or "".
 	Unsettled string `json:"unsettled,omitempty"`
 	// Verdict is how both ends compare, but for its times, of which Half and
-	// Most are those that 50 and 99 of 100 webhooks needed at most.
+	// Most are those that 50 and 99 of 100 webhooks needed at most. Untimed counts the
+	// ones that have none, since they were replayed.
 	Verdict proof.Verdict `json:"verdict"`
 	Half    seconds       `json:"p50_seconds"`
 	Most    seconds       `json:"p99_seconds"`
+	Untimed int           `json:"untimed"`
 	// Soak is what was measured over time, of a soak.
 	Soak *soaked `json:"soak,omitempty"`
 }
@@ -53,6 +55,7 @@ func (t *table) found(v proof.Verdict) {
 	if n := len(v.Took); n > 0 {
 		t.Half, t.Most = seconds(v.Took[(n-1)/2].Seconds()), seconds(v.Took[(n-1)*99/100].Seconds())
 	}
+	t.Untimed = v.Delivered - len(v.Took)
 	v.Took = nil // there may be a million
 	t.Verdict = v
 }
@@ -103,7 +106,8 @@ func (t *table) write(out io.Writer) {
 	} {
 		fmt.Fprintf(out, "| %s | %d |\n", row.what, row.count)
 	}
-	fmt.Fprintf(out, "\nFrom webhook to row: half within %s s, 99 of 100 within %s s.\n\n%s\n%s\n\n", t.Half, t.Most, proof.SummaryHead, t.Verdict.Row())
+	fmt.Fprintf(out, "\nFrom when a webhook was due to its row: half within %s s, 99 of 100 within %s s, without %d that were replayed.\n\n%s\n%s\n\n",
+		t.Half, t.Most, t.Untimed, proof.SummaryHead, t.Verdict.Row())
 	if t.Soak != nil {
 		t.Soak.write(out)
 	}

@@ -12,9 +12,9 @@ import (
 // fate is what became of a webhook at its receiver, repeats included.
 type fate struct {
 	attempts, refusals int
-	takenAtOnce        bool // by the first attempt, which was sent at sentAt
-	sentAt             time.Time
-	events             int // in the destination
+	taken              bool
+	dueAt              time.Time // of one that was taken
+	events             int       // in the destination
 }
 
 // refused tells whether every attempt was answered 4xx: then it must be nowhere.
@@ -37,8 +37,8 @@ func fatesOf(book simulator.Book) map[string]*fate {
 		if d.Status >= 400 && d.Status < 500 {
 			f.refusals++
 		}
-		if d.Kind == simulator.Genuine && d.Taken() && d.Attempt == 1 {
-			f.takenAtOnce, f.sentAt = true, d.SentAt
+		if d.Kind == simulator.Genuine && d.Taken() {
+			f.taken, f.dueAt = true, d.DueAt
 		}
 	}
 	return fates

@@ -53,8 +53,9 @@ type Verdict struct {
 	// Absorbed counts repeats that were answered 2xx and whose event is in the
 	// destination exactly once.
 	Absorbed int
-	// Took are the times from sending a webhook that was taken at once to its
-	// event in the destination, sorted. Replayed ones waited for an operator.
+	// Took are the times from when a webhook that was taken was due to be sent to its
+	// event in the destination, sorted, however often it had to be sent. Replayed ones
+	// are left out: they waited for an operator.
 	Took []time.Duration
 }
 
@@ -170,8 +171,8 @@ func (v *Verdict) checkEvents(book simulator.Book, fates map[string]*fate, far F
 			continue
 		}
 		f.events++
-		if e.origin == event.Webhook && f.takenAtOnce {
-			v.Took = append(v.Took, e.writtenAt.Sub(f.sentAt))
+		if e.origin == event.Webhook && f.taken {
+			v.Took = append(v.Took, e.writtenAt.Sub(f.dueAt))
 		}
 	}
 	slices.Sort(v.Took)

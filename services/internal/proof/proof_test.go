@@ -328,6 +328,28 @@ func TestWhatMayHaveBeenStoredWasNotRefused(t *testing.T) {
 	}
 }
 
+// What a webhook took counts from when it was due, though it was sent again and again,
+// unless it waited for an operator.
+func TestTheTimeOfAWebhookBeginsWhenItWasDue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.book.Deliveries = slices.Clone(w.book.Deliveries)
+	for i := range w.book.Deliveries {
+		switch d := &w.book.Deliveries[i]; {
+		case d.Kind != simulator.Genuine:
+		case d.ID == w.newer.DeliveryID:
+			d.Attempt, d.DueAt = 7, d.DueAt.Add(-time.Hour)
+		case d.ID == w.older.DeliveryID:
+			d.DueAt = d.DueAt.Add(-2 * time.Hour)
+		}
+	}
+	w.unseen(`UPDATE events SET origin = 'replay' WHERE MINE AND event_id = $1`, w.older.DeliveryID)
+	v := w.verdict()
+	if n := len(v.Took); n != v.Accepted-1 || v.Took[n-1].Round(time.Hour) != time.Hour {
+		t.Errorf("%d of %d took up to %s, want all but the replayed one, up to an hour", n, v.Accepted, v.Took[max(n-1, 0)])
+	}
+}
+
 // bury makes an event a dead letter, changed by change.
 func (w *world) bury(e event.Event, body string, change func(*deadletter.Letter)) uint64 {
 	w.t.Helper()

@@ -55,6 +55,9 @@ type Delivery struct {
 	Attempt int
 	// Status is the answer's, or 0 when there was none.
 	Status int
+	// DueAt is when the webhook was to be sent, however long it then waited for its
+	// turn or was sent again.
+	DueAt time.Time
 	// SentAt and AnsweredAt are when the attempt began and ended.
 	SentAt, AnsweredAt time.Time
 	// GaveUp says that the webhook was not taken and is not sent again.

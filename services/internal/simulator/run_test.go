@@ -147,8 +147,8 @@ func TestReceiverSeesWhatTheBookSays(t *testing.T) {
 		if d.Taken() {
 			want[d.ID]++
 		}
-		if d.SentAt.IsZero() || d.AnsweredAt.Before(d.SentAt) {
-			t.Errorf("%s: sent at %s, answered at %s", d.ID, d.SentAt, d.AnsweredAt)
+		if d.DueAt.IsZero() || d.SentAt.Before(d.DueAt) || d.AnsweredAt.Before(d.SentAt) {
+			t.Errorf("%s: due at %s, sent at %s, answered at %s", d.ID, d.DueAt, d.SentAt, d.AnsweredAt)
 		}
 	}
 	got := map[string]int{}

@@ -52,6 +52,7 @@ type webhook struct {
 	again   int
 	must    bool // never given up, even if it is refused for a while
 	forgery forgery
+	due     time.Time
 }
 
 // notice is the body of a webhook: it names the record and doesn't hold it.
@@ -153,6 +154,7 @@ func (s *sender) send(ctx context.Context, ws ...webhook) {
 		case <-ctx.Done():
 			return
 		}
+		w.due = time.Now()
 		s.open.Go(func() {
 			s.deliver(ctx, w)
 			<-s.room
@@ -201,7 +203,7 @@ func (s *sender) attempt(ctx context.Context, w webhook) (d Delivery, retryAfter
 		defer func() { <-s.line }()
 	case <-ctx.Done(): // the attempt ends at once
 	}
-	d = Delivery{Kind: w.kind, ID: w.id, RecordID: w.record, SentAt: time.Now()}
+	d = Delivery{Kind: w.kind, ID: w.id, RecordID: w.record, DueAt: w.due, SentAt: time.Now()}
 	defer func() { d.AnsweredAt = time.Now() }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(w.body))
 	if err != nil {
