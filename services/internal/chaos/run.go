@@ -95,7 +95,7 @@ func (r *runner) begin(ctx context.Context) error {
 			return fmt.Errorf("calibrate: %w", err)
 		}
 		r.rate = most / 2
-		r.say("the pipeline takes %.0f changes a second; the load is half of that", most)
+		r.say("%.0f changes a second come through while as many are sent as are taken; the load is half of that", most)
 	}
 	r.table.Rate = r.rate
 	var err error

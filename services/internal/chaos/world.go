@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -61,6 +62,7 @@ type world struct {
 	api      *http.Server
 	apiAddr  string
 	provider atomic.Pointer[simulator.Provider] // whose API is served
+	warming  atomic.Bool                        // it is the warm-up's, of which no list may tell the load's source
 
 	ends []func() // in the order of starts
 }
@@ -176,12 +178,15 @@ func (w *world) startAPI(context.Context) error {
 	}
 	w.apiAddr = l.Addr().String()
 	w.api = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		p := w.provider.Load()
-		if p == nil {
+		switch p := w.provider.Load(); {
+		case p == nil:
 			http.Error(rw, "there is no provider yet", http.StatusServiceUnavailable)
-			return
+		case w.warming.Load() && r.URL.Path == "/orders":
+			rw.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(rw, `{"orders": [], "next_cursor": null}`)
+		default:
+			p.ServeHTTP(rw, r)
 		}
-		p.ServeHTTP(rw, r)
 	})}
 	served := make(chan error, 1)
 	go func() { served <- w.api.Serve(l) }()
