@@ -6,8 +6,10 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tercelhq/tercel/services/internal/chaos/link"
+	"github.com/tercelhq/tercel/services/internal/proof"
 )
 
 func names(faults []fault) (all []string) {
@@ -163,10 +165,12 @@ func TestTable(t *testing.T) {
 		{Fault: "kill of node-1", Kind: "kill of a node", Harm: 3, Recovered: 1},
 		{Fault: "kill of enricher-1", Kind: "kill of a service", Harm: 2, Recovered: 12, Error: "not recovered"},
 	}, NotHere: []notHere{{"power loss", "no root"}}}
+	tab.found(proof.Verdict{Delivered: 3, Took: []time.Duration{time.Second, 2 * time.Second}})
 	tab.write(&b)
 	for _, want := range []string{
 		"Seed 7;", "| kill of a node | 1 | 3.0 | 1.0 | 1.0 |", "| kill of a service | 2 | 1.0 to 2.0 | 2.5 failed | 12.0 |",
 		"| power loss | 0 | not here: no root |", "| faults played | 3 |",
+		"half within 1.0 s, 99 of 100 within 1.0 s, without 1 that were replayed",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
