@@ -242,8 +242,14 @@ const RemakeAfter = time.Second
 // session pulls until ctx ends or the consumer is gone, then waits for the
 // workers.
 func (l *Loop) session(ctx context.Context) error {
-	if err := l.ready(ctx); err != nil {
+	consumer, err := l.ready(ctx)
+	if err != nil {
 		return err
+	}
+	l.clock = clockOf(consumer)
+	of := &generation{
+		js: l.deps.JetStream, stream: l.stream, consumer: l.consumer.Durable,
+		created: consumer.CachedInfo().Created, asked: time.Now(),
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler and its
@@ -257,10 +263,15 @@ func (l *Loop) session(ctx context.Context) error {
 		// Stopping ends the intake; it must not cancel the work in hand.
 		workers.Go(func() { l.work(context.WithoutCancel(ctx), h) })
 	}
-	var err error
 	for large := false; err == nil && ctx.Err() == nil; {
 		if r := h.awaitRoom(ctx, large); r.messages > 0 {
-			large, err = l.pull(h, r)
+			large, err = l.pull(h, of, r)
+		}
+		switch {
+		case errors.Is(err, jetstream.ErrConsumerDeleted):
+			of.over.Store(true)
+		case err == nil && of.over.Load():
+			err = fmt.Errorf("pull from %s: %w", l.consumer.Durable, jetstream.ErrConsumerDeleted)
 		}
 	}
 	close(h.feed)
@@ -271,22 +282,20 @@ func (l *Loop) session(ctx context.Context) error {
 // ready makes the consumer, or changes it to its settings. One that the server
 // can't write down works all the same until the server restarts, when it is made
 // anew: a stage that stood still would be worse.
-func (l *Loop) ready(ctx context.Context) error {
+func (l *Loop) ready(ctx context.Context) (jetstream.Consumer, error) {
 	made, err := l.deps.JetStream.CreateOrUpdateConsumer(ctx, l.stream, l.consumer)
 	if err == nil {
-		l.clock = clockOf(made)
-		return nil
+		return made, nil
 	}
 	err = fmt.Errorf("consumer %s: %w", l.consumer.Durable, err)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeConsumerNotStored {
 		if had, there := l.deps.JetStream.Consumer(ctx, l.stream, l.consumer.Durable); there == nil {
-			l.clock = clockOf(had)
 			l.deps.Log.LogAttrs(ctx, slog.LevelError, "consumer works with the settings that it had", slog.String("stage", l.stage), slog.Any("err", err))
-			return nil
+			return had, nil
 		}
 	}
-	return err
+	return nil, err
 }
 
 // codeConsumerNotStored is the server's answer when it can't write a consumer's

@@ -415,3 +415,56 @@ func TestAnswersHaveAnEnd(t *testing.T) {
 		t.Errorf("the storing of a dead letter ends in %s, want within %s", got, f.cfg.Timeout)
 	}
 }
+
+// Promise 3: an answer to a message of a stream that was deleted meanwhile settles
+// none of the new stream's, which has the same sequence: its own worker may crash.
+func TestPromise3AnswersAreNotForTheNextStreamOfTheName(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ids []string // that fill the hand, or leave room
+		err error
+	}{
+		"while the loop pulls":            {ids: []string{"old_1"}},
+		"while the hand is full":          {ids: []string{"old_1", "old_2"}},
+		"a message that is given up":      {ids: []string{"old_1"}, err: fault.Permanent(errTest)},
+		"a message that is to come again": {ids: []string{"old_1"}, err: fault.RetryAfter(errTest, time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, j := setup(t), &journal{}
+			f.cfg.Workers, f.cfg.AckWait, f.cfg.Timeout = 1, 2*time.Second, time.Minute
+			release := make(chan struct{})
+			f.start(noting(j, func(_ context.Context, m consume.Message) error {
+				if strings.HasPrefix(string(m.Data), "new") {
+					return nil
+				}
+				<-release
+				return tt.err
+			}))
+			f.send(tt.ids...)
+			f.eventually("the first is in work", func() bool { return j.count() == 1 })
+			if err := f.js.DeleteStream(t.Context(), topology.StreamRaw); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(consume.RemakeAfter) // as another replica does
+			if _, err := topology.Restore(t.Context(), f.js, topology.DefaultConfig()); err != nil {
+				t.Fatal(err)
+			}
+			cons, err := f.js.CreateConsumer(t.Context(), topology.StreamRaw, topology.EnrichConsumer("orders", f.cfg.Delivery()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.send("new_1")
+			batch, err := cons.Fetch(1, jetstream.FetchMaxWait(20*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := <-batch.Messages(); !ok {
+				t.Fatalf("no delivery: %v", batch.Error())
+			}
+			close(release)
+			f.eventually("what a worker had when it crashed is delivered again", func() bool { return len(j.of("new_1")) > 0 })
+			f.settled()
+		})
+	}
+}

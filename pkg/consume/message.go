@@ -13,6 +13,7 @@ import (
 type message struct {
 	msg  *nats.Msg
 	conn *nats.Conn
+	of   *generation
 
 	mu       sync.Mutex // guards answered, and the order of what is sent
 	answered bool
@@ -27,9 +28,13 @@ func (m *message) delay(d time.Duration) error {
 }
 
 func (m *message) answer(how string) error {
+	lasts := m.of.lasts()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.answered = true
+	if !lasts { // nobody waits for it, or for that of another message
+		return nil
+	}
 	return m.conn.Publish(m.msg.Reply, []byte(how))
 }
 
@@ -38,7 +43,7 @@ func (m *message) answer(how string) error {
 func (m *message) beat() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.answered {
+	if m.answered || m.of.over.Load() {
 		return nil
 	}
 	return m.conn.Publish(m.msg.Reply, []byte("+WPI"))

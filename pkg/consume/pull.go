@@ -30,7 +30,7 @@ const overtaken = 5 * time.Second
 // The client's own Fetch ends with the server's word that a pull is over. In a
 // cluster a message is handed out when its delivery is known to a majority, so
 // that word overtakes the last messages, which would come to nobody.
-func (l *Loop) pull(h *hand, r room) (large bool, err error) {
+func (l *Loop) pull(h *hand, of *generation, r room) (large bool, err error) {
 	conn := l.deps.JetStream.Conn()
 	answers := make(chan *nats.Msg, r.messages+16) // and a few words about them
 	inbox := conn.NewInbox()
@@ -49,7 +49,7 @@ func (l *Loop) pull(h *hand, r room) (large bool, err error) {
 		case m := <-answers:
 			word, told := control(m)
 			if !told {
-				h.take(&message{msg: m, conn: conn})
+				h.take(&message{msg: m, conn: conn, of: of})
 				came++
 				continue
 			}
