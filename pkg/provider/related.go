@@ -18,7 +18,9 @@ import (
 // others are asked for side by side.
 type Related struct {
 	// Get asks for it: a path such as /customers/{record.customer_id}, or
-	// {graphql: …}. Required without List.
+	// {graphql: …}. What is answered is taken as it is: where its id would be
+	// is not known, so an API or a proxy that answers with another one is not
+	// found out, as it is for the record. Required without List.
 	Get Get `yaml:"get"`
 	// List asks for all records of a list, page by page; their array is then the
 	// related record. Excludes Get.
