@@ -1,10 +1,12 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +36,10 @@ type destination struct {
 	log     *slog.Logger
 	metrics instruments
 
-	// writer is set while loop runs, by the goroutine that runs it.
+	// writer and seeks are set before loop runs, by the goroutine that runs it.
 	writer writer
+	// seeks says that loop runs for overdue events alone.
+	seeks bool
 
 	mu sync.Mutex // guards what follows
 	// sick is why the destination takes no writes, or nil.
@@ -44,6 +48,9 @@ type destination struct {
 	stop context.CancelFunc
 	// wrote says that something was written since the destination was opened.
 	wrote bool
+	// sought is when there were no more overdue events: when something was written,
+	// or a search met one that isn't.
+	sought time.Time
 }
 
 func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.Destination, deps Deps) (*destination, error) {
@@ -54,6 +61,7 @@ func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.
 		name: name, js: deps.JetStream, cfg: cfg, sick: errNotOpen,
 		log: deps.Log.With(slog.String("destination", name)),
 	}
+	d.cfg.GiveUpAfter = cmp.Or(d.cfg.GiveUpAfter, consume.DefaultConfig().GiveUpAfter)
 	var err error
 	if d.plan, err = newPlan(setup{dest, name, cfg, d.log}); err != nil {
 		return nil, err
@@ -86,6 +94,7 @@ func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.
 func (d *destination) run(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(d.cfg.RetryMin),
 		backoff.WithMaxInterval(d.cfg.RetryMax), backoff.WithMaxElapsedTime(0))
+	d.found()
 	for ctx.Err() == nil {
 		wrote, err := d.session(ctx)
 		if ctx.Err() != nil {
@@ -96,6 +105,7 @@ func (d *destination) run(ctx context.Context) {
 		}
 		if wrote {
 			wait.Reset()
+			d.found()
 		}
 		if errors.Is(err, delivery.ErrUnwanted) {
 			d.pause(ctx)
@@ -106,11 +116,49 @@ func (d *destination) run(ctx context.Context) {
 		}
 		d.log.LogAttrs(ctx, slog.LevelWarn, "destination takes no writes",
 			slog.Duration("retry_after", delay), slog.Any("err", err))
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		d.wait(ctx, delay, !errors.Is(err, delivery.ErrHeld))
+	}
+}
+
+// seekEvery is which part of the time that an event may wait passes between two
+// searches for overdue ones, and before the first: each hands out some that aren't
+// overdue, and an outage that passes soon is to cost nothing.
+const seekEvery = 16
+
+// wait passes the time until the destination is opened anew. The stream lets go
+// of what it has kept for its time, so with seek the loop runs meanwhile, now and
+// then, and makes dead letters of overdue events by the rule that it has for all.
+// It ends at the first event that isn't overdue: those behind it came later.
+func (d *destination) wait(ctx context.Context, delay time.Duration, seek bool) {
+	ctx, cancel := context.WithTimeout(ctx, delay)
+	defer cancel()
+	seeking, stop := context.WithCancel(ctx)
+	defer stop()
+	d.mu.Lock()
+	seek = seek && time.Since(d.sought) >= d.cfg.GiveUpAfter/seekEvery
+	d.stop, d.seeks = stop, true
+	d.mu.Unlock()
+	if seek {
+		if err := d.loop.Run(seeking); err != nil {
+			d.log.LogAttrs(ctx, slog.LevelWarn, "overdue events not sought", slog.Any("err", err))
 		}
 	}
+	<-ctx.Done()
+}
+
+// look ends a search for overdue events when others come.
+func (d *destination) look(msgs []consume.Message) {
+	if d.seeks && slices.ContainsFunc(msgs, func(m consume.Message) bool { return m.Age <= d.cfg.GiveUpAfter }) {
+		d.found()
+		d.stop()
+	}
+}
+
+// found notes that there are no more overdue events.
+func (d *destination) found() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sought = time.Now()
 }
 
 // pause keeps events from a destination that wants none, in all sinks and also
@@ -132,6 +180,7 @@ func (d *destination) pause(ctx context.Context) {
 // destination is closed.
 func (d *destination) session(ctx context.Context) (wrote bool, err error) {
 	w, err := d.openIn(ctx)
+	d.writer, d.seeks = w, false
 	if err != nil {
 		d.fail(err)
 		return false, err
@@ -139,7 +188,7 @@ func (d *destination) session(ctx context.Context) (wrote bool, err error) {
 	loopCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	d.mu.Lock()
-	d.writer, d.stop, d.sick, d.wrote = w, stop, nil, false
+	d.stop, d.sick, d.wrote = stop, nil, false
 	d.mu.Unlock()
 	d.log.LogAttrs(ctx, slog.LevelInfo, "destination open")
 	err = errors.Join(d.loop.Run(loopCtx), d.health(), w.Close())
@@ -161,15 +210,8 @@ func (d *destination) openIn(ctx context.Context) (writer, error) {
 // handle writes one batch. Messages that are no events don't get in the way of
 // those that are.
 func (d *destination) handle(ctx context.Context, msgs []consume.Message) []error {
+	d.look(msgs)
 	errs := make([]error, len(msgs))
-	if err := d.health(); err != nil && !d.plan.tells {
-		// Left over from before the destination failed. They are due again by
-		// the time that it is open again.
-		for i := range errs {
-			errs[i] = fault.Postpone(err, d.cfg.RetryMin)
-		}
-		return errs
-	}
 	filtered := 0
 	items, places := make([]delivery.Item, 0, len(msgs)), make([]int, 0, len(msgs))
 	for i, m := range msgs {
@@ -189,6 +231,14 @@ func (d *destination) handle(ctx context.Context, msgs []consume.Message) []erro
 	}
 	d.metrics.filter(ctx, filtered)
 	if len(items) == 0 {
+		return errs
+	}
+	if err := d.health(); err != nil && !d.plan.tells {
+		// Left over from before the destination failed, or overdue. They are due
+		// again by the time that it is open again.
+		for _, i := range places {
+			errs[i] = fault.Postpone(fmt.Errorf("deliver to %s: %w", d.name, err), d.cfg.RetryMin)
+		}
 		return errs
 	}
 	results := d.writer.Write(ctx, items)
@@ -238,7 +288,7 @@ func (d *destination) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sick = err
-	if d.stop != nil {
+	if d.stop != nil && !d.seeks {
 		d.stop()
 	}
 }

@@ -42,7 +42,8 @@ type plan struct {
 	target string
 	open   func(context.Context) (writer, error)
 	// tells says that results tell an outage themselves, and that a writer
-	// wants to see also what comes after one began.
+	// wants to see also what comes after one began: open returns one with an error
+	// too, which then holds back all that it is given.
 	tells bool
 	// loop, if set, is how the loop works for this destination.
 	loop *consume.Config
@@ -129,12 +130,7 @@ func planHTTP(s setup) (plan, error) {
 		loop.Workers = 1
 	}
 	return plan{
-		open: func(ctx context.Context) (writer, error) {
-			if err := r.Open(ctx); err != nil {
-				return nil, err
-			}
-			return r, nil
-		},
+		open: func(ctx context.Context) (writer, error) { return r, r.Open(ctx) },
 		loop: &loop, tells: true,
 	}, nil
 }

@@ -24,6 +24,10 @@ import (
 // changed its mind.
 var ErrUnwanted = errors.New("the destination wants no more events")
 
+// ErrHeld means that a destination isn't out, but takes the events of another
+// process.
+var ErrHeld = errors.New("another process writes to it")
+
 // Item is one enriched event on its way into a destination.
 type Item struct {
 	// Event is the event's attributes.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // lockFolder opens dir and keeps other processes from writing to it until the
@@ -17,7 +19,7 @@ func lockFolder(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = errors.New("another process writes to it")
+			err = delivery.ErrHeld
 		}
 		return nil, errors.Join(err, f.Close())
 	}

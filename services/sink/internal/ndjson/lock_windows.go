@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/tercelhq/tercel/services/sink/internal/delivery"
 )
 
 // lockFolder keeps other processes from writing to dir until the returned file
@@ -21,7 +23,7 @@ func lockFolder(dir string) (*os.File, error) {
 		syscall.FILE_ATTRIBUTE_NORMAL, 0)
 	const sharingViolation syscall.Errno = 32
 	if errors.Is(err, sharingViolation) {
-		err = errors.New("another process writes to it")
+		err = delivery.ErrHeld
 	}
 	if err != nil {
 		return nil, err

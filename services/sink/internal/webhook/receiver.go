@@ -130,20 +130,20 @@ func (r *Receiver) Batch() int {
 
 // Open finds out whether events may be sent: the probe is taken, or, without
 // one, the server can be connected to. The error has the time that the server
-// asked for, see package fault. After [delivery.ErrUnwanted] events are sent
+// asked for, see package fault; until the next Open all that is written is held
+// back for it. After [delivery.ErrUnwanted] events are sent
 // again: whoever opens it sees to it that none comes before it is wanted.
 func (r *Receiver) Open(ctx context.Context) error {
 	r.mu.Lock()
 	probe := r.probe
 	r.mu.Unlock()
 	if probe == nil {
-		if err := r.connect(ctx); err != nil {
-			return err
-		}
+		err := r.connect(ctx)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.recovered()
-		return nil
+		r.outage = err
+		return err
 	}
 	f := r.send(ctx, *probe)
 	r.mu.Lock()
