@@ -18,11 +18,10 @@ func (r *Receiver) Age(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.swept = r.swept.Add(-d)
-	lines := []line{r.done}
-	for _, l := range r.waiting {
-		lines = append(lines, l)
+	for p, at := range r.done {
+		r.done[p] = at.Add(-d)
 	}
-	for _, l := range lines {
+	for _, l := range r.waiting {
 		for sequence, due := range l {
 			l[sequence] = due.Add(-d)
 		}

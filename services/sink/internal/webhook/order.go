@@ -23,8 +23,8 @@ const lost = 10 * time.Minute
 type line map[uint64]time.Time
 
 // forgetLost forgets the events that are waited for no longer.
-func (l line) forgetLost() {
-	maps.DeleteFunc(l, func(_ uint64, due time.Time) bool { return time.Since(due) > lost })
+func forgetLost[K comparable](l map[K]time.Time) {
+	maps.DeleteFunc(l, func(_ K, due time.Time) bool { return time.Since(due) > lost })
 }
 
 // lanes are the places of items that are sent one after another.
@@ -66,9 +66,9 @@ func (r *Receiver) sweep() {
 		return
 	}
 	r.swept = time.Now()
-	r.done.forgetLost()
+	forgetLost(r.done)
 	maps.DeleteFunc(r.waiting, func(_ string, l line) bool {
-		l.forgetLost()
+		forgetLost(l)
 		return len(l) == 0
 	})
 }
@@ -81,7 +81,7 @@ func (r *Receiver) queued(it delivery.Item) error {
 		return nil
 	}
 	first, waiting := it.Sequence, r.waiting[record]
-	waiting.forgetLost()
+	forgetLost(waiting)
 	for sequence := range waiting {
 		first = min(first, sequence)
 	}

@@ -356,3 +356,26 @@ func TestOutageIsToldByWhatMetIt(t *testing.T) {
 		}
 	}
 }
+
+// A stream that was made anew counts from 1 again: what was sent as a probe tells
+// nothing of another event that has its sequence.
+func TestPromise3ProbeIsNotTakenForAnotherEventOfItsSequence(t *testing.T) {
+	t.Parallel()
+	s := serve(t, status(503))
+	r := open(t, settings(s))
+	write(t, r, item(1, "a"))
+	s.answers(status(200))
+	if err := r.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := item(2, "b")
+	other.Sequence = 1
+	results := write(t, r, other)
+	taken(t, results)
+	if results[0].Duplicate {
+		t.Error("an event that was never sent is called a duplicate")
+	}
+	if got, want := fmt.Sprint(s.got()), "[evt-1 evt-1 evt-2]"; got != want {
+		t.Errorf("sent %s, want %s", got, want)
+	}
+}

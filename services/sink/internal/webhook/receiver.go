@@ -67,10 +67,17 @@ type Receiver struct {
 	// met an outage.
 	doubtful map[string]struct{}
 	// done are the probes that were taken, and when, until they come again.
-	done line
+	done map[probed]time.Time
 	// waiting are the events that wait for their next try, by record.
 	waiting map[string]line
 	swept   time.Time // when both were last rid of what nothing asks for
+}
+
+// probed is a probe that was taken. Its sequence alone would be another event's too
+// once the stream was made anew.
+type probed struct {
+	sequence uint64
+	id       string // the webhook-id
 }
 
 // New returns the receiver that cfg describes, whose defaults are filled in.
@@ -78,7 +85,7 @@ type Receiver struct {
 func New(name string, cfg pipeline.HTTP, retry consume.Config) (*Receiver, error) {
 	r := &Receiver{
 		cfg: cfg, retry: retry, turns: egress.Limiter(cfg.Rate.Requests, cfg.Rate.Per), slots: make(chan struct{}, cfg.Concurrency),
-		doubtful: map[string]struct{}{}, done: line{}, swept: time.Now(), waiting: map[string]line{},
+		doubtful: map[string]struct{}{}, done: map[probed]time.Time{}, swept: time.Now(), waiting: map[string]line{},
 	}
 	var err error
 	if r.url, err = url.Parse(cfg.URL); err != nil || r.url.Hostname() == "" {
@@ -168,7 +175,7 @@ func (r *Receiver) Open(ctx context.Context) error {
 		r.outage, r.probe = f.err, nil
 		return f.err
 	case taken:
-		r.done[probe.Sequence] = time.Now()
+		r.done[probed{probe.Sequence, webhookID(*probe)}] = time.Now()
 		_ = r.lineUp(*probe, nil)
 	}
 	r.recovered()
@@ -252,8 +259,9 @@ func (r *Receiver) lane(ctx context.Context, items []delivery.Item, places []int
 func (r *Receiver) wasProbe(it delivery.Item) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, was := r.done[it.Sequence]
-	delete(r.done, it.Sequence)
+	p := probed{it.Sequence, webhookID(it)}
+	_, was := r.done[p]
+	delete(r.done, p)
 	return was
 }
 
