@@ -33,6 +33,10 @@ const (
 	lookEvery = 2 * time.Second
 	// againEvery is how often accounts are tried again that could not be worked on.
 	againEvery = 5 * time.Second
+	// watchFor is how long one watch of the backfills lasts before a new one takes
+	// its place: so long, at most, one that hears nothing any more goes unnoticed,
+	// as after the bucket was made anew.
+	watchFor = time.Minute
 )
 
 // Config is how backfills work.
@@ -69,8 +73,9 @@ type Deps struct {
 
 // Service starts, changes and works on backfills. It is safe for concurrent use.
 type Service struct {
-	cfg  Config
-	deps Deps
+	cfg      Config
+	deps     Deps
+	watchFor time.Duration
 
 	// The rest belongs to the goroutine of Run.
 	wanted map[string]cursor.Backfill // those that are active
@@ -87,7 +92,7 @@ type job struct {
 
 // New returns a service. Run it, once.
 func New(cfg Config, deps Deps) *Service {
-	return &Service{cfg: cfg, deps: deps, inHand: map[string]*job{}, ended: make(chan string)}
+	return &Service{cfg: cfg, deps: deps, watchFor: watchFor, inHand: map[string]*job{}, ended: make(chan string)}
 }
 
 // Run works on backfills until ctx ends and what was in hand has stopped. A
@@ -118,15 +123,22 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow returns when the watch breaks off.
+// follow returns when the watch breaks off, or has lasted long enough.
 func (s *Service) follow(ctx context.Context, store *cursor.Backfills, w jetstream.KeyWatcher, look <-chan time.Time) {
-	for ctx.Err() == nil {
+	over := time.NewTimer(s.watchFor)
+	defer over.Stop()
+	for known := false; ctx.Err() == nil; {
 		select {
-		case _, ok := <-w.Updates():
+		case e, ok := <-w.Updates():
+			if known = known || e == nil; ok && !known {
+				continue // all that there are are read at once
+			}
 			if !ok || s.read(ctx, store) != nil {
 				return
 			}
 			s.arrange(ctx, store)
+		case <-over.C:
+			return
 		case <-look:
 			s.arrange(ctx, store)
 		case id := <-s.ended: // what is left of it waits for the next look
