@@ -40,7 +40,9 @@ type comparison struct {
 	Records int           `json:"records"`
 	Missing int           `json:"missing"`
 	Took    time.Duration `json:"took"`
-	// Growth is by how much the process's memory grew at most, in MiB.
+	// Peak is the most memory that the process had, and Growth by how much that is
+	// more than it had when it was connected, in MiB.
+	Peak   float64 `json:"peak"`
 	Growth float64 `json:"growth"`
 }
 
@@ -64,7 +66,8 @@ func compareAs(ctx context.Context, p part, compare func(context.Context, jetstr
 	if err != nil {
 		return err
 	}
-	c.Took, c.Growth = time.Since(began), ownPeak()-base
+	c.Took, c.Peak = time.Since(began), ownPeak()
+	c.Growth = c.Peak - base
 	return json.NewEncoder(os.Stdout).Encode(c)
 }
 

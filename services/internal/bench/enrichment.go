@@ -129,7 +129,7 @@ func (e *enricherTurns) turn(ctx context.Context, role string) (figures, error) 
 	if err != nil {
 		return figures{}, err
 	}
-	return f, e.prove(ctx, &f, e.events)
+	return f, e.prove(ctx, &f, verified{Events: e.events})
 }
 
 // offeredTurn has triggers come at their times, and sees when their events are
@@ -175,7 +175,7 @@ func (e *enricherTurns) offeredTurn(ctx context.Context, role string, rate float
 		return figures{}, err
 	}
 	f.latencies(took)
-	return f, e.prove(ctx, &f, n)
+	return f, e.prove(ctx, &f, verified{Events: n})
 }
 
 // ready makes everything anew, and starts one of them, which then waits.
@@ -225,18 +225,18 @@ func (s *stand) reset(ctx context.Context, q queue) error {
 }
 
 // prove counts the events: what was published twice would be there twice, since
-// each has an id of its own trigger. It notes what they
-// take on disk.
-func (s *stand) prove(ctx context.Context, f *figures, n int) error {
+// each has an id of its own trigger. It notes what was sent, and what they take on
+// disk.
+func (s *stand) prove(ctx context.Context, f *figures, sent verified) error {
 	stored, disk, err := s.stored(ctx, topology.StreamEnriched)
 	if err != nil {
 		return err
 	}
-	if stored != n {
-		return fmt.Errorf("%d events are there, want %d", stored, n)
+	if stored != sent.Events {
+		return fmt.Errorf("%d events are there, want %d", stored, sent.Events)
 	}
 	f.Disk = disk
-	s.report.Verified.add(verified{Events: n})
+	s.report.Verified.add(sent)
 	return nil
 }
 

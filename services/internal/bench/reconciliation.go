@@ -115,6 +115,10 @@ func (r reconciliation) fillSeen(ctx context.Context, s *stand, n int) error {
 // compared has a child compare in one of the ways, and proves what it found.
 func (r reconciliation) compared(ctx context.Context, s *stand, role string, n int) (figures, error) {
 	resetPeaks(proc{Process: s.server})
+	before, err := s.server.Usage()
+	if err != nil {
+		return figures{}, err
+	}
 	text, err := json.Marshal(part{NATS: s.url, Records: n})
 	if err != nil {
 		return figures{}, err
@@ -135,11 +139,15 @@ func (r reconciliation) compared(ctx context.Context, s *stand, role string, n i
 	if want := c.Records / 1000; c.Missing != want {
 		return figures{}, fmt.Errorf("%d missing records found, want %d", c.Missing, want)
 	}
-	s.report.Verified.add(verified{Events: c.Records})
-	u, err := s.server.Usage()
+	s.report.Verified.add(verified{Compared: c.Records})
+	after, err := s.server.Usage()
 	if err != nil {
 		return figures{}, err
 	}
-	own := time.Duration(usage.Utime.Nano()+usage.Stime.Nano()).Seconds() * 1e5 / float64(c.Records)
-	return figures{Rate: float64(c.Records) / c.Took.Seconds(), Own: own, CPU: own, Peak: c.Growth, ServerPeak: mib(u.Peak)}, nil
+	each := func(d time.Duration) float64 { return d.Seconds() * 1e5 / float64(c.Records) }
+	own := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return figures{
+		Rate: float64(c.Records) / c.Took.Seconds(), Own: each(own), CPU: each(own + after.CPU - before.CPU), Peak: c.Peak, ServerPeak: mib(after.Peak),
+		Extra: []extra{{"peak less what it began with", c.Growth, "MiB"}},
+	}, nil
 }

@@ -61,7 +61,7 @@ func (r replicas) enrichers(ctx context.Context, s *stand, base string, n int) e
 	return r.measure(ctx, s, group{
 		n: n, program: "enricher", file: job.file(base+"/"+slowCall.String(), eachWorkers), queue: q, events: job.events,
 		prepare: func(ctx context.Context) error { return s.reset(ctx, q) },
-		prove:   func(ctx context.Context, f *figures) error { return s.prove(ctx, f, job.events) },
+		prove:   func(ctx context.Context, f *figures) error { return s.prove(ctx, f, verified{Events: job.events}) },
 	})
 }
 

@@ -207,7 +207,7 @@ func (r reconciliation) wholeRuns(ctx context.Context, s *stand, n int) error {
 			if c.runs > 1 {
 				f.Rate, f.CPU, f.Own = 0, 0, 0 // of next to nothing
 			}
-			s.report.Verified.add(verified{Events: rep.Listed})
+			s.report.Verified.add(verified{Compared: rep.Listed})
 			return f, nil
 		}})
 		if err != nil {
