@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -103,7 +104,7 @@ func TestPausesAreKeptAndTellWhatWasBefore(t *testing.T) {
 // follow has the pauses of a server followed until the test ends.
 func follow(t *testing.T, js jetstream.JetStream) *cursor.Pauses {
 	t.Helper()
-	p := cursor.NewPauses(js)
+	p := cursor.NewPauses(js, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { p.Run(ctx) })
@@ -130,7 +131,7 @@ func TestPausesEndWhatTheyName(t *testing.T) {
 	if _, err := s.Pause(t.Context(), cursor.Scope{Source: old.Source, Account: old.Account, Resource: old.Resource}, noon); err != nil {
 		t.Fatal(err)
 	}
-	unknown, stopUnknown := cursor.NewPauses(js).While(t.Context(), key)
+	unknown, stopUnknown := cursor.NewPauses(js, slog.New(slog.DiscardHandler)).While(t.Context(), key)
 	defer stopUnknown()
 	if !errors.Is(context.Cause(unknown), cursor.ErrPaused) {
 		t.Error("something may begin before it is known what is paused")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -25,11 +26,13 @@ const (
 // concurrent use. Run it.
 type Pauses struct {
 	js    jetstream.JetStream
+	log   *slog.Logger
 	ready chan struct{} // closed once the pauses are known
 	once  sync.Once
 
 	mu      sync.Mutex // guards those below
 	known   bool
+	err     error // why they can't be followed
 	pauses  map[Scope]Pause
 	waiting map[*waiting]struct{}
 }
@@ -40,16 +43,18 @@ type waiting struct {
 	cancel context.CancelCauseFunc
 }
 
-// NewPauses returns the pauses of a server, none of which it knows yet.
-func NewPauses(js jetstream.JetStream) *Pauses {
-	return &Pauses{js: js, ready: make(chan struct{}), pauses: map[Scope]Pause{}, waiting: map[*waiting]struct{}{}}
+// NewPauses returns the pauses of a server, none of which it knows yet. It logs
+// when they can't be followed, and when they are again.
+func NewPauses(js jetstream.JetStream, log *slog.Logger) *Pauses {
+	return &Pauses{js: js, log: log, ready: make(chan struct{}), pauses: map[Scope]Pause{}, waiting: map[*waiting]struct{}{}}
 }
 
 // Run follows the pauses until ctx ends. While the server can't be asked, what
 // was known last holds.
 func (p *Pauses) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := p.watch(ctx); err != nil {
+		if err := p.watch(ctx); err != nil && ctx.Err() == nil {
+			p.note(ctx, err)
 			select {
 			case <-time.After(watchRetry):
 			case <-ctx.Done():
@@ -84,11 +89,30 @@ func (p *Pauses) watch(ctx context.Context) error {
 				change(next, e)
 			}
 		case <-ctx.Done():
+			if !known {
+				return errors.New("watch pauses: they have not all come")
+			}
 			return nil
 		}
 		if known {
 			p.set(maps.Clone(next))
+			p.note(ctx, nil)
 		}
+	}
+}
+
+// note logs when the pauses begin to be out of reach and when they are followed
+// again.
+func (p *Pauses) note(ctx context.Context, err error) {
+	p.mu.Lock()
+	was, known := p.err, p.known
+	p.err = err
+	p.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		p.log.LogAttrs(ctx, slog.LevelWarn, "pauses can't be followed", slog.Bool("known", known), slog.Any("err", err))
+	case err == nil && was != nil:
+		p.log.LogAttrs(ctx, slog.LevelInfo, "pauses are followed again")
 	}
 }
 
@@ -117,6 +141,17 @@ func (p *Pauses) set(pauses map[Scope]Pause) {
 
 // Ready is closed once it is known what is paused.
 func (p *Pauses) Ready() <-chan struct{} { return p.ready }
+
+// Err says why it isn't known what is paused. It returns nil once it is, and until
+// the first attempt has failed.
+func (p *Pauses) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known {
+		return nil
+	}
+	return p.err
+}
 
 // Of returns the pause that keeps k from being reconciled, if there is one.
 func (p *Pauses) Of(k Key) (Pause, bool) {

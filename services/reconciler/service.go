@@ -102,7 +102,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.js, err = jetstream.New(deps.Conn); err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	s.pauses = cursor.NewPauses(s.js)
+	s.pauses = cursor.NewPauses(s.js, deps.Log)
 	if s.collector, err = collector.New(collector.Config{Collect: cfg.Collect}, collector.Deps{JetStream: s.js, Log: deps.Log}); err != nil {
 		return nil, err
 	}
@@ -322,7 +322,7 @@ func (s *Service) Healthy(ctx context.Context) error {
 	if _, err := cursor.Open(ctx, s.js); err != nil {
 		return err
 	}
-	return nil
+	return s.pauses.Err() // before they are known, nothing begins
 }
 
 // log tells how a run ended.

@@ -365,6 +365,57 @@ func TestHealthFollowsTheConnection(t *testing.T) {
 	eventually(t, "it is healthy again", func() bool { return s.Healthy(t.Context()) == nil })
 }
 
+// full makes the bucket of cursors anew, with a consumer and room for no other,
+// until the returned function is called: it can be read and not be watched.
+func (f *fixture) full() (free func()) {
+	f.t.Helper()
+	stream, err := f.js.Stream(f.t.Context(), "KV_"+topology.BucketCursors)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxConsumers = 1
+	if err = f.js.DeleteStream(f.t.Context(), cfg.Name); err == nil {
+		stream, err = f.js.CreateStream(f.t.Context(), cfg)
+	}
+	if err == nil {
+		_, err = stream.CreateConsumer(f.t.Context(), jetstream.ConsumerConfig{Name: "other", Durable: "other"})
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return func() {
+		if err := stream.DeleteConsumer(f.t.Context(), "other"); err != nil {
+			f.t.Error(err)
+		}
+	}
+}
+
+// While it can't be known what is paused nothing is reconciled, which the log and
+// the health tell.
+func TestHealthAndLogTellThatNothingCanBegin(t *testing.T) {
+	t.Parallel()
+	f, log := setup(t, "1h"), &written{}
+	free := f.full()
+	s, err := reconciler.New(f.cfg, reconciler.Deps{Conn: f.server.Connect(), Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	eventually(t, "it is not healthy", func() bool { return s.Healthy(t.Context()) != nil })
+	free()
+	eventually(t, "it is healthy again", func() bool { return s.Healthy(t.Context()) == nil })
+	for _, text := range []string{"pauses can't be followed", "pauses are followed again"} {
+		if n := strings.Count(log.String(), text); n != 1 {
+			t.Errorf("%q is %d times in the log, want once:\n%s", text, n, log)
+		}
+	}
+}
+
 // A source's list of events is reconciled by schedule and on demand beside its
 // resources, for each account.
 func TestEventsAreReconciledToo(t *testing.T) {

@@ -79,6 +79,7 @@ type Service struct {
 
 	// The rest belongs to the goroutine of Run.
 	wanted map[string]cursor.Backfill // those that are active
+	err    error                      // why they can't be followed
 	inHand map[string]*job
 	ended  chan string // ids of jobs that are no longer in hand
 	jobs   sync.WaitGroup
@@ -107,11 +108,8 @@ func (s *Service) Run(ctx context.Context) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for ctx.Err() == nil {
-		if store, err := cursor.OpenBackfills(ctx, s.deps.JetStream); err == nil {
-			if w, err := store.Watch(ctx); err == nil {
-				s.follow(ctx, store, w, look.C)
-				_ = w.Stop() // of one that has broken off there is nothing left to stop
-			}
+		if err := s.watch(ctx, look.C); err != nil {
+			s.note(ctx, err)
 		}
 		select {
 		case <-look.C:
@@ -123,8 +121,17 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow returns when the watch breaks off, or has lasted long enough.
-func (s *Service) follow(ctx context.Context, store *cursor.Backfills, w jetstream.KeyWatcher, look <-chan time.Time) {
+// watch follows the backfills for a while.
+func (s *Service) watch(ctx context.Context, look <-chan time.Time) error {
+	store, err := cursor.OpenBackfills(ctx, s.deps.JetStream)
+	if err != nil {
+		return err
+	}
+	w, err := store.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Stop() }() // of one that has broken off there is nothing left to stop
 	over := time.NewTimer(s.watchFor)
 	defer over.Stop()
 	for known := false; ctx.Err() == nil; {
@@ -133,12 +140,19 @@ func (s *Service) follow(ctx context.Context, store *cursor.Backfills, w jetstre
 			if known = known || e == nil; ok && !known {
 				continue // all that there are are read at once
 			}
-			if !ok || s.read(ctx, store) != nil {
-				return
+			if !ok {
+				return errors.New("watch backfills: it has ended")
 			}
+			if err := s.read(ctx, store); err != nil {
+				return err
+			}
+			s.note(ctx, nil)
 			s.arrange(ctx, store)
 		case <-over.C:
-			return
+			if !known {
+				return errors.New("watch backfills: they have not all come")
+			}
+			return nil
 		case <-look:
 			s.arrange(ctx, store)
 		case id := <-s.ended: // what is left of it waits for the next look
@@ -146,6 +160,20 @@ func (s *Service) follow(ctx context.Context, store *cursor.Backfills, w jetstre
 		case <-ctx.Done():
 		}
 	}
+	return nil
+}
+
+// note logs when the backfills begin to be out of reach and when they are followed
+// again.
+func (s *Service) note(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && s.err == nil:
+		s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "backfills can't be followed", slog.Any("err", err))
+	case err == nil && s.err != nil:
+		s.deps.Log.LogAttrs(ctx, slog.LevelInfo, "backfills are followed again")
+	}
+	s.err = err
 }
 
 func (s *Service) read(ctx context.Context, store *cursor.Backfills) error {
@@ -198,7 +226,11 @@ func (s *Service) work(ctx context.Context, store *cursor.Backfills, b cursor.Ba
 	}
 	defer lease.Release()
 	ctx = lease.Context()
-	if b, err = store.Load(ctx, b.ID); err != nil || !b.Active() || b.State == cursor.Paused {
+	now, err := store.Load(ctx, b.ID)
+	if err != nil && !errors.Is(err, cursor.ErrNoBackfill) && ctx.Err() == nil {
+		s.log(ctx, slog.LevelWarn, "backfill can't be taken over", b, slog.Any("err", err))
+	}
+	if b = now; err != nil || !b.Active() || b.State == cursor.Paused {
 		return // it was changed in the meantime
 	}
 	s.log(ctx, slog.LevelInfo, "backfill is worked on", b)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,13 +50,13 @@ func (a asked) wait(t *testing.T, resource string) {
 }
 
 // follow runs a service until the test ends.
-func follow(t *testing.T, js jetstream.JetStream, watchFor time.Duration) asked {
+func follow(t *testing.T, js jetstream.JetStream, log *slog.Logger) asked {
 	t.Helper()
-	a, pauses := make(asked), cursor.NewPauses(js)
+	a, pauses := make(asked), cursor.NewPauses(js, slog.New(slog.DiscardHandler))
 	s := backfill.New(backfill.Config{Rate: 1, Slices: 1, LeaseTTL: 5 * time.Second}, backfill.Deps{
-		JetStream: js, Resources: a, Pauses: pauses, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		JetStream: js, Resources: a, Pauses: pauses, Log: log, Now: time.Now,
 	})
-	s.WatchFor(watchFor)
+	s.WatchFor(time.Second)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { pauses.Run(ctx) })
@@ -66,6 +67,14 @@ func follow(t *testing.T, js jetstream.JetStream, watchFor time.Duration) asked 
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return a
+}
+
+// ensure makes what backfills need.
+func ensure(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func begin(t *testing.T, js jetstream.JetStream, resource string) {
@@ -86,9 +95,7 @@ func begin(t *testing.T, js jetstream.JetStream, resource string) {
 func TestBackfillIsSeenAfterTheBucketWasMadeAnew(t *testing.T) {
 	t.Parallel()
 	js := natstest.Run(t)
-	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
-		t.Fatal(err)
-	}
+	ensure(t, js)
 	kv, err := js.KeyValue(t.Context(), topology.BucketCursors)
 	for i := 0; err == nil && i < 100; i++ {
 		_, err = kv.PutString(t.Context(), fmt.Sprintf("other.%d", i), "{}")
@@ -96,15 +103,55 @@ func TestBackfillIsSeenAfterTheBucketWasMadeAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := follow(t, js, time.Second)
+	a := follow(t, js, slog.New(slog.DiscardHandler))
 	begin(t, js, "order")
 	a.wait(t, "order")
-	if err = js.DeleteKeyValue(t.Context(), topology.BucketCursors); err == nil {
-		err = topology.Ensure(t.Context(), js, topology.DefaultConfig())
-	}
-	if err != nil {
+	if err = js.DeleteKeyValue(t.Context(), topology.BucketCursors); err != nil {
 		t.Fatal(err)
 	}
+	ensure(t, js)
 	begin(t, js, "refund")
 	a.wait(t, "refund")
+}
+
+// lines are those of a log that are not of one backfill.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	if text := string(p); !strings.Contains(text, "source=") {
+		l <- text
+	}
+	return len(p), nil
+}
+
+// While backfills can't be followed none is begun or heeds a change, which the log
+// tells.
+func TestLogTellsThatBackfillsCannotBeFollowed(t *testing.T) {
+	t.Parallel()
+	js, log := natstest.Run(t), make(lines, 100)
+	ensure(t, js)
+	a := follow(t, js, slog.New(slog.NewTextHandler(log, nil)))
+	begin(t, js, "order")
+	a.wait(t, "order")
+	if err := js.DeleteKeyValue(t.Context(), topology.BucketCursors); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(text string) {
+		t.Helper()
+		for late := time.After(time.Minute); ; {
+			select {
+			case line := <-log:
+				if strings.Contains(line, text) {
+					return
+				}
+			case <-late:
+				t.Fatalf("the log does not tell %q", text)
+			}
+		}
+	}
+	wait("backfills can't be followed")
+	ensure(t, js)
+	begin(t, js, "refund")
+	a.wait(t, "refund")
+	wait("backfills are followed again")
 }
