@@ -260,8 +260,10 @@ func (l *look) sight(ctx context.Context, source string, now time.Time) (s sight
 		u.at = now
 		l.usual[source] = u
 	}
-	s = sight{now: now, last: last, known: u.known}
-	if !u.known {
+	// A stream that was made anew since the rate was found knows of no event to
+	// count a silence from.
+	s = sight{now: now, last: last, known: u.known && !last.IsZero()}
+	if !s.known {
 		return s, nil
 	}
 	s.silent = u.silent(minuteOf(last), minuteOf(now.Add(-slack)))

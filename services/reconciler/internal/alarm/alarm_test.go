@@ -283,6 +283,38 @@ func TestASourceThatHasGoneIsForgotten(t *testing.T) {
 	}
 }
 
+// A stream of what the ingress answered that is made anew between two looks has
+// nothing of a source whose usual rate is known: its silence can't be told then.
+// One that lasts stays.
+func TestAStreamMadeAnewMakesNoSilence(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		after  time.Duration // the last event, at the first look
+		silent bool
+	}{
+		"as usual": {time.Hour, false},
+		"silent":   {160 * time.Minute, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, "anew")
+			look := f.replica()
+			before := f.lookAt(look, tt.after)
+			if err := f.js.DeleteStream(t.Context(), topology.StreamIntake); err != nil {
+				t.Fatal(err)
+			}
+			if err := topology.Ensure(t.Context(), f.js, topology.DefaultConfig()); err != nil {
+				t.Fatal(err)
+			}
+			after := f.lookAt(look, tt.after+time.Minute)
+			if !before.Learned.Enough || (before.Silence != nil) != tt.silent || fmt.Sprint(after.Silence) != fmt.Sprint(before.Silence) {
+				t.Errorf("silence %+v, want %+v as before", after.Silence, before.Silence)
+			}
+		})
+	}
+}
+
 // broken has no instrument observed.
 type (
 	broken      struct{ noop.MeterProvider }
