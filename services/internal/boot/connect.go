@@ -59,7 +59,7 @@ func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Opti
 		}),
 		nats.ConnectHandler(connected), nats.ReconnectHandler(connected),
 	}
-	known, err := identity(cfg, name)
+	known, err := Identity(cfg, name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,9 @@ func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Opti
 	return nc, nil
 }
 
-// identity is how the program and the servers know each other.
-func identity(cfg pipeline.NATS, name string) ([]nats.Option, error) {
+// Identity is how a program of that name and the servers know each other. Its error
+// names the key of the section that is at fault.
+func Identity(cfg pipeline.NATS, name string) ([]nats.Option, error) {
 	// An inbox of its own, so that no user can be let read what others are answered.
 	opts := []nats.Option{nats.CustomInboxPrefix(cmp.Or(cfg.Inbox, "_INBOX."+name))}
 	switch {
