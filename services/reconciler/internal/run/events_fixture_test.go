@@ -3,6 +3,7 @@ package run_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/pipeline"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/pkg/report"
+	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
@@ -35,6 +37,7 @@ type listed struct {
 	number  int // of the delivery
 	body    string
 	gone    bool // it is listed, but no more to be had
+	status  int  // that its own address answers with, if set
 	refuses bool // the provider doesn't send it again
 }
 
@@ -45,7 +48,8 @@ type book struct {
 
 	mu        sync.Mutex
 	events    []listed
-	asked     []string // method and address of each request
+	asked     []string       // method and address of each request
+	before    func(e listed) // it is answered
 	redeliver func(e listed)
 	refusal   int // status of requests to send again, if set
 }
@@ -84,7 +88,7 @@ const deliveries = "/repos/north/widgets/hooks/7/deliveries"
 func (b *book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.asked = append(b.asked, r.Method+" "+r.URL.RequestURI())
-	events, redeliver, refusal := slices.Clone(b.events), b.redeliver, b.refusal
+	events, before, redeliver, refusal := slices.Clone(b.events), b.before, b.redeliver, b.refusal
 	b.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Date", b.now().UTC().Format(http.TimeFormat))
@@ -99,6 +103,13 @@ func (b *book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if i < 0 || events[i].gone || attempt != (r.Method == http.MethodPost) {
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = w.Write([]byte(`{"message":"Not Found"}`))
+			return
+		}
+		if before != nil {
+			before(events[i])
+		}
+		if events[i].status != 0 {
+			w.WriteHeader(events[i].status)
 			return
 		}
 		if !attempt {
@@ -326,6 +337,19 @@ func (f *eventsFixture) marks() uint64 {
 		f.t.Fatal(err)
 	}
 	return s.CachedInfo().State.Msgs
+}
+
+// found is the sequence that the ingress finds for a Nats-Msg-Id, or 0.
+func (f *eventsFixture) found(msgID string) uint64 {
+	f.t.Helper()
+	index, err := seen.New(seen.Config{Horizon: 72 * time.Hour, Flush: 50 * time.Millisecond}, seen.Deps{JetStream: f.js, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer index.Close()
+	<-index.Loaded()
+	there, _ := index.Find(f.t.Context(), msgID, 72*time.Hour, true)
+	return there.Sequence
 }
 
 // arriveBefore stores an event's trigger when the source is asked for its list.

@@ -2,7 +2,7 @@ package run_test
 
 import (
 	"context"
-	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +13,6 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/report"
-	"github.com/tercelhq/tercel/pkg/seen"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/reconciler/internal/run"
 )
@@ -62,18 +61,36 @@ func TestMissedEventsAreSentAgainAsTheirWebhooks(t *testing.T) {
 	if err != nil || !ack.Duplicate {
 		t.Errorf("the late webhook is stored again: %+v, %v", ack, err)
 	}
-	index, err := seen.New(seen.Config{Horizon: 72 * time.Hour, Flush: 50 * time.Millisecond}, seen.Deps{JetStream: f.js, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer index.Close()
-	<-index.Loaded()
-	if there, ok := index.Find(t.Context(), want.Header.Get(jetstream.MsgIDHeader), 72*time.Hour, false); !ok || there.Sequence != got.Sequence {
-		t.Errorf("the ingress finds %+v, %t, want the trigger at %d", there, ok, got.Sequence)
+	if there := f.found(want.Header.Get(jetstream.MsgIDHeader)); there != got.Sequence {
+		t.Errorf("the ingress finds the trigger at %d, want %d", there, got.Sequence)
 	}
 	f.pass(10 * time.Minute)
 	if rep := f.run(demand); rep.Missed != 1 || rep.Records[0].ID != "young" || rep.Listed > 2 {
 		t.Errorf("second report %+v, want the one that was young, and no more listed than overlap", rep)
+	}
+}
+
+// Promise 4: what was sent before another event could not be is known to the
+// ingress all the same, which tells its late webhook by nothing else.
+func TestEventsSentBeforeAFaultAreKnownToTheIngress(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, github, `list: "`+deliveries+`"`)
+	f.book.add(listed{id: "g1", typ: "issues.opened", at: f.now.Add(-time.Hour), body: `{"issue":{"id":1}}`},
+		listed{id: "g2", typ: "issues.opened", at: f.now.Add(-2 * time.Hour), status: http.StatusInternalServerError})
+	f.book.before = func(e listed) {
+		if e.id == "g2" {
+			eventually(t, "the other is stored", func() bool { return f.ids() == "g1" })
+		}
+	}
+	begun, err := f.runner().Begin(t.Context(), demand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := begun.Do(); err == nil {
+		t.Error("Do() = nil although an event can't be had")
+	}
+	if f.found("pay:_:listed:g1") == 0 {
+		t.Error("the ingress doesn't know the event that was sent")
 	}
 }
 

@@ -31,10 +31,22 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 	if err := c.redeliver(ctx, gaps, fates); err != nil {
 		return nil, err
 	}
-	marks := struct {
-		mu sync.Mutex // guards at
-		at map[string]uint64
-	}{at: map[string]uint64{}}
+	marks := marks{at: map[string]uint64{}}
+	err := c.sendListed(ctx, gaps, fates, &marks)
+	if c.cfg.Source.Dedup.Horizon > 0 { // also where one failed: the others are not sent again
+		err = errors.Join(err, seen.Note(context.WithoutCancel(ctx), c.deps.JetStream, marks.at))
+	}
+	return fates, err
+}
+
+// marks are the sequences of what was stored, by Nats-Msg-Id.
+type marks struct {
+	mu sync.Mutex // guards at
+	at map[string]uint64
+}
+
+// sendListed sends those events that are left so, until one can't be sent.
+func (c *comparison) sendListed(ctx context.Context, gaps []record, fates []fate, marks *marks) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(maxPublishing)
 	for i, rec := range gaps {
@@ -42,7 +54,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 			continue
 		}
 		if err := c.deps.Repairs.Wait(inner); err != nil {
-			return nil, errors.Join(g.Wait(), err)
+			return errors.Join(g.Wait(), err)
 		}
 		g.Go(func() error {
 			m, err := c.listedTrigger(inner, rec)
@@ -53,7 +65,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 			if err != nil {
 				return fmt.Errorf("send event %s again: %w", rec.id, err)
 			}
-			ack, err := c.publishOnce(inner, m)
+			ack, err := c.publishOnce(ctx, m) // another's fault doesn't end the wait for what may be stored
 			if publish.TooLarge(err) {
 				fates[i] = lost
 				return nil
@@ -70,13 +82,7 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	if c.cfg.Source.Dedup.Horizon == 0 {
-		return fates, nil
-	}
-	return fates, seen.Note(ctx, c.deps.JetStream, marks.at)
+	return g.Wait()
 }
 
 // publishOnce stores a trigger unless the stream has it. A stream absorbs for a
