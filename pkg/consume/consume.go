@@ -249,7 +249,7 @@ func (l *Loop) session(ctx context.Context) error {
 	l.clock = clockOf(consumer)
 	of := &generation{
 		js: l.deps.JetStream, stream: l.stream, consumer: l.consumer.Durable,
-		created: consumer.CachedInfo().Created, asked: time.Now(),
+		created: consumer.CachedInfo().Created,
 	}
 	// Twice what the workers hold at once: the next messages are there when a
 	// worker is free, and none waits for longer than one call of a handler and its
@@ -258,6 +258,8 @@ func (l *Loop) session(ctx context.Context) error {
 		2*(2*l.cfg.Timeout+l.cfg.Linger)+l.cfg.AckWait, ctx.Done(), l.metrics.hold)
 	stopBeat := h.beat(l.cfg.AckWait / 3)
 	defer stopBeat()
+	stopWatch := of.watch(h)
+	defer stopWatch()
 	var workers sync.WaitGroup
 	for range l.cfg.Workers {
 		// Stopping ends the intake; it must not cancel the work in hand.

@@ -3,7 +3,6 @@ package consume
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,33 +20,46 @@ type generation struct {
 	consumer string
 	created  time.Time   // of the consumer, which goes with its stream
 	over     atomic.Bool // the consumer is gone: nothing of it is to be answered
-
-	mu    sync.Mutex // guards asked
-	asked time.Time  // when the server last told of the consumer
 }
 
-// Bounds of asking for the consumer: how long its word holds, well below the time
-// after which one that was deleted is made anew, and how long it is waited for.
+// Bounds of asking for the consumer: how often, well below the time after which one
+// that was deleted is made anew, and how long it is waited for.
 const (
-	wordHolds   = RemakeAfter / 2
-	wordTimeout = 2 * time.Second
+	askEvery   = RemakeAfter / 2
+	askTimeout = 2 * time.Second
 )
 
-// lasts reports whether the consumer is the session's own still. What the server
+// watch asks for the consumer while anything of it is in hand, until stop is called.
+// No answer waits for that.
+func (g *generation) watch(h *hand) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(askEvery)
+		defer tick.Stop()
+		for !g.over.Load() {
+			select {
+			case <-tick.C:
+				if !h.empty() {
+					g.ask(ctx)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// ask notes if the consumer isn't the session's own any more. What the server
 // doesn't tell in time changes nothing: it loses an answer then, if anything.
-func (g *generation) lasts() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.over.Load() || time.Since(g.asked) < wordHolds {
-		return !g.over.Load()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), wordTimeout)
+func (g *generation) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	c, err := g.js.Consumer(ctx, g.stream, g.consumer)
-	g.asked = time.Now()
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) ||
 		err == nil && !c.CachedInfo().Created.Equal(g.created) {
 		g.over.Store(true)
 	}
-	return !g.over.Load()
 }

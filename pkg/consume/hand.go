@@ -72,6 +72,12 @@ func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 	}
 }
 
+func (h *hand) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.msgs) == 0
+}
+
 func (h *hand) take(m *message) {
 	t := taken{time.Now(), m.size()}
 	h.mu.Lock()

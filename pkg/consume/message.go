@@ -28,11 +28,10 @@ func (m *message) delay(d time.Duration) error {
 }
 
 func (m *message) answer(how string) error {
-	lasts := m.of.lasts()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.answered = true
-	if !lasts { // nobody waits for it, or for that of another message
+	if m.of.over.Load() { // nobody waits for it, or for that of another message
 		return nil
 	}
 	return m.conn.Publish(m.msg.Reply, []byte(how))
