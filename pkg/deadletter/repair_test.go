@@ -101,6 +101,70 @@ func TestReplayFromAnEarlierStage(t *testing.T) {
 	}
 }
 
+// Promise 3: a stream that was made anew gives its sequences out again. What stands at the
+// trigger's is sent only if the letter's event answers it.
+func TestReplayFromAnEarlierStageSendsNoOtherEvent(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	ofRecord := func(e event.Event, id string) event.Event {
+		e.ID, e.Resource, e.RecordID, e.Version, e.ObservedAt = id, "order", "7", event.TimeVersion(time.Unix(1, 0)), time.Unix(2, 0)
+		return e
+	}
+	base := trigger("orders", "evt_1")
+	request := nats.NewMsg("tercel.requests.orders._")
+	request.Header = base.Header()
+	ack, err := js.PublishMsg(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	north := base
+	north.Account = "north"
+	for name, tt := range map[string]struct {
+		stands event.Event // at the trigger's sequence, unless the request does
+		event  event.Event
+		sent   bool
+		want   string
+	}{
+		"the trigger":                       {base, ofRecord(base, "evt_1"), true, ""},
+		"the trigger of several records":    {base, ofRecord(base, "evt_1#7"), true, ""},
+		"another event":                     {trigger("orders", "evt_2"), ofRecord(base, "evt_1"), false, "event evt_2 of orders"},
+		"one whose id begins like it":       {trigger("orders", "evt"), ofRecord(base, "evt_1"), false, "event evt of orders"},
+		"the same id of another source":     {trigger("shop", "evt_1"), ofRecord(base, "evt_1"), false, "event evt_1 of shop"},
+		"the same id of another account":    {north, ofRecord(base, "evt_1"), false, "event evt_1 of orders, account north"},
+		"no trigger, though with its event": {event.Event{}, ofRecord(base, "evt_1"), false, "no trigger"},
+	} {
+		e := tt.event
+		if e.TriggerSequence = ack.Sequence; tt.stands.ID != "" {
+			m := nats.NewMsg(tt.stands.RawSubject())
+			m.Header, m.Data = tt.stands.Header(), []byte("{}")
+			ack, err := js.PublishMsg(t.Context(), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.TriggerSequence = ack.Sequence
+		}
+		l := deadletter.Letter{
+			Subject: e.EnrichedSubject(), Stream: topology.StreamEnriched, OriginalSequence: e.TriggerSequence, StoredAt: time.Unix(3, 0),
+			Consumer: topology.DeliverDurable("crm"), MsgID: e.MsgID(), Kind: deadletter.Terminated, Header: e.Header(), Payload: []byte("{}"),
+		}
+		seq, before := publish(t, js, l), messages(t, js, topology.StreamRaw)
+		_, err := deadletter.Replay(t.Context(), js, seq, deadletter.ReplayOptions{Stage: topology.StageEnrich})
+		state, stored := deadletter.StateReplayed, before+1
+		if !tt.sent {
+			state, stored = deadletter.StateOpen, before
+		}
+		if tt.sent && err != nil || !tt.sent && (!errors.Is(err, deadletter.ErrStage) || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want ErrStage with %q unless it is sent", name, err, tt.want)
+		}
+		if l, err := deadletter.Get(t.Context(), js, seq); err != nil || l.State != state {
+			t.Errorf("%s: the letter is %s, %v; want %s", name, l.State, err, state)
+		}
+		if n := messages(t, js, topology.StreamRaw); n != stored {
+			t.Errorf("%s: %d messages are stored, want %d", name, n, stored)
+		}
+	}
+}
+
 // A letter can begin anew at the checks of its request, which whoever makes them
 // also sends: for the destination that lacks it, if one does. It is noted only if
 // they pass.

@@ -153,10 +153,32 @@ func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage stri
 	if err != nil {
 		return sent{}, err
 	}
+	if err := l.answers(m); err != nil {
+		return sent{}, err
+	}
 	return sent{
 		stream: topology.StreamRaw, subject: m.Subject, msgID: m.Header.Get(jetstream.MsgIDHeader),
 		sequence: m.Sequence, header: original(m.Header), data: m.Data,
 	}, nil
+}
+
+// answers refuses a message, which stands where the letter's trigger stood, unless it
+// is that trigger. Another one's event would be sent, and the letter's noted as if it
+// had been (promise 3).
+func (l Letter) answers(m *jetstream.RawStreamMsg) error {
+	t, err := event.FromHeader(m.Header)
+	stands := "no trigger"
+	if err == nil && strings.HasPrefix(m.Subject, event.PrefixRaw+".") {
+		if l.Event.Answers(t) {
+			return nil
+		}
+		stands = "event " + t.ID + " of " + t.Source
+		if t.Account != event.NoAccount {
+			stands += ", account " + t.Account
+		}
+	}
+	return fmt.Errorf("%w: sequence %d of %s holds %s and not its trigger, since the stream was made anew or its request was checked again; begin at %s",
+		ErrStage, m.Sequence, topology.StreamRaw, stands, l.Stage)
 }
 
 // again is the message as it is sent once more.
