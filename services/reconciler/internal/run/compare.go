@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -53,6 +54,7 @@ type comparison struct {
 	waited time.Duration                // for webhooks that the source was asked for again
 	// behind are the destinations that haven't taken all events yet.
 	behind map[string]bool
+	clock  time.Time // the source's, when the page in hand was asked for
 	// last and this are the records of the last page and of the one in hand: a
 	// list that moves while it is read shows some of them on both.
 	last, this map[string]struct{}
@@ -78,7 +80,7 @@ type found struct {
 // page compares one page, has its gaps stored, and moves the window's position
 // behind it.
 func (c *comparison) page(ctx context.Context, p page) error {
-	c.last, c.this = c.this, make(map[string]struct{}, len(p.Records))
+	c.last, c.this, c.clock = c.this, make(map[string]struct{}, len(p.Records)), p.requestedAt
 	next := c.w
 	next.Pages++
 	next.Records = next.Records[:len(next.Records):len(next.Records)]
@@ -168,6 +170,7 @@ const maxShownID = 256
 // others.
 func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) found {
 	f := found{at: at, tally: map[ledger.Verdict]int64{}}
+	young := false
 	for _, rec := range records {
 		overlapped := c.moves() && (slices.Contains(c.w.Tail, rec.mark()) || c.onLast(rec))
 		twice := c.repeated(rec)
@@ -179,20 +182,14 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 			f.ended = true
 			break
 		}
+		young = c.young(rec)
 		if c.borders.elsewhere(c, rec, next) {
-			if f.ended = c.list.Order == provider.Ascending && c.young(rec); f.ended {
-				break // all that follow are younger
-			}
 			continue
 		}
 		next.Counts.Listed++
 		c.reached = rec.changed
-		if c.young(rec) {
+		if young {
 			next.Counts.SkippedYoung++
-			if c.list.Order == provider.Ascending && !c.scans() {
-				f.ended = true // all that follow are younger
-				break
-			}
 			continue
 		}
 		if twice {
@@ -201,6 +198,9 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 		}
 		f.listed = append(f.listed, rec)
 	}
+	// All that follow are younger, where the page ends so. One before its end says
+	// less: an index has a record in its old place for a while after a change.
+	f.ended = f.ended || young && c.list.Order == provider.Ascending && !c.scans()
 	return f
 }
 
@@ -308,24 +308,38 @@ func (c *comparison) read(body []byte, at time.Time) (record, error) {
 }
 
 // parseTime reads RFC 3339, or a Unix time in seconds or, from 1e11 on, which
-// is the year 5138 in seconds, in milliseconds.
-func parseTime(text string) (time.Time, error) {
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		if n >= 1e11 {
-			return time.UnixMilli(n), nil
+// is the year 5138 in seconds, in milliseconds. What isn't between 1970 and 2262
+// is in another unit, or stands for something else than a time; only the year 1
+// in RFC 3339 is known to stand for none.
+func parseTime(text string) (t time.Time, err error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		if t, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return time.Time{}, errors.New("want RFC 3339 or a Unix time")
 		}
-		return time.Unix(n, 0), nil
+	case n >= 1e11:
+		t = time.UnixMilli(n)
+	default:
+		t = time.Unix(n, 0)
 	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return time.Time{}, errors.New("want RFC 3339 or a Unix time")
+	if !t.IsZero() && (t.Unix() < 0 || t.After(lastTime)) {
+		return time.Time{}, errors.New("want a time between 1970 and 2262, in RFC 3339 or as a Unix time in seconds or milliseconds")
 	}
 	return t, nil
 }
 
+// lastTime is the last one that nanoseconds since 1970 can tell.
+var lastTime = time.Unix(0, math.MaxInt64)
+
 // young reports whether a record changed after the window's end: its webhook
-// may still be on the way, and the next window has it.
-func (c *comparison) young(rec record) bool { return rec.changed.After(c.w.To) }
+// may still be on the way, and the next window has it. No window has a record whose
+// time is ahead of the source's clock, until that time comes: it is compared like one
+// without a time. A listed event isn't, which is looked for around its time.
+func (c *comparison) young(rec record) bool {
+	ahead := c.cfg.Source == nil && rec.changed.After(c.clock.Add(skew))
+	return rec.changed.After(c.w.To) && !ahead
+}
 
 // older reports whether a list that began with the youngest has come to what
 // lies before the window.

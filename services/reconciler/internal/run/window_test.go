@@ -170,6 +170,76 @@ func TestTimesOfChangeAreReadInEveryForm(t *testing.T) {
 	}
 }
 
+// A time in a unit that nobody reads, or that stands for never, is no time: the
+// record is told to be unreadable, not taken for one of another window.
+func TestImpossibleTimesAreUnreadable(t *testing.T) {
+	t.Parallel()
+	old := noon.Add(-time.Hour)
+	for name, at := range map[string]any{
+		"microseconds": old.UnixMicro(), "nanoseconds": old.UnixNano(), "the year 1, in milliseconds": -62135596800000,
+		"before 1970": -1, "the year 2300": `"2300-01-01T00:00:00Z"`,
+	} {
+		for _, order := range []string{"ascending", "descending"} {
+			t.Run(name+" "+order, func(t *testing.T) {
+				t.Parallel()
+				f := setup(t)
+				f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+					_, _ = fmt.Fprintf(w, `{"orders":[{"id":"x","updated_at":7,"at":%v},{"id":"a","updated_at":7,"at":%d}]}`, at, old.Unix())
+					return true
+				})
+				rep := f.do(f.runner("items: orders, start: 2h, time: record.at, order: " + order))
+				if want := (report.Counts{Listed: 2, Missed: 1, Repaired: 1, Unreadable: 1}); rep.Counts != want || rep.Complete || f.sentIDs() != "a" {
+					t.Errorf("report %+v, sent %s; want counts %+v, and it not complete", rep, f.sentIDs(), want)
+				}
+			})
+		}
+	}
+}
+
+// No next window has a record whose time is ahead of the source's clock, until that
+// time comes: it is compared like one without a time, and is no end of a list.
+func TestTimesAheadOfTheSourceAreLeftToNoOtherWindow(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	f.shop.troubled(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		_, _ = fmt.Fprintf(w, `{"orders":[{"id":"ahead","updated_at":%q},{"id":"settled","updated_at":%q}]}`,
+			noon.AddDate(1, 0, 0).Format(time.RFC3339), noon.Add(-time.Hour).Format(time.RFC3339))
+		return true
+	})
+	r := f.runner("items: orders, order: ascending")
+	rep := f.do(r)
+	if want := (report.Counts{Listed: 2, Missed: 2, Repaired: 2}); rep.Counts != want || f.sentIDs() != "ahead settled" {
+		t.Errorf("counts %+v, sent %s; want %+v and both", rep.Counts, f.sentIDs(), want)
+	}
+	f.pass(time.Hour)
+	if rep := f.do(r); rep.Matched != 2 {
+		t.Errorf("counts of the next run %+v, want both matched", rep.Counts)
+	}
+}
+
+// An index may have a record where it was before its last change, which the record
+// tells: what stands behind a young one may be old, and is in no later window.
+func TestAYoungRecordThatStandsTooFarInFrontEndsNoList(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	f.shop.troubled(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		record := func(id string, before time.Duration) string {
+			return fmt.Sprintf(`{"id":%q,"updated_at":%q}`, id, noon.Add(-before).Format(time.RFC3339))
+		}
+		_, _ = fmt.Fprintf(w, `{"orders":[%s],"cursor":"%d"}`, strings.Join([][]string{
+			{record("a", time.Hour), record("young", time.Minute), record("b", 50*time.Minute)},
+			{record("c", 40*time.Minute), record("young 2", time.Minute), record("young 3", time.Minute)},
+		}[n], ","), n+1)
+		return true
+	})
+	rep := f.do(f.runner(ascending))
+	if want := (report.Counts{Listed: 6, Missed: 3, Repaired: 3, SkippedYoung: 3}); rep.Counts != want || !rep.Complete || rep.Pages != 2 || f.sentIDs() != "a b c" {
+		t.Errorf("report %+v, sent %s; want counts %+v of two pages", rep, f.sentIDs(), want)
+	}
+}
+
 func TestEmptyListIsAWindowThatIsComplete(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{"an empty array": `{"orders":[]}`, "null": `{"orders":null}`} {
