@@ -52,10 +52,11 @@ func (w waiting) measure(ctx context.Context, s *stand, events, size int) error 
 	if err != nil {
 		return err
 	}
+	// The sink first, which would have the enricher's events beside its own.
 	for _, c := range []struct {
 		program string
 		queue
-	}{{"enricher", triggersOf("relay")}, {"sink", eventsOut()}} {
+	}{{"sink", eventsOut()}, {"enricher", triggersOf("relay")}} {
 		what := fmt.Sprintf("%d events of %s wait", events, kib(size))
 		if c.program == "sink" {
 			what += ", SQLite"

@@ -10,11 +10,11 @@
 // waits is left out. Bodies are unique, signed and of 1.5 to 3 KiB; of the
 // requests 2 % are repeats and 1 % forged.
 //
-// It proves each turn that comes to an end, and ends with exit code 1 if anything
-// accepted is missing, anything is there twice, a forgery is let in, or a comparison
-// or a timeline tells something else than what was stored. What only works for some
-// seconds on more than it can do has no end that could be proved: services with many
-// events waiting, and the yardstick that writes row by row.
+// It proves each turn, and ends with exit code 1 if anything accepted is missing,
+// anything is there twice, a forgery is let in, or a comparison or a timeline tells
+// something else than what was stored. Two have no proof, since they end in the middle
+// of their work: services with many events waiting, and the yardstick that writes row
+// by row.
 //
 // Run it with scripts/bench, which builds the programs. It reads /proc and makes
 // the kernel hold syncs, so it needs Linux.
