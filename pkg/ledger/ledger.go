@@ -180,6 +180,17 @@ func (l *Ledger) Lookup(id string, v event.Version) Verdict {
 	}
 }
 
+// Outlasts reports whether what was seen of a record after a time is not to be judged
+// by a list that may lag behind: that it is gone, or in a state that no version
+// orders against the listed one.
+func (l *Ledger) Outlasts(id string, listed event.Version, after time.Time) bool {
+	s, _ := l.index.get(Hash(id))
+	if s.deleted > s.observed {
+		return s.deleted > after.UnixNano()
+	}
+	return (unordered(s.version) || unordered(ordinal(listed))) && s.observed > after.UnixNano()
+}
+
 // Held returns the low 63 bits of the ordinal of the version in which a record
 // was seen alive, as [event.Version.Ordinal] gives it, and whether it was and has
 // not been deleted since.

@@ -57,7 +57,8 @@ type Counts struct {
 	Repaired int `json:"repaired"`
 	// Redelivered are events that the source was asked for again, and has sent.
 	Redelivered int `json:"redelivered,omitzero"`
-	// SkippedYoung changed after the window's end and belong to the next.
+	// SkippedYoung changed after the window's end, or were seen since then to be
+	// gone or in another state, and belong to the next.
 	SkippedYoung int `json:"skipped_young"`
 	// Unreadable had no id, version or time that could be read. They were not
 	// compared, and are not until they are listed again. Of events, also those

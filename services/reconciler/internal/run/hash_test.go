@@ -7,7 +7,56 @@ import (
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/event"
+	"github.com/tercelhq/tercel/pkg/report"
 )
+
+// Promise 7: a list may lag behind what was seen a moment ago. It brings no deleted
+// record back, and no older state over a newer one, neither to the pipeline nor to a
+// destination; the next window has them as they are then.
+func TestPromise7AListThatLagsBehindBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		version string
+		alive   bool // it was seen before it was deleted
+		deleted bool
+	}{
+		"a deletion":                 {"", true, true},
+		"a deletion, by its hash":    {"hash", true, true},
+		"only ever seen deleted":     {"", false, true},
+		"a newer state, by its hash": {"hash", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.version = tt.version
+			f.enrich()
+			f.catchUp = 200 * time.Millisecond // no sink serves the destination
+			f.shelves = map[string]shelf{"warehouse": {"o1": {ID: "o1", ObservedAt: noon.Add(-time.Second), Deleted: true}}}
+			f.shop.put("o1", noon.Add(-time.Hour))
+			if tt.alive {
+				f.saw("o1", noon.Add(-time.Hour), false)
+			}
+			seen := event.Event{
+				ID: "hook", Source: "orders", Account: "_", Type: "order.paid", Origin: event.Webhook, Resource: "order",
+				RecordID: "o1", ObservedAt: noon.Add(-time.Second), Deleted: tt.deleted,
+			}
+			if !tt.deleted {
+				seen.Version = event.SeenVersion(seen.ObservedAt, []byte("newer"))
+			}
+			f.enriched(seen)
+			r := f.runner(ascending + ", against: [ledger, destination:warehouse]")
+			rep := f.do(r)
+			if want := (report.Counts{Listed: 1, SkippedYoung: 1}); rep.Counts != want || f.sentIDs() != "" || len(rep.Destinations) > 0 && rep.Destinations["warehouse"].Stale > 0 {
+				t.Errorf("report %+v, sent %q; want counts %+v", rep, f.sentIDs(), want)
+			}
+			f.pass(time.Hour)
+			f.shop.mark("o1", "still listed")
+			if rep := f.do(f.runner("items: orders, next: cursor")); rep.Repaired != 1 {
+				t.Errorf("counts an hour later %+v, want the record that is still listed sent again", rep.Counts)
+			}
+		})
+	}
+}
 
 // Records without a version of their own are recognised by their state whenever
 // it was seen, so that only those are sent again whose state is another; and of a

@@ -230,6 +230,14 @@ func (v *view) Lookup(id string, listed event.Version) ledger.Verdict {
 	return v.ledger.Lookup(id, listed)
 }
 
+// Outlasts reports whether what was seen of a record after a time is not to be judged
+// by a list that may lag behind.
+func (v *view) Outlasts(id string, listed event.Version, after time.Time) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.ledger.Outlasts(id, listed, after)
+}
+
 // Held returns the version in which a record was seen alive.
 func (v *view) Held(id string) (version uint64, held bool) {
 	v.mu.RLock()
