@@ -268,6 +268,7 @@ func (c *comparison) advance(p page, f found, next *cursor.Window) error {
 		f.ended = f.ended || f.fresh == 0 && len(p.Records) < cmp.Or(p.ask.Want, next.Full)
 	}
 	if f.ended || p.Next == "" {
+		c.lost = 0
 		c.nextPart(next)
 		return nil
 	}

@@ -24,7 +24,8 @@ import (
 // it did.
 
 // maxLost bounds how often a list is begun again because its second page doesn't
-// follow the first, and how often in a row a page may be the one before it.
+// follow the first, or because more than a page has moved behind a link, and how
+// often in a row a page may be the one before it.
 const maxLost = 8
 
 // mark recognises a record in a version, or one that can't be read by its bytes.
@@ -100,6 +101,9 @@ func (c *comparison) recheck(ctx context.Context, p page) (page, bool, error) {
 		return p, true, nil
 	}
 	if !c.shows(again) { // more than a page has moved
+		if c.lost++; c.lost >= maxLost {
+			return page{}, false, fault.Permanent(fmt.Errorf("list %s: it moves faster than it can be read, or is in no order; set next.stable if its links name a place", c.cfg.Key))
+		}
 		begin(&c.w)
 		return page{}, false, nil
 	}

@@ -241,6 +241,28 @@ func TestPromise6MoreThanAPageMoves(t *testing.T) {
 	}
 }
 
+// Promise 10: a list that moves faster than it can be read is not begun again
+// without end.
+func TestPromise10AListThatMovesTooFastFails(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	tab := newTable(t, f, "descending", byNumberedLink)
+	for i := range 40 {
+		id := fmt.Sprintf("o%02d", i)
+		tab.rows[id] = row{ID: id, Updated: noon.Add(-time.Hour - time.Duration(i)*time.Second)}
+	}
+	tab.change = func(n int, rows map[string]row) { // more than a page before each request
+		for i := range 9 {
+			id := fmt.Sprintf("new %d %d", n, i)
+			rows[id] = row{ID: id, Updated: noon}
+		}
+	}
+	begun := f.begin(f.runner("since: since, next: {link: header}, order: descending, max_pages: 200"))
+	if err := begun.Do(); !fault.IsPermanent(err) || !strings.Contains(f.report(begun.ID()).Error, "moves faster") || tab.asked > 100 {
+		t.Errorf("Do() = %v after %d requests, want an error that says why", err, tab.asked)
+	}
+}
+
 // Promise 6: pages by number that are smaller than the API's largest are asked for so
 // that they overlap. One that is full, and shows only what has moved there from
 // pages before, is not the end.
