@@ -165,7 +165,13 @@ func (s Stretch) Total() Window {
 	}
 	t.Records = t.Records[:min(len(t.Records), report.MaxRecords)]
 	if n := len(s.Slices); n > 0 {
-		t.To = s.Slices[n-1].To // that of a source whose clock is slow
+		t.To = s.Slices[n-1].To
+		for i, w := range s.Slices[:n-1] { // one whose source has a slow clock ends before the next begins
+			if w.To.Before(s.Slices[i+1].From) {
+				t.To = w.To
+				break
+			}
+		}
 		t.Share = share / float64(n)
 	}
 	return t

@@ -125,6 +125,23 @@ func TestBackfillComparesRecordsAtBordersOnce(t *testing.T) {
 	}
 }
 
+// A backfill is complete up to where a slice ends behind which nothing was compared,
+// since the source's clock hasn't come as far.
+func TestBackfillEndsWhereASlowClockCutsItsSlices(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.enrich()
+	f.shop.now = func() time.Time { return f.clock().Add(-40 * time.Minute) }
+	f.shop.put("in", noon.Add(-55*time.Minute))
+	f.shop.put("out", noon.Add(-41*time.Minute))
+	o := f.backfill(2)
+	o.From = noon.Add(-time.Hour)
+	rep, err := f.runner(ascending).Backfill(t.Context(), o)
+	if want := noon.Add(-42*time.Minute + time.Second); err != nil || !rep.To.Equal(want) || f.sentIDs() != "in" {
+		t.Errorf("Backfill() up to %s, %v, sent %s; want up to %s, and in alone", rep.To, err, f.sentIDs(), want)
+	}
+}
+
 // The causes of all gaps are counted, also of those that no report names.
 func TestBackfillCountsTheCausesOfAllGaps(t *testing.T) {
 	t.Parallel()
