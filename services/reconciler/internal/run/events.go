@@ -18,6 +18,10 @@ import (
 // while the event doesn't.
 const listedVersion event.Version = "n000"
 
+// maxEventText bounds the id and the type of a listed event, in bytes: the cursor has
+// room for as many as a report names.
+const maxEventText = 1024
+
 // events compares a page's events, and has those sent again that were missed.
 func (c *comparison) events(ctx context.Context, f *found, next *cursor.Window) error {
 	if len(f.listed) == 0 {
@@ -54,7 +58,7 @@ const (
 	repaired                // it was sent again
 	redelivered             // the source has sent it again
 	arrived                 // its trigger was there before it could be sent again
-	lost                    // the source no longer has it in full, or it is larger than the server takes
+	lost                    // the source no longer has it in full or refuses it, or it is larger than the server takes
 )
 
 // unknown finds the events of a page that are wanted and have no trigger, and
@@ -65,10 +69,6 @@ func (c *comparison) unknown(ctx context.Context, f *found, next *cursor.Window)
 		if c.stored.has(rec.id) {
 			c.match(rec, f, next)
 			continue
-		}
-		var err error
-		if rec.typ, err = c.cfg.Source.Events.Type.In(rec.body); err != nil {
-			return nil, fmt.Errorf("%s: type: %w", rec.id, err)
 		}
 		if !c.cfg.Source.Wants(rec.typ) || c.droppedEvent(ctx, rec) {
 			next.Counts.Dropped++
@@ -157,6 +157,12 @@ func (c *comparison) readListed(body []byte) (record, error) {
 	var err error
 	if rec.id, err = c.cfg.Source.Events.ID.In(body); err != nil {
 		return rec, fmt.Errorf("id: %w", err)
+	}
+	if rec.typ, err = c.cfg.Source.Events.Type.In(body); err != nil {
+		return rec, fmt.Errorf("%s: type: %w", rec.id, err)
+	}
+	if most := max(len(rec.id), len(rec.typ)); most > maxEventText {
+		return rec, fmt.Errorf("id or type of %d bytes, want at most %d", most, maxEventText)
 	}
 	text, err := c.list.Time.In(body)
 	if err == nil {

@@ -94,6 +94,47 @@ func TestEventsSentBeforeAFaultAreKnownToTheIngress(t *testing.T) {
 	}
 }
 
+// An event that the source refuses for itself, or gives in more bytes than are read,
+// holds up none of the others, nor those that follow.
+func TestEventThatCannotBeHadHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, github, `list: "`+deliveries+`"`)
+	at := f.now.Add(-time.Hour)
+	f.book.add(listed{id: "g1", typ: "issues.opened", at: at, body: `{"issue":{"id":1}}`},
+		listed{id: "g2", typ: "issues.opened", at: at.Add(-time.Minute), status: http.StatusUnprocessableEntity},
+		listed{id: "g3", typ: "issues.opened", at: at.Add(-2 * time.Minute), body: `{"issue":{"id":3}}`},
+		listed{id: "g4", typ: "issues.opened", at: at.Add(-3 * time.Minute), body: `{"issue":{"text":"` + strings.Repeat("large", 1<<20) + `"}}`},
+		listed{id: "g5", at: at.Add(-4 * time.Minute), body: "{}"}, // without a type
+		listed{id: "g6", typ: "issues.opened", at: at.Add(-5 * time.Minute), body: `{"issue":{"id":6}}`})
+	rep := f.run(demand)
+	if rep.Missed != 3 || rep.Repaired != 3 || rep.Unreadable != 3 || rep.Complete || rep.Error != "" {
+		t.Errorf("report %+v, want 3 repaired, 3 unreadable, and all pages passed", rep)
+	}
+	if got := f.ids(); len(strings.Fields(got)) != 3 {
+		t.Errorf("stored %q, want what can be had", got)
+	}
+}
+
+// Where the source refuses all that is missed, as with a wrong address, the run
+// fails as often as at a page that can't be read before they are passed over.
+func TestEventsThatCanAllNotBeHadFailTheRun(t *testing.T) {
+	t.Parallel()
+	f := setupEvents(t, github, `list: "`+deliveries+`"`)
+	f.book.add(listed{id: "g1", typ: "issues.opened", at: f.now.Add(-time.Hour), status: http.StatusUnprocessableEntity})
+	for range 3 {
+		begun, err := f.runner().Begin(t.Context(), demand)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := begun.Do(); err == nil || !strings.Contains(err.Error(), "g1") {
+			t.Errorf("Do() = %v, want it to name the event", err)
+		}
+	}
+	if rep := f.run(demand); rep.Unreadable != 1 || rep.Complete {
+		t.Errorf("report %+v, want one unreadable", rep)
+	}
+}
+
 // An event that is larger than the server takes holds up none of the others.
 func TestEventThatIsTooLargeHoldsUpNoOther(t *testing.T) {
 	t.Parallel()

@@ -31,22 +31,42 @@ func (c *comparison) sendEvents(ctx context.Context, gaps []record) ([]fate, err
 	if err := c.redeliver(ctx, gaps, fates); err != nil {
 		return nil, err
 	}
-	marks := marks{at: map[string]uint64{}}
-	err := c.sendListed(ctx, gaps, fates, &marks)
+	sent := sent{at: map[string]uint64{}}
+	err := c.sendListed(ctx, gaps, fates, &sent)
+	if err == nil && sent.refused != nil && !sent.had && max(c.entry.Failures, c.w.Unread) < maxUnread {
+		err = fault.Permanent(fmt.Errorf("%w; %w", errUnread, sent.refused)) // as of a wrong configuration
+	}
 	if c.cfg.Source.Dedup.Horizon > 0 { // also where one failed: the others are not sent again
-		err = errors.Join(err, seen.Note(context.WithoutCancel(ctx), c.deps.JetStream, marks.at))
+		err = errors.Join(err, seen.Note(context.WithoutCancel(ctx), c.deps.JetStream, sent.at))
 	}
 	return fates, err
 }
 
-// marks are the sequences of what was stored, by Nats-Msg-Id.
-type marks struct {
-	mu sync.Mutex // guards at
-	at map[string]uint64
+// sent is what became of a page's events.
+type sent struct {
+	mu      sync.Mutex        // guards those below
+	at      map[string]uint64 // the sequences of what was stored, by Nats-Msg-Id
+	had     bool              // one could be had, so that it is not the configuration
+	refused error             // why one can't be had that the source still knows
 }
 
-// sendListed sends those events that are left so, until one can't be sent.
-func (c *comparison) sendListed(ctx context.Context, gaps []record, fates []fate, marks *marks) error {
+func (s *sent) stored(m *nats.Msg, ack publish.Ack) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at[m.Header.Get(jetstream.MsgIDHeader)] = ack.Sequence
+}
+
+func (s *sent) asked(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.had = s.had || err == nil; err != nil {
+		s.refused = err
+	}
+}
+
+// sendListed sends those events that are left so, until one can't be sent. One that
+// the source has no more or refuses for good is lost, and holds up no other.
+func (c *comparison) sendListed(ctx context.Context, gaps []record, fates []fate, sent *sent) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(maxPublishing)
 	for i, rec := range gaps {
@@ -63,8 +83,15 @@ func (c *comparison) sendListed(ctx context.Context, gaps []record, fates []fate
 				return nil
 			}
 			if err != nil {
-				return fmt.Errorf("send event %s again: %w", rec.id, err)
+				err = fmt.Errorf("send event %s again: %w", rec.id, err)
+				if !fault.IsPermanent(err) {
+					return err
+				}
+				fates[i] = lost
+				sent.asked(err)
+				return nil
 			}
+			sent.asked(nil)
 			ack, err := c.publishOnce(ctx, m) // another's fault doesn't end the wait for what may be stored
 			if publish.TooLarge(err) {
 				fates[i] = lost
@@ -76,9 +103,7 @@ func (c *comparison) sendListed(ctx context.Context, gaps []record, fates []fate
 			if fates[i] = repaired; ack.Duplicate {
 				fates[i] = arrived
 			}
-			marks.mu.Lock()
-			defer marks.mu.Unlock()
-			marks.at[m.Header.Get(jetstream.MsgIDHeader)] = ack.Sequence
+			sent.stored(m, ack)
 			return nil
 		})
 	}
@@ -120,7 +145,7 @@ func (c *comparison) listedTrigger(ctx context.Context, rec record) (*nats.Msg, 
 	if !e.Get.IsZero() {
 		path, err := e.Get.Fill(c.path, c.listedScope(rec))
 		if err != nil {
-			return nil, err
+			return nil, fault.Permanent(err)
 		}
 		answer, err := c.call(ctx, sourceapi.Request{Method: http.MethodGet, Path: path})
 		if err != nil {
@@ -177,7 +202,7 @@ func (c *comparison) recordTrigger(ctx context.Context, rec record) (*nats.Msg, 
 	res := c.cfg.Source.Resources[e.Resource]
 	id, err := e.RecordID.In(rec.body)
 	if err != nil {
-		return nil, err
+		return nil, fault.Permanent(err)
 	}
 	s := scope(c.cfg.Key.Account)
 	s.Values["id"] = id
