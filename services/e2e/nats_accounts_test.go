@@ -51,8 +51,8 @@ func TestTheCommandLineConnectsAsTheFileSays(t *testing.T) {
 		t.Errorf("verify: %v; want the account known and its request refused\n%s", err, out)
 	}
 	for name, tt := range map[string]struct{ config, more, want string }{
-		"no user":             {as("nobody", `nats: {ca: "`+f.clients.file(filepath.Join(f.dir, "tls", "clients"))+`"}`+"\n"), "", "the file's nats section names the user"},
-		"no authority":        {as("unsure", `nats: {nkey: "`+f.seed("admin")+`"}`+"\n"), "", "certificate"},
+		"no user":             {as("nobody", `nats: {ca: "`+f.clients.file(filepath.Join(f.dir, "tls", "clients"))+`"}`+"\n"), "", "say who connects: nkey, credentials, or user and password in the nats section of "},
+		"no authority":        {as("unsure", `nats: {nkey: "`+f.seed("admin")+`"}`+"\n"), "", "as nats.ca in "},
 		"another user by URL": {admin, "someone:else@", "Authorization Violation"},
 	} {
 		out, err := run("accounts", "list", "-c", tt.config, "orders", "--nats", strings.Replace(url, "//", "//"+tt.more, 1))

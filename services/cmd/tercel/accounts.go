@@ -54,7 +54,7 @@ func (f accountsFlags) bucket(ctx context.Context, file *pipeline.File, source p
 	if source.Accounts.Bucket == "" {
 		return nil, nil, fmt.Errorf("source %s: its accounts are not in a bucket; want accounts: {bucket: NAME} in %s, or change the file or folder that it names", f.Source, f.Config)
 	}
-	nc, err := f.connect(file.NATS)
+	nc, err := f.connect(f.Config, file.NATS)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,8 +83,8 @@ type accountsSetCmd struct {
 func (accountsSetCmd) Help() string {
 	return `The entry has secrets, api and disabled, all optional, as in a file of accounts. Its
 references, env:NAME and file:/PATH, are resolved here. It is sealed as a whole with the
-first of the pipeline file's seal_keys, and services take it over at once. The server is that of a
-tercel up that runs on --data, else it connects as the file's nats section says.
+first of the pipeline file's seal_keys, and services take it over at once. It connects as the
+file's nats section says, or to the tercel up that runs on --data.
 
 Examples:
   tercel accounts set shop acct_1 --secret file:/run/secrets/acct_1

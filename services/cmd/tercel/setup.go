@@ -20,8 +20,8 @@ import (
 const setupTimeout = 2 * time.Minute
 
 type setupCmd struct {
+	natsFlags
 	Config string `short:"c" help:"The pipeline file." default:"tercel.yaml" env:"TERCEL_CONFIG"`
-	NATS   string `name:"nats" help:"Address of the NATS servers, instead of the file's nats.url." env:"TERCEL_NATS" placeholder:"URL"`
 	DryRun bool   `help:"Only say what would change."`
 }
 
@@ -42,9 +42,7 @@ func (c setupCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.NATS != "" {
-		file.NATS.URL = c.NATS
-	}
+	file.NATS = c.over(file.NATS)
 	file.Streams.Setup = topology.ByServices // this is the command that the others wait for
 	ctx, cancel := context.WithTimeout(a.ctx, setupTimeout)
 	defer cancel()

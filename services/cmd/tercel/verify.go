@@ -30,8 +30,8 @@ type verifyCmd struct {
 func (verifyCmd) Help() string {
 	return `Runs the checks of the ingress, one by one, and says which failed and why. Nothing is stored.
 A key that the request names is fetched, as the ingress would; an address that a handshake wants visited isn't called.
-Only where the source's accounts are in a bucket, the running pipeline is asked for them, on the server
-and as the user that the file's nats section names.
+Only where the source's accounts are in a bucket, the running pipeline is asked for them: it connects as the file's
+nats section says, or to the tercel up that runs on --data.
 Exits 1 when the request would be refused.
 
 Examples:
@@ -112,7 +112,7 @@ func (c verifyCmd) refused(a *app) error {
 
 // accounts reads the source's accounts out of its bucket.
 func (c verifyCmd) accounts(a *app, file *pipeline.File) (*account.Table, error) {
-	nc, err := c.connect(file.NATS)
+	nc, err := c.connect(c.Config, file.NATS)
 	if err != nil {
 		return nil, err
 	}

@@ -71,8 +71,8 @@ func Connect(cfg pipeline.NATS, name string, log *slog.Logger, more ...nats.Opti
 	return nc, nil
 }
 
-// Identity is how a program of that name and the servers know each other. Its error
-// names the key of the section that is at fault.
+// Identity is how the program called name and the servers know each other, for
+// whoever connects in another way than [Connect].
 func Identity(cfg pipeline.NATS, name string) ([]nats.Option, error) {
 	// An inbox of its own, so that no user can be let read what others are answered.
 	opts := []nats.Option{nats.CustomInboxPrefix(cmp.Or(cfg.Inbox, "_INBOX."+name))}
