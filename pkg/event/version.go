@@ -23,13 +23,14 @@ var ErrVersion = errors.New("want a non-negative number, an RFC 3339 time or a s
 type Version string
 
 // ParseVersion reads a version from its text in a record. Digits (with or
-// without a fraction) are numbers, RFC 3339 is a time; any other text is
-// ordered byte by byte.
+// without a fraction) are numbers; RFC 3339 is a time, and so is what differs from it
+// only by a space before the time of day or the offset, or by an offset such as -0400
+// or +00; any other text is ordered byte by byte.
 func ParseVersion(text string) (Version, error) {
 	if text == "" || len(text) > 128 {
 		return "", ErrVersion
 	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+	if t, ok := zonedTime(text); ok {
 		return TimeVersion(t), nil
 	}
 	if text[0] == '-' {
@@ -44,6 +45,23 @@ func ParseVersion(text string) (Version, error) {
 		return Version(n), nil
 	}
 	return Version("s" + text), nil
+}
+
+// zones are how a time ends that says what it is relative to. Without, as by a local
+// clock, its bytes are all that orders it.
+var zones = []string{"Z07:00", "Z0700", "Z07", " Z07:00", " Z0700", " Z07"}
+
+func zonedTime(text string) (time.Time, bool) {
+	const day = len("2006-01-02")
+	if len(text) <= day || text[day] != 'T' && text[day] != ' ' {
+		return time.Time{}, false
+	}
+	for _, zone := range zones {
+		if t, err := time.Parse(time.DateOnly+text[day:day+1]+time.TimeOnly+zone, text); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // TimeVersion is the version of a record that was last changed at t.
