@@ -202,6 +202,7 @@ func (f *File) Validate(c *config.Check) {
 	f.validateStreams(c)
 	f.validateServices(c)
 	f.validateAgainst(c)
+	f.validateTables(c)
 }
 
 func (f *File) validateStreams(c *config.Check) {

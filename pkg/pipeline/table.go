@@ -23,7 +23,8 @@ type Table struct {
 	Name string `yaml:"name"`
 	// Key are the columns of a unique index of the table that tell rows apart.
 	// They are filled from attributes of the event, among them record_id in mode
-	// upsert and id in mode insert. Required.
+	// upsert and id in mode insert; and source, account and, in mode upsert, resource
+	// where events of several come to the table. Required.
 	Key []string `yaml:"key"`
 	// Columns say where the value of each column comes from: an attribute of the
 	// event (id, source, account, type, resource, record_id, version, origin,
