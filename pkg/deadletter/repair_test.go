@@ -177,12 +177,12 @@ func TestReplayFromTheChecks(t *testing.T) {
 	refused := errors.New("not accepted")
 	for name, tt := range map[string]struct {
 		letter, trigger uint64
-		to              string
-	}{"of a destination": {delivered, first, "crm"}, "of the enricher": {enriched, trigger, ""}} {
+		of, to          string
+	}{"of a destination": {delivered, first, "evt_1", "crm"}, "of the enricher": {enriched, trigger, "evt_3", ""}} {
 		var asked []any
 		opts := deadletter.ReplayOptions{Stage: topology.StageVerify}
-		opts.Verify = func(_ context.Context, trigger uint64, destinations string) (deadletter.Replayed, error) {
-			asked = append(asked, trigger, destinations)
+		opts.Verify = func(_ context.Context, trigger uint64, of event.Event, destinations string) (deadletter.Replayed, error) {
+			asked = append(asked, trigger, of.ID, destinations)
 			return deadletter.Replayed{}, refused
 		}
 		if _, err := deadletter.Replay(t.Context(), js, tt.letter, opts); !errors.Is(err, refused) {
@@ -192,14 +192,14 @@ func TestReplayFromTheChecks(t *testing.T) {
 			t.Errorf("%s: refused, the letter is %s, %v", name, l.State, err)
 		}
 		sent := deadletter.Replayed{At: time.Now().UTC(), MsgID: "m", Stream: topology.StreamRaw, Sequence: 9}
-		opts.Verify = func(context.Context, uint64, string) (deadletter.Replayed, error) { return sent, nil }
+		opts.Verify = func(context.Context, uint64, event.Event, string) (deadletter.Replayed, error) { return sent, nil }
 		if got, err := deadletter.Replay(t.Context(), js, tt.letter, opts); err != nil || got != sent {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		if l, err := deadletter.Get(t.Context(), js, tt.letter); err != nil || l.State != deadletter.StateReplayed || l.Replayed.MsgID != "m" {
 			t.Errorf("%s: sent, the letter is %s as %+v, %v", name, l.State, l.Replayed, err)
 		}
-		if want := []any{tt.trigger, tt.to}; !slices.Equal(asked, want) {
+		if want := []any{tt.trigger, tt.of, tt.to}; !slices.Equal(asked, want) {
 			t.Errorf("%s: asked for %v, want %v", name, asked, want)
 		}
 	}
@@ -214,6 +214,9 @@ func TestReplayWhereItCantBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	enriched := publish(t, js, letter(t, js, store(t, js, trigger("orders", "evt_3"), []byte("{}"))))
+	unknown := publish(t, js, deadletter.Letter{
+		OriginalSequence: 1, PayloadMissing: true, Stream: topology.StreamRaw, Consumer: topology.EnrichDurable("orders"),
+	})
 	raw, err := js.Stream(t.Context(), topology.StreamRaw)
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +235,7 @@ func TestReplayWhereItCantBegin(t *testing.T) {
 		"a stage that there isn't":        {enriched, "paint", "want verify, enrich or deliver"},
 		"nobody checks signatures":        {delivered, topology.StageVerify, "nobody is there"},
 		"an edit that nobody signed":      {edited, topology.StageVerify, "nobody signed its edit"},
+		"an event that nobody knows":      {unknown, topology.StageVerify, "which event it is of"},
 	} {
 		_, err := deadletter.Replay(t.Context(), js, tt.seq, deadletter.ReplayOptions{Stage: tt.stage})
 		if !errors.Is(err, deadletter.ErrStage) || !strings.Contains(err.Error(), tt.want) {

@@ -24,9 +24,10 @@ type ReplayOptions struct {
 	// gave it up.
 	Stage string
 	// Verify has the request of a stored trigger checked again, and the trigger sent
-	// to those destinations, or all for "", if it is accepted. Required with
-	// [topology.StageVerify].
-	Verify func(ctx context.Context, trigger uint64, destinations string) (Replayed, error)
+	// to those destinations, or all for "", if it is accepted. If it isn't the trigger
+	// of that event, since its stream was made anew, it has to refuse it. Required
+	// with [topology.StageVerify].
+	Verify func(ctx context.Context, trigger uint64, of event.Event, destinations string) (Replayed, error)
 	// Destinations are the only ones that get what is sent again. Defaults to the
 	// one that could not be served, or for a message that no destination has had
 	// yet, to all that subscribe to it.
@@ -108,10 +109,12 @@ func (l Letter) verify(ctx context.Context, _ jetstream.JetStream, opts ReplayOp
 		return Replayed{}, fmt.Errorf("%w: nobody signed its edit; take the edit back first", ErrStage)
 	case trigger == 0:
 		return Replayed{}, fmt.Errorf("%w: it doesn't say which trigger it answers", ErrStage)
+	case l.Event.ID == "":
+		return Replayed{}, fmt.Errorf("%w: it doesn't say which event it is of, so that another's trigger could be taken for its own", ErrStage)
 	case opts.Verify == nil:
 		return Replayed{}, fmt.Errorf("%w: nobody is there to check it again", ErrStage)
 	}
-	return opts.Verify(ctx, trigger, l.destinations(opts))
+	return opts.Verify(ctx, trigger, l.Event, l.destinations(opts))
 }
 
 // sent is a stored message that is to be sent once more.

@@ -202,6 +202,48 @@ func TestAReplayPassesOverWhatIsGone(t *testing.T) {
 	}
 }
 
+// Promise 3: what has a trigger's sequence since the stream was made anew isn't sent in
+// its place; it is chosen by its own event.
+func TestAReplaySendsNoOtherTrigger(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	lost := trigger("evt-lost", "order.paid")
+	lost.ReceivedAt = lost.ReceivedAt.Add(-time.Hour)
+	lost.Resource, lost.RecordID, lost.Version, lost.ObservedAt, lost.TriggerSequence = "order", "7", "1", time.Now(), 1
+	m := message(lost, `{}`)
+	m.Subject = lost.EnrichedSubject()
+	if _, err := p.js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if seq := p.store(trigger("evt-1", "order.paid"), `{}`); seq != lost.TriggerSequence {
+		t.Fatalf("evt-1 has sequence %d: the case is not the one meant", seq)
+	}
+	p.awaitStatus("evt-1", adminv1.EventStatus_EVENT_STATUS_DELIVERED)
+	p.checks()
+	before := p.messages(topology.StreamRaw)
+	for _, stage := range []adminv1.ReplayStage{adminv1.ReplayStage_REPLAY_STAGE_ENRICH, verifyStage} {
+		for _, tt := range []struct {
+			filter            *adminv1.EventFilter
+			replayed, skipped uint64
+		}{{&adminv1.EventFilter{RecordId: "7"}, 0, 1}, {&adminv1.EventFilter{Source: "orders", Resource: "order"}, 1, 0}} {
+			plan, err := p.events.PlanEventReplay(t.Context(), connect.NewRequest(&adminv1.PlanEventReplayRequest{Filter: tt.filter, Stage: stage}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := p.replayTriggers(&adminv1.ReplayEventsRequest{
+				Filter: tt.filter, Stage: stage, PlanToken: plan.Msg.GetPlan().GetPlanToken(), Reason: "a test",
+			})
+			if pr := got.last.GetProgress(); got.err != nil || pr.GetReplayed() != tt.replayed || pr.GetSkipped() != tt.skipped || pr.GetFailed() != 0 {
+				t.Errorf("%v from %v: %v, %v; want %d sent and %d skipped", tt.filter, stage, got.last, got.err, tt.replayed, tt.skipped)
+			}
+			before += tt.replayed
+			if n := p.messages(topology.StreamRaw); n != before {
+				t.Errorf("%v from %v: %d messages are stored, want %d", tt.filter, stage, n, before)
+			}
+		}
+	}
+}
+
 // Headers that the server obeys don't come along.
 func TestAReplayCopiesNoOrders(t *testing.T) {
 	t.Parallel()

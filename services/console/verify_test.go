@@ -41,6 +41,9 @@ func (p *pipe) checks() {
 			if err != nil {
 				return v, err
 			}
+			if !r.Of.Answers(e) {
+				return v, control.ErrGone
+			}
 			e.Origin, e.TriggerSequence, e.Destinations = event.Replay, r.Sequence, r.Destinations
 			again := message(e, string(m.Data))
 			v = control.Verified{Accepted: true, Subject: again.Subject, MsgID: event.AgainID(e.MsgID(), event.Replay), Stream: topology.StreamRaw}

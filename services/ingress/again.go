@@ -46,7 +46,7 @@ func (s *Service) verifyAgain(ctx context.Context, req control.VerifyRequest) (o
 		}
 	}()
 	began := time.Now()
-	old, err := s.readStored(ctx, req.Sequence)
+	old, err := s.readStored(ctx, req)
 	if err != nil {
 		return out, err
 	}

@@ -211,6 +211,42 @@ func TestAPartIsJudgedWithItsRequest(t *testing.T) {
 	}
 }
 
+// Promise 3: a trigger that has another's place, since its stream was made anew, isn't
+// sent for it. One whose id was another, before its request was checked again, is itself.
+func TestOnlyTheTriggerThatIsExpectedIsSentAgain(t *testing.T) {
+	t.Parallel()
+	f := &twice{fixture: setup(t)}
+	f.earlier(shop)
+	f.take(f.proven("shop", `{"kind":"order.paid"}`, http.Header{"X-Delivery": {"d-1"}}))
+	e, err := event.FromHeader(f.last().Header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := at.Add(time.Second)
+	for name, tt := range map[string]struct {
+		of   control.Expected
+		sent bool
+	}{
+		"itself":                 {control.Expected{Source: "shop", Account: e.Account, ID: e.ID, ReceivedAt: later}, true},
+		"of one of its records":  {control.Expected{Source: "shop", Account: e.Account, ID: e.ID + "#7", RecordID: "7"}, true},
+		"with another id since":  {control.Expected{Source: "shop", Account: e.Account, ID: "d-2", ReceivedAt: at}, true},
+		"another event":          {control.Expected{Source: "shop", Account: e.Account, ID: "d-2", ReceivedAt: later}, false},
+		"another account's":      {control.Expected{Source: "shop", Account: "north", ID: e.ID, ReceivedAt: later}, false},
+		"another source's":       {control.Expected{Source: "store", Account: e.Account, ID: e.ID, ReceivedAt: at}, false},
+		"another of its request": {control.Expected{Source: "shop", Account: e.Account, ID: "d-2", Part: "2/2", ReceivedAt: at}, false},
+		"one without its time":   {control.Expected{Source: "shop", Account: e.Account, ID: "d-2"}, false},
+	} {
+		before := f.stored()
+		v, err := f.verify(control.VerifyRequest{Sequence: 1, Send: true, Of: tt.of})
+		if tt.sent && (err != nil || v.Sequence != before+1) {
+			t.Errorf("%s: %+v, %v; want it sent", name, v, err)
+		}
+		if !tt.sent && (!errors.Is(err, control.ErrGone) || !strings.Contains(err.Error(), "event "+e.ID+" of shop") || f.stored() != before) {
+			t.Errorf("%s: %+v, %v, with %d messages stored; want %v that says what stands there", name, v, err, f.stored(), control.ErrGone)
+		}
+	}
+}
+
 // What there is too little of to check is told, and not sent.
 func TestWhatCantBeCheckedAgain(t *testing.T) {
 	t.Parallel()

@@ -30,7 +30,8 @@ type storedRequest struct {
 }
 
 // readStored reads a trigger and the request that it came in.
-func (s *Service) readStored(ctx context.Context, sequence uint64) (r storedRequest, err error) {
+func (s *Service) readStored(ctx context.Context, req control.VerifyRequest) (r storedRequest, err error) {
+	sequence := req.Sequence
 	m, err := s.rawMessage(ctx, sequence)
 	if err != nil {
 		return r, err
@@ -43,6 +44,8 @@ func (s *Service) readStored(ctx context.Context, sequence uint64) (r storedRequ
 	switch {
 	case err != nil:
 		return r, unverifiable("it is not Tercel's")
+	case req.Of != (control.Expected{}) && !req.Of.Answers(e):
+		return r, fmt.Errorf("trigger %d is %w: event %s of %s has its place since the stream was made anew", sequence, control.ErrGone, e.ID, e.Source)
 	case e.Resource != "" || e.Origin != event.Webhook && e.Origin != event.Replay:
 		return r, unverifiable("it came in no request; a run of the reconciler sent it in")
 	case e.Edited:

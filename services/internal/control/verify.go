@@ -15,7 +15,7 @@ var (
 	// ErrNoIngress means that no ingress is there to answer.
 	ErrNoIngress = errors.New("no ingress answers: is one running with this NATS account?")
 	// ErrGone means that the trigger, or the request that it came in, is no longer
-	// stored.
+	// stored, or that another event's trigger is in its place.
 	ErrGone = errors.New("no longer stored")
 	// ErrUnverifiable means that there is nothing to check: the trigger came in no
 	// request, or in one of which too little is stored.
@@ -31,6 +31,31 @@ type VerifyRequest struct {
 	// "".
 	Send         bool   `json:"send,omitzero"`
 	Destinations string `json:"destinations,omitzero"`
+	// Of is the event that the trigger has to be of, unless it is the zero value.
+	Of Expected `json:"of,omitzero"`
+}
+
+// Expected is an event whose trigger stood at a sequence of TERCEL_RAW. Another one may
+// stand there since: a stream that was made anew gives its sequences out again.
+type Expected struct {
+	Source     string    `json:"source"`
+	Account    string    `json:"account"`
+	ID         string    `json:"id"`
+	RecordID   string    `json:"record_id,omitzero"`
+	Part       string    `json:"part,omitzero"`
+	ReceivedAt time.Time `json:"received_at,omitzero"`
+}
+
+// Expect returns what tells the trigger of e from others.
+func Expect(e event.Event) Expected {
+	return Expected{Source: e.Source, Account: e.Account, ID: e.ID, RecordID: e.RecordID, Part: e.Part, ReceivedAt: e.ReceivedAt}
+}
+
+// Answers reports whether t is the event's trigger. Its ID and account may be others,
+// since its request was checked again, but not when it came.
+func (x Expected) Answers(t event.Event) bool {
+	e := event.Event{Source: x.Source, Account: x.Account, ID: x.ID, RecordID: x.RecordID}
+	return e.Answers(t) || x.Source == t.Source && x.Part == t.Part && !x.ReceivedAt.IsZero() && x.ReceivedAt.Equal(t.ReceivedAt)
 }
 
 // Verified is what the checks of now found in a stored request.
@@ -75,7 +100,7 @@ var verify = kind[VerifyRequest, Verified]{
 	subject: "tercel.control.ingress.verify", queue: "ingress", who: "an ingress", nobody: ErrNoIngress,
 	bound:  30 * time.Second, // a sender's key may have to be fetched
 	atOnce: 4,                // the requests that come in matter more
-	asks:   "ask for a trigger to be checked again", wants: "sequence, send and destinations",
+	asks:   "ask for a trigger to be checked again", wants: "sequence, send, destinations and of",
 	codes: map[string]error{"gone": ErrGone, "unverifiable": ErrUnverifiable},
 }
 

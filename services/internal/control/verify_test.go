@@ -54,7 +54,9 @@ func TestRequestsAreCheckedAgainByOneIngress(t *testing.T) {
 			t.Fatal("no ingress within a minute")
 		}
 	}
-	want := control.VerifyRequest{Sequence: 1, Send: true, Destinations: "crm,lake"}
+	want := control.VerifyRequest{Sequence: 1, Send: true, Destinations: "crm,lake", Of: control.Expected{
+		Source: "shop", Account: "north", ID: "evt_1#7", RecordID: "7", Part: "2/3", ReceivedAt: time.Unix(1e9, 5).UTC(),
+	}}
 	v, err := control.Verify(t.Context(), nc, want)
 	if err != nil || v.Accepted || !v.NotRepeated() || v.Sequence != 9 || v.MsgID != "m" || len(v.Checks) != 2 || v.Checks[1] != verdicts[1] {
 		t.Errorf("Verify() = %+v, %v", v, err)

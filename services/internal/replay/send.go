@@ -17,7 +17,7 @@ import (
 	"github.com/tercelhq/tercel/services/internal/control"
 )
 
-// ErrGone means that a trigger has left its stream.
+// ErrGone means that a trigger has left its stream, also if another one has its place.
 var ErrGone = errors.New("no longer stored")
 
 // Sent is a message that was sent again.
@@ -32,8 +32,8 @@ type Sent struct {
 func Letters(js jetstream.JetStream, opts deadletter.ReplayOptions) func(context.Context, uint64) (Sent, error) {
 	return func(ctx context.Context, sequence uint64) (s Sent, err error) {
 		with := opts
-		with.Verify = func(ctx context.Context, trigger uint64, destinations string) (deadletter.Replayed, error) {
-			v, err := verified(ctx, js.Conn(), trigger, destinations)
+		with.Verify = func(ctx context.Context, trigger uint64, of event.Event, destinations string) (deadletter.Replayed, error) {
+			v, err := verified(ctx, js.Conn(), control.VerifyRequest{Sequence: trigger, Destinations: destinations, Of: control.Expect(of)})
 			if errors.Is(err, control.ErrGone) || errors.Is(err, control.ErrUnverifiable) {
 				err = fmt.Errorf("%w: %w", deadletter.ErrStage, err)
 			}
@@ -47,8 +47,9 @@ func Letters(js jetstream.JetStream, opts deadletter.ReplayOptions) func(context
 
 // verified has a trigger's request checked again, and the trigger sent if it is
 // accepted. Otherwise the error is a [*control.Refusal].
-func verified(ctx context.Context, nc *nats.Conn, trigger uint64, destinations string) (Sent, error) {
-	v, err := control.Verify(ctx, nc, control.VerifyRequest{Sequence: trigger, Send: true, Destinations: destinations})
+func verified(ctx context.Context, nc *nats.Conn, req control.VerifyRequest) (Sent, error) {
+	req.Send = true
+	v, err := control.Verify(ctx, nc, req)
 	switch {
 	case err != nil:
 		return Sent{}, err
@@ -61,17 +62,18 @@ func verified(ctx context.Context, nc *nats.Conn, trigger uint64, destinations s
 }
 
 // Triggers returns what sends stored triggers again, from [topology.StageVerify] or
-// [topology.StageEnrich].
-func Triggers(js jetstream.JetStream, stage string) func(context.Context, uint64) (Sent, error) {
+// [topology.StageEnrich]: those of the events that they were chosen for, by their
+// sequences. What another event has in its place is [ErrGone].
+func Triggers(js jetstream.JetStream, stage string, of map[uint64]control.Expected) func(context.Context, uint64) (Sent, error) {
 	return func(ctx context.Context, sequence uint64) (Sent, error) {
 		if stage == topology.StageVerify {
-			s, err := verified(ctx, js.Conn(), sequence, "")
+			s, err := verified(ctx, js.Conn(), control.VerifyRequest{Sequence: sequence, Of: of[sequence]})
 			if errors.Is(err, control.ErrGone) {
 				err = fmt.Errorf("%w: %w", ErrGone, err)
 			}
 			return s, err
 		}
-		return trigger(ctx, js, sequence)
+		return trigger(ctx, js, sequence, of[sequence])
 	}
 }
 
@@ -79,7 +81,7 @@ func Triggers(js jetstream.JetStream, stage string) func(context.Context, uint64
 // window the server would swallow the old one. It has the event id that it had,
 // and names the first trigger's sequence, so that the event which answers it
 // answers the first.
-func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64) (Sent, error) {
+func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64, of control.Expected) (Sent, error) {
 	stream, err := js.Stream(ctx, topology.StreamRaw)
 	if err != nil {
 		return Sent{}, fmt.Errorf("stream %s: %w", topology.StreamRaw, err)
@@ -93,6 +95,9 @@ func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64) (Sent
 	}
 	if !strings.HasPrefix(original.Subject, event.PrefixRaw+".") {
 		return Sent{}, ErrGone // of the requests and notes in the stream none is a trigger
+	}
+	if e, err := event.FromHeader(original.Header); err != nil || !of.Answers(e) {
+		return Sent{}, fmt.Errorf("%w: event %s of %s has its place since the stream was made anew", ErrGone, e.ID, e.Source)
 	}
 	m := nats.NewMsg(original.Subject)
 	m.Data = original.Data

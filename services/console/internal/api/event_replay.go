@@ -12,6 +12,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/topology"
 	adminv1 "github.com/tercelhq/tercel/proto/tercel/admin/v1"
+	"github.com/tercelhq/tercel/services/internal/control"
 	"github.com/tercelhq/tercel/services/internal/replay"
 )
 
@@ -115,9 +116,9 @@ func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.
 				continue
 			}
 			c := chosen{sequence: m.Sequence, at: m.StoredAt, event: e}
-			of := trigger{cmp.Or(e.TriggerSequence, m.Sequence), e.ID, e.Edited}
+			of := trigger{sequence: cmp.Or(e.TriggerSequence, m.Sequence), id: e.ID, edited: e.Edited}
 			if f.byRecord() {
-				c.sequence, of = e.TriggerSequence, trigger{sequence: e.TriggerSequence}
+				c.sequence, of = e.TriggerSequence, trigger{sequence: e.TriggerSequence, receivedAt: e.ReceivedAt.UnixNano()}
 			}
 			told, known := seen[of]
 			if known && (told || e.Origin != event.Replay) {
@@ -132,11 +133,13 @@ func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.
 }
 
 // trigger is what a trigger and its replays have in common. One that was edited is
-// another, and so is one whose request was checked again and has another id since.
+// another, and so is one whose request was checked again and has another id since. In
+// a stream that was made anew, one that came at another time has the sequence.
 type trigger struct {
-	sequence uint64
-	id       string
-	edited   bool
+	sequence   uint64
+	id         string
+	edited     bool
+	receivedAt int64 // in ns since 1970, where the events are looked at
 }
 
 // ReplayEvents carries out a plan.
@@ -162,7 +165,7 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 	}
 	// All are chosen before the first is sent: at a low rate the server would not
 	// keep what hands them out for so long.
-	ids := map[uint64]string{}
+	ids, of := map[uint64]string{}, map[uint64]control.Expected{}
 	var sequences []uint64
 	for one, err := range s.choose(ctx, c.filter, p.through) {
 		if err != nil {
@@ -174,7 +177,11 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 		if limit := int(req.Msg.GetLimit()); limit > 0 && len(sequences) == limit {
 			break
 		}
-		sequences, ids[one.sequence] = append(sequences, one.sequence), one.event.ID
+		if _, known := of[one.sequence]; !known {
+			sequences = append(sequences, one.sequence)
+		}
+		// Of two events that name a sequence the later one is of what stands there now.
+		ids[one.sequence], of[one.sequence] = one.event.ID, control.Expect(one.event)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -184,6 +191,6 @@ func (s events) ReplayEvents(ctx context.Context, req *connect.Request[adminv1.R
 		})
 	}}
 	return t.run(ctx, s.js, replay.Job{
-		Sequences: sequences, Send: replay.Triggers(s.js, c.stage), Rate: pace.rate, MaxFailures: pace.maxFailures, Watch: watch,
+		Sequences: sequences, Send: replay.Triggers(s.js, c.stage, of), Rate: pace.rate, MaxFailures: pace.maxFailures, Watch: watch,
 	})
 }
