@@ -87,7 +87,7 @@ func (w *waits) load(ctx context.Context, patience time.Duration, held []*inHand
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, jetstream.ErrBucketNotFound) { // that is lost, and made anew by others, in minutes
+		if !errors.Is(err, jetstream.ErrBucketNotFound) { // that is lost; others make it anew, or tercel setup
 			select {
 			case <-time.After(readPause):
 				continue

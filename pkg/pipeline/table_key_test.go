@@ -22,6 +22,10 @@ sources:
   crm:
     verify: {scheme: none, insecure: true}
     event: {id: body.id, type: body.kind}
+    api: {base: "https://crm.example.com"}
+    resources:
+      order: {triggers: [order.*], id: body.id, get: "/orders/{id}", version: record.v}
+      contact: {triggers: [contact.*], id: body.id, get: "/contacts/{id}", version: record.v}
 destinations:
   own:
     postgres:
@@ -45,19 +49,25 @@ func TestKeysTellApartWhatComesToATable(t *testing.T) {
 		"two resources and a column for them":  {"", "upsert", "record, resource", `"shop.>"`, ""},
 		"two sources":                          {"", "upsert", "record, resource", `">"`, "source"},
 		"two sources and a column for them":    {"", "upsert", "record, resource, source", `">"`, ""},
-		"two accounts":                         {"north, south", "upsert", "record", `"shop.*.order.>"`, "account"},
-		"two accounts and a column for them":   {"north, south", "upsert", "record, account", `"shop.*.order.>"`, ""},
-		"one of two accounts":                  {"north, south", "upsert", "record", `"shop.north.order.>"`, ""},
+		"two accounts":                         {"[north, south]", "upsert", "record", `"shop.*.order.>"`, "account"},
+		"two accounts and a column for them":   {"[north, south]", "upsert", "record, account", `"shop.*.order.>"`, ""},
+		"one of two accounts":                  {"[north, south]", "upsert", "record", `"shop.north.order.>"`, ""},
+		"a source each with one resource":      {"", "upsert", "record, source", `"shop.*.refund.>", "crm.*.contact.>"`, ""},
+		"resources that tell sources apart":    {"", "upsert", "record, resource", `"shop.*.refund.>", "crm.*.contact.>"`, ""},
+		"accounts of two sources":              {"[north, south]", "upsert", "record, source", `"shop.north.order.>", "crm.*.order.>"`, ""},
+		"any account":                          {"{dir: accounts}", "upsert", "record", `"shop.*.order.>"`, "account"},
+		"two accounts of any":                  {"{dir: accounts}", "upsert", "record", `"shop.north.order.>", "shop.south.order.>"`, "account"},
+		"one account of any":                   {"{dir: accounts}", "upsert", "record", `"shop.north.order.>"`, ""},
 		"events of two resources":              {"", "insert", "id", `"shop.>"`, ""},
 		"events of two sources":                {"", "insert", "id", `">"`, "source"},
-		"events of two accounts":               {"north, south", "insert", "id", `"shop.>"`, "account"},
+		"events of two accounts":               {"[north, south]", "insert", "id", `"shop.>"`, "account"},
 		"events of two sources that tell them": {"", "insert", "id, source", `">"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			columns, accounts := "", ""
 			if tt.accounts != "" {
-				accounts = "accounts: [" + tt.accounts + "]"
+				accounts = "accounts: " + tt.accounts
 			}
 			if tt.mode == "upsert" {
 				columns = ", version: v, observed: o, deleted: d"

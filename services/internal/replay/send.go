@@ -96,7 +96,11 @@ func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64, of co
 	if !strings.HasPrefix(original.Subject, event.PrefixRaw+".") {
 		return Sent{}, ErrGone // of the requests and notes in the stream none is a trigger
 	}
-	if e, err := event.FromHeader(original.Header); err != nil || !of.Answers(e) {
+	e, err := event.FromHeader(original.Header)
+	if err != nil {
+		return Sent{}, fmt.Errorf("%w: what has its place is not Tercel's", ErrGone)
+	}
+	if !of.Answers(e) {
 		return Sent{}, fmt.Errorf("%w: event %s of %s has its place since the stream was made anew", ErrGone, e.ID, e.Source)
 	}
 	m := nats.NewMsg(original.Subject)

@@ -61,7 +61,7 @@ type comparison struct {
 	last, this map[string]struct{}
 	seen       []uint64  // the hashes of the page in hand, for a scan
 	first      bool      // nothing was in front of the last page
-	lost, same int       // see turn and stands
+	lost, same int       // see turn, recheck and stands
 	borders    *borders  // to other windows beside this one; nil without any
 	reached    time.Time // when the last listed record changed
 	total      int       // records that the source says it lists, or 0
@@ -171,7 +171,7 @@ const maxShownID = 256
 // others.
 func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) found {
 	f := found{at: at, tally: map[ledger.Verdict]int64{}}
-	young := false
+	youngs := 0
 	for _, rec := range records {
 		overlapped := c.moves() && (slices.Contains(c.w.Tail, rec.mark()) || c.onLast(rec))
 		twice := c.repeated(rec)
@@ -183,7 +183,10 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 			f.ended = true
 			break
 		}
-		young = c.young(rec)
+		young := c.young(rec)
+		if young {
+			youngs++
+		}
 		if c.borders.elsewhere(c, rec, next) {
 			continue
 		}
@@ -199,9 +202,9 @@ func (c *comparison) sort(records []record, at time.Time, next *cursor.Window) f
 		}
 		f.listed = append(f.listed, rec)
 	}
-	// All that follow are younger, where the page ends so. One before its end says
-	// less: an index has a record in its old place for a while after a change.
-	f.ended = f.ended || young && c.list.Order == provider.Ascending && !c.scans()
+	// All that follow are younger, where a whole page is. A single one says less: an
+	// index has a record in its old place for a while after a change.
+	f.ended = f.ended || youngs > 0 && youngs == f.fresh && c.list.Order == provider.Ascending && !c.scans()
 	return f
 }
 
@@ -297,7 +300,9 @@ func (c *comparison) read(body []byte, at time.Time) (record, error) {
 		return rec, fmt.Errorf("%s: %w", rec.id, err)
 	}
 	if c.list.Time.IsZero() {
-		rec.changed, _ = rec.version.Time()
+		if t, ok := rec.version.Time(); ok && told(t) {
+			rec.changed = t
+		}
 		return rec, nil
 	}
 	text, err := c.list.Time.In(body)
@@ -313,15 +318,17 @@ func (c *comparison) read(body []byte, at time.Time) (record, error) {
 	return rec, nil
 }
 
-// parseTime reads RFC 3339, or a Unix time in seconds or, from 1e11 on, which
-// is the year 5138 in seconds, in milliseconds. What isn't between 1970 and 2262
+// parseTime reads a time as [event.ParseVersion] does, or a Unix time in seconds or,
+// from 1e11 on, which is the year 5138 in seconds, in milliseconds. What isn't between 1970 and 2262
 // is in another unit, or stands for something else than a time; only the year 1
 // in RFC 3339 is known to stand for none.
 func parseTime(text string) (t time.Time, err error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case err != nil:
-		if t, err = time.Parse(time.RFC3339Nano, text); err != nil {
+		v, _ := event.ParseVersion(text)
+		var ok bool
+		if t, ok = v.Time(); !ok {
 			return time.Time{}, errors.New("want RFC 3339 or a Unix time")
 		}
 	case n >= 1e11:
@@ -329,13 +336,16 @@ func parseTime(text string) (t time.Time, err error) {
 	default:
 		t = time.Unix(n, 0)
 	}
-	if !t.IsZero() && (t.Unix() < 0 || t.After(lastTime)) {
+	if !t.IsZero() && !told(t) {
 		return time.Time{}, errors.New("want a time between 1970 and 2262, in RFC 3339 or as a Unix time in seconds or milliseconds")
 	}
 	return t, nil
 }
 
-// lastTime is the last one that nanoseconds since 1970 can tell.
+// told reports whether a time can be that of a change: what isn't between 1970 and the
+// last one that nanoseconds since then can tell stands for something else.
+func told(t time.Time) bool { return t.Unix() >= 0 && !t.After(lastTime) }
+
 var lastTime = time.Unix(0, math.MaxInt64)
 
 // young reports whether a record changed after the window's end: its webhook

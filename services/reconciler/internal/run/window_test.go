@@ -71,11 +71,11 @@ func TestYoungRecordsAreLeftToTheNextWindow(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		reconcile string
-		requests  int // of the first run, of four records on two pages
+		requests  int // of the first run, of six records on three pages
 		skipped   int
 	}{
-		"in ascending order the list ends there": {ascending, 1, 1},
-		"without an order it is read to its end": {"since: updated_after, items: orders, next: cursor", 2, 3},
+		"in ascending order the list ends with a page of such": {ascending, 2, 3},
+		"without an order it is read to its end":               {"since: updated_after, items: orders, next: cursor", 3, 5},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestYoungRecordsAreLeftToTheNextWindow(t *testing.T) {
 			f := setup(t)
 			f.enrich()
 			f.shop.put("a", noon.Add(-2*time.Minute)) // at the very end: it belongs to this window
-			for i, id := range []string{"b", "c", "d"} {
+			for i, id := range []string{"b", "c", "d", "e", "f"} {
 				f.shop.put(id, noon.Add(-2*time.Minute+time.Duration(i+1)*time.Nanosecond))
 			}
 			r := f.runner(tt.reconcile)
@@ -95,10 +95,10 @@ func TestYoungRecordsAreLeftToTheNextWindow(t *testing.T) {
 				t.Errorf("%d requests, want %d", n, tt.requests)
 			}
 			f.pass(time.Hour)
-			if rep := f.do(r); rep.Missed != 3 || rep.Matched != 1 {
-				t.Errorf("counts of the next run %+v, want the three", rep.Counts)
+			if rep := f.do(r); rep.Missed != 5 || rep.Matched != 1 {
+				t.Errorf("counts of the next run %+v, want the five", rep.Counts)
 			}
-			if got := f.sentIDs(); got != "a b c d" {
+			if got := f.sentIDs(); got != "a b c d e f" {
 				t.Errorf("sent %s", got)
 			}
 		})
@@ -229,14 +229,15 @@ func TestAYoungRecordThatStandsTooFarInFrontEndsNoList(t *testing.T) {
 			return fmt.Sprintf(`{"id":%q,"updated_at":%q}`, id, noon.Add(-before).Format(time.RFC3339))
 		}
 		_, _ = fmt.Fprintf(w, `{"orders":[%s],"cursor":"%d"}`, strings.Join([][]string{
-			{record("a", time.Hour), record("young", time.Minute), record("b", 50*time.Minute)},
-			{record("c", 40*time.Minute), record("young 2", time.Minute), record("young 3", time.Minute)},
+			{record("a", time.Hour), record("young", time.Minute), record("b", 50*time.Minute), record("young 2", time.Minute)},
+			{record("c", 40*time.Minute), record("young 3", time.Minute)},
+			{record("young 4", time.Minute)},
 		}[n], ","), n+1)
 		return true
 	})
 	rep := f.do(f.runner(ascending))
-	if want := (report.Counts{Listed: 6, Missed: 3, Repaired: 3, SkippedYoung: 3}); rep.Counts != want || !rep.Complete || rep.Pages != 2 || f.sentIDs() != "a b c" {
-		t.Errorf("report %+v, sent %s; want counts %+v of two pages", rep, f.sentIDs(), want)
+	if want := (report.Counts{Listed: 7, Missed: 3, Repaired: 3, SkippedYoung: 4}); rep.Counts != want || !rep.Complete || rep.Pages != 3 || f.sentIDs() != "a b c" {
+		t.Errorf("report %+v, sent %s; want counts %+v of three pages", rep, f.sentIDs(), want)
 	}
 }
 
