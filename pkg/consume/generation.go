@@ -29,8 +29,9 @@ const (
 	askTimeout = 2 * time.Second
 )
 
-// watch asks for the consumer while anything of it is in hand, until stop is called.
-// No answer waits for that.
+// watch asks for the consumer until stop is called, while anything is in hand that was
+// before it could have been made anew: what is answered sooner, as most is, costs no
+// question. No answer waits for one.
 func (g *generation) watch(h *hand) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -41,7 +42,7 @@ func (g *generation) watch(h *hand) (stop func()) {
 		for !g.over.Load() {
 			select {
 			case <-tick.C:
-				if !h.empty() {
+				if h.holds(askEvery) {
 					g.ask(ctx)
 				}
 			case <-ctx.Done():

@@ -72,10 +72,16 @@ func (h *hand) awaitRoom(ctx context.Context, large bool) room {
 	}
 }
 
-func (h *hand) empty() bool {
+// holds reports whether anything has been in hand for so long.
+func (h *hand) holds(so time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.msgs) == 0
+	for _, t := range h.msgs {
+		if time.Since(t.at) >= so {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *hand) take(m *message) {

@@ -80,14 +80,16 @@ func (w *waits) load(ctx context.Context, patience time.Duration, held []*inHand
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		err := w.each(ctx, again, w.read)
+		err, why := w.each(ctx, again, w.read), errUnread
 		if err == nil {
 			err = w.renew(ctx, again)
 		}
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, jetstream.ErrBucketNotFound) { // that is lost; others make it anew, or tercel setup
+		if errors.Is(err, jetstream.ErrBucketNotFound) { // others make it anew, or tercel setup
+			why = errNoBucket
+		} else {
 			select {
 			case <-time.After(readPause):
 				continue
@@ -95,7 +97,7 @@ func (w *waits) load(ctx context.Context, patience time.Duration, held []*inHand
 			}
 		}
 		for _, h := range again {
-			h.unread = true
+			h.unread = why
 		}
 		w.forget() // perhaps there is another bucket by now, or none
 		return err

@@ -323,3 +323,23 @@ func TestPromise3LostWaitsCostNoAttempts(t *testing.T) {
 		})
 	}
 }
+
+// Promise 3: what is held back, since the bucket of waits is gone and nobody makes it
+// anew, is kept as a dead letter once it has waited for as long as it may: the stream
+// would let it go without a word.
+func TestPromise3WhatIsHeldBackForLostWaitsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.cfg.RetryMax, f.cfg.GiveUpAfter = 200*time.Millisecond, 3*time.Second
+	if err := f.js.DeleteKeyValue(t.Context(), topology.BucketWaits); err != nil {
+		t.Fatal(err)
+	}
+	f.start(noting(j, func(context.Context, consume.Message) error { return fault.Postpone(errTest, 10*time.Millisecond) }))
+	f.send("evt_1")
+	if r := f.reasons(1)[1]; r.Class != fault.Exhausted || !strings.Contains(r.Message, topology.BucketWaits) {
+		t.Errorf("reason %+v, want exhausted for want of the bucket", r)
+	}
+	if n := j.count(); n != 1 {
+		t.Errorf("handed out %d times, want once: what was tried before is held back", n)
+	}
+}

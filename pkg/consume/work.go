@@ -13,6 +13,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/topology"
 )
 
 // work takes from the hand until its feed is closed.
@@ -58,7 +59,7 @@ type inHand struct {
 	delivered uint64 // times, this one among them
 	waits     uint64 // of those, the ones that were no attempts
 	kept      bool   // something is kept of its waits
-	unread    bool   // waits is not known
+	unread    error  // why waits is not known, or nil
 	span      trace.Span
 }
 
@@ -70,6 +71,7 @@ const crashes = 2
 var (
 	errUnanswered = errors.New("delivered again and again without an answer: its workers crashed or hung")
 	errUnread     = errors.New("not handed out: how many of its deliveries were attempts can't be read now")
+	errNoBucket   = errors.New("not handed out: how many of its deliveries were attempts is not known, since bucket " + topology.BucketWaits + " is gone")
 )
 
 // batch handles messages and answers each. Handlers get no more than Timeout.
@@ -139,7 +141,7 @@ func (l *Loop) countWaits(ctx context.Context, waiting []*inHand) {
 
 // note tells of attempts that failed, and of one that followed such.
 func (l *Loop) note(h *inHand, a Attempt) {
-	counts := !h.unread && (!fault.IsPostponed(a.Err) || fault.IsPermanent(a.Err) || a.Outcome == Terminated)
+	counts := h.unread == nil && (!fault.IsPostponed(a.Err) || fault.IsPermanent(a.Err) || a.Outcome == Terminated)
 	if l.deps.Note != nil && counts && (a.Err != nil || h.message.Attempt > 1) {
 		l.deps.Note(h.message, a)
 	}
@@ -161,8 +163,8 @@ func (l *Loop) call(ctx context.Context, held []*inHand) []error {
 		if l.cfg.Batch == 1 {
 			ctx = sctx // a handler's own spans belong below its message's
 		}
-		if h.unread {
-			errs[i] = errUnread
+		if h.unread != nil {
+			errs[i] = h.unread
 			continue
 		}
 		if h.message.Attempt > l.cfg.MaxAttempts+crashes {
@@ -211,13 +213,13 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	switch {
 	case err == nil:
 		ackErr = h.msg.ack()
-	case h.unread: // which counts as an attempt after all, so there are not to be many
+	case h.unread != nil && (h.unread != errNoBucket || !l.overdue(h)): // which counts as an attempt after all, so there are not to be many
 		outcome, ackErr = Delayed, h.msg.delay(max(l.cfg.RetryMax, soonest))
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
 	case fault.IsPostponed(err) && !l.overdue(h): // no attempt was made
 		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))
-	case fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
+	case h.unread != nil, fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)
 	case asked:
 		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))

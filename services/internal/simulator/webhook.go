@@ -149,12 +149,12 @@ func newSender(p *Provider, target string) *sender {
 // send begins to deliver webhooks, each as soon as there is room.
 func (s *sender) send(ctx context.Context, ws ...webhook) {
 	for _, w := range ws {
+		w.due = time.Now()
 		select {
 		case s.room <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		w.due = time.Now()
 		s.open.Go(func() {
 			s.deliver(ctx, w)
 			<-s.room
