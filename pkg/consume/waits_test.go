@@ -66,6 +66,26 @@ func TestPromise3WaitingEndsInADeadLetter(t *testing.T) {
 	}
 }
 
+// Promise 3: what only waits for another message is not given up for it, since its
+// turn comes when that one has ended.
+func TestPromise3WhatIsQueuedIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.js = skewed{f.js, 25 * time.Hour} // all that comes is overdue
+	f.start(noting(j, func(context.Context, consume.Message) error {
+		if j.count() < 2*f.cfg.MaxAttempts {
+			return fault.Queue(errTest, 20*time.Millisecond)
+		}
+		return nil
+	}))
+	f.send("evt_1")
+	f.eventually("its turn comes", func() bool { return j.count() >= 2*f.cfg.MaxAttempts })
+	f.settled()
+	if n := f.terminated(); n != 0 {
+		t.Errorf("%d given up", n)
+	}
+}
+
 // skewed is a server whose clock is another than ours by so much.
 type skewed struct {
 	jetstream.JetStream

@@ -125,7 +125,7 @@ func (l *Loop) hold(ctx context.Context, raw []*message) []*inHand {
 // postponed are the deliveries that were no attempts.
 func (l *Loop) postponed(held []*inHand, errs []error) (waiting []*inHand) {
 	for i, h := range held {
-		if fault.IsPostponed(errs[i]) && !fault.IsPermanent(errs[i]) && !l.overdue(h) {
+		if !fault.IsPermanent(errs[i]) && l.waitsOn(h, errs[i]) {
 			waiting = append(waiting, h)
 		}
 	}
@@ -145,6 +145,11 @@ func (l *Loop) note(h *inHand, a Attempt) {
 	if l.deps.Note != nil && counts && (a.Err != nil || h.message.Attempt > 1) {
 		l.deps.Note(h.message, a)
 	}
+}
+
+// waitsOn reports whether a message was not tried and may go on waiting.
+func (l *Loop) waitsOn(h *inHand, err error) bool {
+	return fault.IsQueued(err) || fault.IsPostponed(err) && !l.overdue(h)
 }
 
 // overdue reports whether a message has waited for as long as it may.
@@ -217,7 +222,7 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 		outcome, ackErr = Delayed, h.msg.delay(max(l.cfg.RetryMax, soonest))
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
-	case fault.IsPostponed(err) && !l.overdue(h): // no attempt was made
+	case l.waitsOn(h, err): // no attempt was made
 		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))
 	case h.unread != nil, fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)

@@ -3,7 +3,7 @@
 // A handler marks an error where its fate is known: [Permanent] when the same
 // message will fail again, [RetryAfter] when somebody named a time to come
 // back, [Postpone] when nobody could have done the work just now, whatever the
-// message. An error without a mark is transient. Package consume alone reads
+// message, [Queue] when another message comes first. An error without a mark is transient. Package consume alone reads
 // the marks and turns them into one answer to JetStream.
 package fault
 
@@ -38,6 +38,7 @@ type delayed struct {
 	err       error
 	after     time.Duration
 	postponed bool
+	queued    bool
 }
 
 func (d *delayed) Error() string { return d.err.Error() }
@@ -72,8 +73,24 @@ func Postpone(err error, delay time.Duration) error {
 	return &delayed{err: err, after: max(delay, 0), postponed: true}
 }
 
+// Queue marks err as one that only tells that another message comes first. It is
+// like [Postpone], but the message isn't given up for having waited too long: its
+// turn comes once the other has ended, however that ends.
+func Queue(err error, delay time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &delayed{err: err, after: max(delay, 0), postponed: true, queued: true}
+}
+
+// IsQueued reports whether the outermost delay of err was given by [Queue].
+func IsQueued(err error) bool {
+	var d *delayed
+	return errors.As(err, &d) && d.queued
+}
+
 // IsPostponed reports whether the outermost delay of err was given by
-// [Postpone].
+// [Postpone] or [Queue].
 func IsPostponed(err error) bool {
 	var d *delayed
 	return errors.As(err, &d) && d.postponed
@@ -86,8 +103,8 @@ func IsPermanent(err error) bool {
 	return errors.As(err, &p)
 }
 
-// Delay returns the delay that [RetryAfter] or [Postpone] gave err, and whether
-// it was given one.
+// Delay returns the delay that [RetryAfter], [Postpone] or [Queue] gave err, and
+// whether it was given one.
 func Delay(err error) (time.Duration, bool) {
 	var d *delayed
 	if !errors.As(err, &d) {

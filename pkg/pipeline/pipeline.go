@@ -205,13 +205,23 @@ func (f *File) Validate(c *config.Check) {
 	f.validateTables(c)
 }
 
+// Dead letters of events that wait longer than sink.give_up_after for a destination
+// that can't be opened come late by one part in OverduePart of it. The sink looks
+// for them every sink.retry_max, and after a start OverdueLooks of those before the
+// stream lets go of them.
+const (
+	OverduePart  = 16
+	OverdueLooks = 2
+)
+
 func (f *File) validateStreams(c *config.Check) {
 	// A message that its stream drops while it waits is gone without a word.
 	if age := f.Streams.Raw.MaxAge; age > 0 && f.Enricher.GiveUpAfter >= age {
 		c.Fault("enricher.give_up_after", "", "less than streams.raw.max_age")
 	}
-	if age := f.Streams.Enriched.MaxAge; age > 0 && f.Sink.GiveUpAfter >= age {
-		c.Fault("sink.give_up_after", "", "less than streams.enriched.max_age")
+	late := f.Sink.GiveUpAfter/OverduePart + OverdueLooks*f.Sink.RetryMax
+	if age := f.Streams.Enriched.MaxAge; age > 0 && f.Sink.GiveUpAfter >= age-late {
+		c.Fault("sink.give_up_after", "", "less than streams.enriched.max_age, by a sixteenth of it and twice sink.retry_max")
 	}
 	if r := f.Streams.Replicas; r != 1 && r != 3 && r != 5 {
 		c.Fault("streams.replicas", "", "1, 3 or 5")

@@ -7,9 +7,10 @@ import (
 )
 
 // Relay publishes events to a stream of this NATS cluster or of another, as they
-// are: attributes in headers, body and Nats-Msg-Id untouched. An event is
-// delivered once that stream has acknowledged it. A repeat within the stream's
-// duplicate window is dropped by it.
+// are: attributes in headers and body untouched. An event is delivered once that
+// stream has acknowledged it. A repeat within the stream's duplicate window is
+// dropped by it; Nats-Msg-Id tells repeats of this destination and prefix alone, and
+// ce-id is what to tell events by.
 type Relay struct {
 	// NATS is the cluster. Its url is required.
 	NATS `yaml:",inline"`

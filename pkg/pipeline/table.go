@@ -138,6 +138,19 @@ func (c *Column) DecodeNode(n config.Node) {
 	}
 }
 
+// Always reports whether every event has a value for the column, or every one that
+// speaks of a record.
+func (c Column) Always(ofRecord bool) bool {
+	switch c.text {
+	case "id", "source", "account", "type", "origin":
+		return true
+	case "record_id", "resource":
+		return ofRecord
+	default:
+		return false
+	}
+}
+
 // Value returns the column's value for an event and its whole body, as JSON,
 // or nil if there is none.
 func (c Column) Value(e event.Event, body []byte) jsontext.Value {

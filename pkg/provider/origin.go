@@ -27,8 +27,11 @@ type OriginList struct {
 	// changes.
 	File string `yaml:"file"`
 	// URL is an https address that answers with the list, such as
-	// https://api.example.com/meta; http is for loopback alone.
+	// https://api.example.com/meta.
 	URL string `yaml:"url"`
+	// AllowPrivate permits plain http and addresses on loopback and private
+	// networks, for a list of one's own.
+	AllowPrivate bool `yaml:"allow_private"`
 	// Path finds the networks in a JSON document: an array of texts, such as
 	// hooks, or one text each, such as prefixes[].cidr. Defaults to the whole
 	// document, which may also be text with a network in each line.
@@ -60,8 +63,8 @@ func (l *OriginList) Validate(c *config.Check) {
 		switch {
 		case err != nil || u.Hostname() == "" || u.User != nil:
 			c.Fault("url", "no URL", "a URL such as https://api.example.com/meta, without credentials") // which may be part of it
-		case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
-			c.Fault("url", "", "https: who can change the list on its way decides who may send")
+		case u.Scheme != "https" && (u.Scheme != "http" || !l.AllowPrivate):
+			c.Fault("url", "", "https, or allow_private: true: who can change the list on its way decides who may send")
 		}
 	}
 	if _, err := field.ParsePath(l.Path); err != nil {
@@ -73,11 +76,6 @@ func (l *OriginList) Validate(c *config.Check) {
 	if l.Refresh < time.Second {
 		c.Fault("refresh", "", "at least 1s")
 	}
-}
-
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }
 
 // maxNetworks bounds a list.

@@ -148,3 +148,23 @@ func LastFor(ctx context.Context, stream jetstream.Stream, c jetstream.ConsumerC
 	}
 	return last, nil
 }
+
+// FirstFor returns when the first message in stream behind the sequence floor was
+// stored that a consumer's filters let through, or the zero time. Behind the
+// consumer's ack floor it is the oldest that isn't acknowledged.
+func FirstFor(ctx context.Context, stream jetstream.Stream, c jetstream.ConsumerConfig, floor uint64) (time.Time, error) {
+	var first time.Time
+	for _, f := range filtersOf(c) {
+		m, err := stream.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(f))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // it has aged out meanwhile
+		}
+		if err != nil {
+			return first, fmt.Errorf("first message of %s: %w", f, err)
+		}
+		if first.IsZero() || m.Time.Before(first) {
+			first = m.Time
+		}
+	}
+	return first, nil
+}

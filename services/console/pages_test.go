@@ -205,11 +205,32 @@ func TestOtherSitesCantActForAReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if c := resp.Header.Get("Set-Cookie"); !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "SameSite=Strict") || strings.Contains(c, operatorToken) {
+	if c := resp.Header.Get("Set-Cookie"); !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "SameSite=Strict") || strings.Contains(c, operatorToken) || strings.Contains(c, "Secure") {
 		t.Errorf("cookie %q", c)
 	}
 	if to := resp.Header.Get("Location"); to != "/" {
 		t.Errorf("sent to %q, want nowhere else", to)
+	}
+}
+
+// A browser that reaches the console through a proxy that ends TLS says so, and keeps
+// its cookie for encrypted connections.
+func TestTheCookieIsForEncryptedConnectionsBehindAProxyToo(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+"/sign-in", strings.NewReader(url.Values{"token": {operatorToken}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", "https://"+req.URL.Host)
+	resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if c := resp.Header.Get("Set-Cookie"); !strings.Contains(c, "; Secure") {
+		t.Errorf("cookie %q, status %d", c, resp.StatusCode)
 	}
 }
 

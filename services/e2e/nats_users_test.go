@@ -75,6 +75,7 @@ var usersMay = map[string]may{
 			"tercel.dlq.deliver.orders._.order.paid", "tercel.outcomes.deliver.orders", "$JS.API.STREAM.INFO.TERCEL_RAW",
 			"$JS.API.CONSUMER.CREATE.TERCEL_ENRICHED.deliver_crm.tercel.enriched.>", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_ENRICHED.deliver_crm",
 			"$JS.API.CONSUMER.PAUSE.TERCEL_ENRICHED.deliver_crm", "$JS.ACK.TERCEL_ENRICHED.deliver_crm.1.1.1.1.0", "$KV.tercel_waits.x",
+			"$JS.API.STREAM.MSG.GET.TERCEL_ENRICHED",
 			"$JS.ACK.TERCEL_ENRICHED.team_billing.1.1.1.1.0", // a wildcard can't stand for a part of a name
 		},
 	},
@@ -82,7 +83,7 @@ var usersMay = map[string]may{
 		publish: []string{
 			"$JS.API.INFO",
 			"tercel.raw.orders._.order.paid", "tercel.seen", "tercel.dlq.enrich.orders._.order.paid", "tercel.dlq.deliver.orders._.order.paid",
-			"tercel.reports.orders.order", "$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW",
+			"tercel.reports.orders.order", "$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_ENRICHED",
 			"$JS.API.CONSUMER.CREATE.TERCEL_RAW.enrich_orders.tercel.raw.orders.>", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_RAW.enrich_orders",
 			"$JS.API.CONSUMER.CREATE.TERCEL_ENRICHED.deliver_crm.tercel.enriched.>", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_ENRICHED.deliver_crm",
 			"$JS.API.CONSUMER.RESET.TERCEL_RAW.enrich_orders", "$JS.ACK.TERCEL_ADVISORIES.collect_dead_letters.1.1.1.1.0",
@@ -95,7 +96,8 @@ var usersMay = map[string]may{
 	"console": {
 		publish: []string{
 			"tercel.raw.orders._.order.paid", "tercel.enriched.orders._.order.paid", "tercel.audit.begun.x", "tercel.control.reconcile.run", "tercel.control.ingress.verify",
-			"$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW", "$JS.API.CONSUMER.PAUSE.TERCEL_RAW.enrich_orders",
+			"$JS.API.STREAM.INFO.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_RAW", "$JS.API.STREAM.MSG.GET.TERCEL_ENRICHED",
+			"$JS.API.CONSUMER.PAUSE.TERCEL_RAW.enrich_orders",
 			"$JS.API.CONSUMER.PAUSE.TERCEL_ENRICHED.deliver_crm", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_RAW.enrich_orders",
 			"$JS.API.CONSUMER.CREATE.TERCEL_RAW.enrich_orders.tercel.raw.orders.>",
 			"$JS.API.CONSUMER.CREATE.TERCEL_ENRICHED.deliver_crm.tercel.enriched.>", "$JS.API.CONSUMER.MSG.NEXT.TERCEL_ENRICHED.deliver_crm",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tercelhq/tercel/pkg/egress"
 	"github.com/tercelhq/tercel/pkg/provider"
 	"github.com/tercelhq/tercel/services/internal/watch"
 )
@@ -293,15 +293,15 @@ func (o *origin) readList(ctx context.Context) error {
 	return nil
 }
 
-// listClient takes no proxy from the environment and follows no redirect: the
-// list comes from where the operator said, or not at all.
-var listClient = &http.Client{
-	Timeout: listTimeout,
-	Transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: listTimeout}).DialContext, TLSHandshakeTimeout: listTimeout, DisableKeepAlives: true,
-		ForceAttemptHTTP2: true,
-	},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// newListClient follows no redirect: the list comes from where the operator said, or
+// not at all.
+func newListClient(allowPrivate bool) *http.Client {
+	transport := egress.Transport(egress.Config{AllowPrivate: allowPrivate})
+	transport.DisableKeepAlives = true // the next time is hours away
+	return &http.Client{
+		Timeout: listTimeout, Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func (o *origin) fetchList(ctx context.Context) ([]byte, error) {
@@ -317,7 +317,7 @@ func (o *origin) fetchList(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("origin.list of %s: no URL", o.source)
 	}
-	resp, err := listClient.Do(req)
+	resp, err := newListClient(o.cfg.List.AllowPrivate).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("origin.list of %s: %w", o.source, errors.Unwrap(err)) // without the URL, whose query may hold a key
 	}

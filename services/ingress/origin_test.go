@@ -144,7 +144,7 @@ func TestOriginListIsReadAnewAndTheLastGoodOneStays(t *testing.T) {
 		broken string
 	}{
 		"url": {
-			`origin: {list: {url: "` + published.URL + `", path: hooks, refresh: 1s}}`, func(s string) { list.Store(s) },
+			`origin: {list: {url: "` + published.URL + `", allow_private: true, path: hooks, refresh: 1s}}`, func(s string) { list.Store(s) },
 			`{"hooks":["192.0.2.0/24"]}`, `{"hooks":["203.0.113.0/24"]}`, `{"hooks":[]}`,
 		},
 		"file": {
@@ -182,6 +182,25 @@ func TestOriginListIsReadAnewAndTheLastGoodOneStays(t *testing.T) {
 				t.Errorf("in the new list: answered %d, want 200", got)
 			}
 		})
+	}
+}
+
+// The address of a list is guarded like that of every other call.
+func TestAListOfOriginsIsNotFetchedFromAPrivateNetwork(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Bool
+	published := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	t.Cleanup(published.Close)
+	f := setup(t, reading(t, fmt.Sprintf(plain, `origin: {list: {url: "`+published.URL+`"}}`)))
+	f.run()
+	eventually(t, "the log says what to do", func() bool {
+		return strings.Contains(f.log.String(), "127.0.0.1 is not a public address: set allow_private")
+	})
+	if got := f.from("192.0.2.1:1", f.delivery("plain", "", `{"kind":"k","id":"1"}`)).code; got != http.StatusServiceUnavailable {
+		t.Errorf("without a list: answered %d, want 503", got)
+	}
+	if asked.Load() {
+		t.Error("the server was called")
 	}
 }
 

@@ -27,19 +27,22 @@ var errNotOpen = errors.New("not open")
 
 // destination is one destination with its loop.
 type destination struct {
-	name    string
-	js      jetstream.JetStream
-	plan    plan
-	shape   shape
-	cfg     consume.Config
-	loop    *consume.Loop
-	log     *slog.Logger
-	metrics instruments
+	name     string
+	js       jetstream.JetStream
+	plan     plan
+	shape    shape
+	cfg      consume.Config
+	consumer jetstream.ConsumerConfig
+	loop     *consume.Loop
+	log      *slog.Logger
+	metrics  instruments
 
+	// tookAt is when the destination last took something, or when it was begun.
+	tookAt time.Time
 	// writer and seeks are set before loop runs, by the goroutine that runs it.
 	writer writer
-	// seeks says that loop runs for overdue events alone.
-	seeks bool
+	// seeks is the age of events for which alone loop runs, or 0.
+	seeks time.Duration
 
 	mu sync.Mutex // guards what follows
 	// sick is why the destination takes no writes, or nil.
@@ -48,9 +51,6 @@ type destination struct {
 	stop context.CancelFunc
 	// wrote says that something was written since the destination was opened.
 	wrote bool
-	// sought is when there were no more overdue events: when something was written,
-	// or a search met one that isn't.
-	sought time.Time
 }
 
 func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.Destination, deps Deps) (*destination, error) {
@@ -75,11 +75,11 @@ func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.
 	if d.metrics, err = newInstruments(name); err != nil {
 		return nil, err
 	}
-	consumer := topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery())
+	d.consumer = topology.DeliverConsumer(name, dest.Subjects(), cfg.Delivery())
 	if !dest.When.IsZero() {
-		consumer.Metadata = map[string]string{topology.MetadataWhen: dest.When.String()}
+		d.consumer.Metadata = map[string]string{topology.MetadataWhen: dest.When.String()}
 	}
-	d.loop, err = consume.New(cfg, topology.StreamEnriched, consumer, d.handle,
+	d.loop, err = consume.New(cfg, topology.StreamEnriched, d.consumer, d.handle,
 		consume.Deps{
 			JetStream: deps.JetStream, Log: deps.Log, Keep: deadletter.Keep(deps.JetStream, topology.DeliverDurable(name)), Note: s.outcomes.Note(topology.DeliverDurable(name)),
 		})
@@ -94,7 +94,7 @@ func (s *Service) newDestination(cfg consume.Config, name string, dest pipeline.
 func (d *destination) run(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(d.cfg.RetryMin),
 		backoff.WithMaxInterval(d.cfg.RetryMax), backoff.WithMaxElapsedTime(0))
-	d.found()
+	d.took()
 	for ctx.Err() == nil {
 		wrote, err := d.session(ctx)
 		if ctx.Err() != nil {
@@ -105,7 +105,7 @@ func (d *destination) run(ctx context.Context) {
 		}
 		if wrote {
 			wait.Reset()
-			d.found()
+			d.took()
 		}
 		if errors.Is(err, delivery.ErrUnwanted) {
 			d.pause(ctx)
@@ -120,45 +120,100 @@ func (d *destination) run(ctx context.Context) {
 	}
 }
 
-// seekEvery is which part of the time that an event may wait passes between two
-// searches for overdue ones, and before the first: each hands out some that aren't
-// overdue, and an outage that passes soon is to cost nothing.
-const seekEvery = 16
-
 // wait passes the time until the destination is opened anew. The stream lets go
-// of what it has kept for its time, so with seek the loop runs meanwhile, now and
-// then, and makes dead letters of overdue events by the rule that it has for all.
-// It ends at the first event that isn't overdue: those behind it came later.
+// of what it has kept for its time, so with seek it looks for overdue events now
+// and then.
 func (d *destination) wait(ctx context.Context, delay time.Duration, seek bool) {
 	ctx, cancel := context.WithTimeout(ctx, delay)
 	defer cancel()
-	seeking, stop := context.WithCancel(ctx)
-	defer stop()
-	d.mu.Lock()
-	seek = seek && time.Since(d.sought) >= d.cfg.GiveUpAfter/seekEvery
-	d.stop, d.seeks = stop, true
-	d.mu.Unlock()
-	if seek {
-		if err := d.loop.Run(seeking); err != nil {
-			d.log.LogAttrs(ctx, slog.LevelWarn, "overdue events not sought", slog.Any("err", err))
+	again := time.NewTicker(d.cfg.RetryMax)
+	defer again.Stop()
+	for {
+		if seek {
+			d.seek(ctx)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
 		}
 	}
-	<-ctx.Done()
+}
+
+// seek runs the loop where events are overdue, and it makes dead letters of them by
+// the rule that it has for all. It ends at the first event that isn't sought: those
+// behind it came later.
+func (d *destination) seek(ctx context.Context) {
+	older, err := d.overdue(ctx)
+	if err != nil && ctx.Err() == nil {
+		d.log.LogAttrs(ctx, slog.LevelWarn, "age of waiting events not known", slog.Any("err", err))
+	}
+	if older == 0 {
+		return
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d.mu.Lock()
+	d.stop, d.seeks = stop, older
+	d.mu.Unlock()
+	if err := d.loop.Run(ctx); err != nil {
+		d.log.LogAttrs(ctx, slog.LevelWarn, "overdue events not sought", slog.Any("err", err))
+	}
+}
+
+// overdue returns the age of events that are to become dead letters now, or 0 if
+// there is none. An outage that passes soon is to cost nothing, so all that are
+// overdue do only once the destination has taken nothing for a while. Before that
+// those do that the stream is about to let go of, however often the sink is started
+// anew. It asks rather than try, since a try hands out others, too.
+func (d *destination) overdue(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	age, kept, err := d.oldest(ctx)
+	all, leaving := d.cfg.GiveUpAfter, kept-pipeline.OverdueLooks*d.cfg.RetryMax
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("oldest event for %s: %w", d.name, err)
+	case age > all && time.Since(d.tookAt) > all/pipeline.OverduePart:
+		return all, nil
+	case kept > 0 && age > max(all, leaving):
+		return max(all, leaving), nil
+	default:
+		return 0, nil
+	}
+}
+
+// took notes that the destination takes events.
+func (d *destination) took() { d.tookAt = time.Now() }
+
+// oldest returns how long the first event has been stored that waits for the
+// destination, by the server's clock, and how long the stream keeps it (0 for ever).
+func (d *destination) oldest(ctx context.Context) (age, kept time.Duration, err error) {
+	stream, err := d.js.Stream(ctx, topology.StreamEnriched)
+	if err != nil {
+		return 0, 0, err
+	}
+	var floor uint64 // of a consumer that isn't there, since the destination never was open
+	c, err := stream.Consumer(ctx, d.consumer.Durable)
+	switch {
+	case err == nil:
+		floor = c.CachedInfo().AckFloor.Stream
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
+		return 0, 0, err
+	}
+	first, err := topology.FirstFor(ctx, stream, d.consumer, floor)
+	if err != nil || first.IsZero() {
+		return 0, 0, err
+	}
+	info := stream.CachedInfo()
+	return info.TimeStamp.Sub(first), info.Config.MaxAge, nil
 }
 
 // look ends a search for overdue events when others come.
 func (d *destination) look(msgs []consume.Message) {
-	if d.seeks && slices.ContainsFunc(msgs, func(m consume.Message) bool { return m.Age <= d.cfg.GiveUpAfter }) {
-		d.found()
+	if d.seeks > 0 && slices.ContainsFunc(msgs, func(m consume.Message) bool { return m.Age <= d.seeks }) {
 		d.stop()
 	}
-}
-
-// found notes that there are no more overdue events.
-func (d *destination) found() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.sought = time.Now()
 }
 
 // pause keeps events from a destination that wants none, in all sinks and also
@@ -180,7 +235,7 @@ func (d *destination) pause(ctx context.Context) {
 // destination is closed.
 func (d *destination) session(ctx context.Context) (wrote bool, err error) {
 	w, err := d.openIn(ctx)
-	d.writer, d.seeks = w, false
+	d.writer, d.seeks = w, 0
 	if err != nil {
 		d.fail(err)
 		return false, err
@@ -288,7 +343,7 @@ func (d *destination) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sick = err
-	if d.stop != nil && !d.seeks {
+	if d.stop != nil && d.seeks == 0 {
 		d.stop()
 	}
 }

@@ -71,12 +71,20 @@ func items(events ...enriched) []delivery.Item {
 // stream is a server with Tercel's streams.
 func stream(t *testing.T) (*natstest.Server, jetstream.JetStream) {
 	t.Helper()
+	return streamOf(t, func(*topology.Config) {})
+}
+
+// streamOf is stream with other settings.
+func streamOf(t *testing.T, edit func(*topology.Config)) (*natstest.Server, jetstream.JetStream) {
+	t.Helper()
 	server := natstest.Start(t, false)
 	js, err := jetstream.New(server.Connect(), natstest.Patient())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := topology.Ensure(t.Context(), js, topology.DefaultConfig()); err != nil {
+	cfg := topology.DefaultConfig()
+	edit(&cfg)
+	if err := topology.Ensure(t.Context(), js, cfg); err != nil {
 		t.Fatal(err)
 	}
 	return server, js

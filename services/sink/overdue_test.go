@@ -58,6 +58,44 @@ func TestPromise3EventsOfADestinationThatCannotBeOpenedBecomeDeadLetters(t *test
 	}
 }
 
+// Nor does it take a sink that stays up: one that is started anew again and again,
+// before it has waited for long, makes the letters before the stream lets go of the
+// events, and not long before, since the destination may be there any moment.
+func TestPromise3EventsBecomeDeadLettersThoughTheSinkIsRestartedAllTheTime(t *testing.T) {
+	t.Parallel()
+	_, js := streamOf(t, func(c *topology.Config) { c.Enriched.MaxAge, c.DedupWindow = 30*time.Second, 30*time.Second })
+	p := kinds["nats"].place(t)
+	if err := open(t, p).Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.breakIt(t)
+	began := time.Now()
+	publish(t, js, nil, numbered(0, 10)...)
+	cfg := quick()
+	cfg.GiveUpAfter, cfg.RetryMin, cfg.RetryMax = 18*time.Second, 200*time.Millisecond, 5*time.Second
+	letters := func() (n int) {
+		for _, err := range deadletter.List(t.Context(), js, deadletter.Filter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	for letters() < 10 {
+		svc := start(t, js, cfg, p.destinations(t))
+		life := time.NewTimer(cfg.GiveUpAfter / 18)
+		<-life.C
+		svc.stop()
+		if time.Since(began) > time.Minute {
+			t.Fatalf("%d dead letters of 10 events that are gone", letters())
+		}
+	}
+	if after := time.Since(began); after < 20*time.Second {
+		t.Errorf("dead letters after %s, want them 10s before the stream lets go of the events, after 20s", after)
+	}
+}
+
 // A sink that waits for a folder which another process writes to leaves it the
 // events, however old they are.
 func TestPromise3WaitingForAFolderMakesNoDeadLetters(t *testing.T) {

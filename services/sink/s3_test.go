@@ -3,7 +3,9 @@ package sink_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -90,6 +92,26 @@ func TestObjectsArePartitioned(t *testing.T) {
 	} {
 		if !strings.Contains(all, want) || len(names) != 2 {
 			t.Errorf("objects %v, want one beginning with %s", names, want)
+		}
+	}
+}
+
+// A store that keeps objects as files takes no longer names than those have.
+func TestObjectsOfLongTypesHaveNamesOfFiles(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	one, other := update("a", "1", 1, 1), update("b", "1", 1, 1)
+	one.Event.Type, other.Event.Type = strings.Repeat("\u8a9e", 28), strings.Repeat("\u8a9e", 27)+"\u8a9f" // nine bytes each where they are escaped
+	write(t, kind{}, open(t, b.place("ndjson")), items(one, other), 0)
+	names := slices.Collect(maps.Keys(b.objects(t)))
+	if len(names) != 2 {
+		t.Errorf("objects %v, want one for each type", names)
+	}
+	for _, name := range names {
+		for _, part := range strings.Split(name, "/") {
+			if len(part) > 255 {
+				t.Errorf("%d bytes in %s", len(part), name)
+			}
 		}
 	}
 }

@@ -108,7 +108,9 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 	_, err := p.deps.Gate.Check(token, access.Address(r))
 	switch {
 	case err == nil:
-		p.sessions.begin(w, token, p.deps.Secure)
+		// Behind a proxy that ends TLS the browser alone knows that it is there.
+		encrypted := p.deps.Secure || strings.HasPrefix(r.Header.Get("Origin"), "https://")
+		p.sessions.begin(w, token, encrypted)
 		http.Redirect(w, r, next, http.StatusSeeOther)
 	case errors.Is(err, access.ErrTooMany):
 		p.showSignIn(w, http.StatusTooManyRequests, signInPage{next, "Too many wrong tokens from this address. Try again in a minute."})

@@ -4,8 +4,8 @@
 // Whoever can reach the ingress can make it ask for keys, so everything is
 // bounded: what may be asked for ([provider.SenderKeys]), how often, how many at
 // once, how long and how much, and what is remembered of it. Keys that are known
-// keep working meanwhile: no number of forged requests removes one, and one that
-// can't be asked for again stays until its own end.
+// keep working meanwhile: no number of forged requests removes one or keeps it from
+// being asked for again, and one that can't be had again stays until its own end.
 package keyring
 
 import (
@@ -35,7 +35,8 @@ var (
 	ErrUnavailable = errors.New("key not to be had now")
 )
 
-// Bounds of one source's ring.
+// Bounds of one source's ring. Fetches of keys that are known and of those that
+// aren't are bounded apart, both alike.
 const (
 	fetchTimeout  = 5 * time.Second
 	fetchesAtOnce = 4
@@ -49,7 +50,8 @@ const (
 	keptFor       = 24 * time.Hour // at most without a refresh, unless the key has an end of its own
 )
 
-// FetchesPerMinute bounds how often one source's keys are asked for.
+// FetchesPerMinute bounds how often one source's unknown keys are asked for, and
+// how often its known ones.
 const FetchesPerMinute = 30
 
 // Config says whose keys a [Ring] has: parts of a [provider.Source].
@@ -90,8 +92,19 @@ type Ring struct {
 	keys    map[string]*held
 	refused map[string]refusal
 	flights map[string]chan struct{} // closed when the fetch has ended
-	turns   *rate.Limiter
+	unseen  budget
+	known   budget // its own, or forged names would keep keys from their refresh
 	closed  bool
+}
+
+// budget bounds fetches of one kind.
+type budget struct {
+	turns *rate.Limiter
+	aloft int
+}
+
+func newBudget() budget {
+	return budget{turns: rate.NewLimiter(FetchesPerMinute/60.0, fetchesBurst)}
 }
 
 // held is a key that is good until its end.
@@ -119,7 +132,7 @@ func New(cfg Config, deps Deps) (*Ring, error) {
 	}
 	r := &Ring{
 		cfg: cfg, deps: deps, meter: m, keys: map[string]*held{}, refused: map[string]refusal{}, flights: map[string]chan struct{}{},
-		turns: rate.NewLimiter(FetchesPerMinute/60.0, fetchesBurst),
+		unseen: newBudget(), known: newBudget(),
 	}
 	r.http = deps.Client(cfg.Keys.Endpoint != nil && cfg.API.AllowPrivate)
 	r.base, r.stop = context.WithCancel(context.Background())
@@ -193,8 +206,12 @@ func (r *Ring) lookUp(name string) (signature.SenderKey, <-chan struct{}, error)
 		refused = false
 	}
 	if !refused {
+		from := &r.unseen
+		if known != nil {
+			from = &r.known
+		}
 		var landed <-chan struct{}
-		if landed, why.err = r.board(name, now); landed != nil && known == nil {
+		if landed, why.err = r.board(name, from, now); landed != nil && known == nil {
 			return signature.SenderKey{}, landed, nil
 		}
 	}
@@ -204,33 +221,36 @@ func (r *Ring) lookUp(name string) (signature.SenderKey, <-chan struct{}, error)
 	return signature.SenderKey{}, nil, why.err
 }
 
-// board joins the fetch of a key, or begins it. The caller holds mu.
-func (r *Ring) board(name string, now time.Time) (<-chan struct{}, error) {
+// board joins the fetch of a key, or begins it if the budget allows. The caller
+// holds mu.
+func (r *Ring) board(name string, from *budget, now time.Time) (<-chan struct{}, error) {
 	if landed, ok := r.flights[name]; ok {
 		return landed, nil
 	}
-	if r.closed || len(r.flights) >= fetchesAtOnce || !r.turns.AllowN(now, 1) {
+	if r.closed || from.aloft >= fetchesAtOnce || !from.turns.AllowN(now, 1) {
 		return nil, fmt.Errorf("%w: too many are being asked for", ErrUnavailable)
 	}
 	landed := make(chan struct{})
 	r.flights[name] = landed
+	from.aloft++
 	r.runs.Go(func() {
 		// The request that was first may end; those that joined it wait on.
 		ctx, cancel := context.WithTimeout(r.base, fetchTimeout)
 		defer cancel()
 		found, err := r.fetch(ctx, name)
-		r.land(name, found, err)
+		r.land(name, from, found, err)
 		close(landed)
 	})
 	return landed, nil
 }
 
 // land notes what a fetch has brought.
-func (r *Ring) land(name string, found *held, err error) {
+func (r *Ring) land(name string, from *budget, found *held, err error) {
 	r.meter.fetched(r.base, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.flights, name)
+	from.aloft--
 	now := r.deps.Now()
 	switch {
 	case err == nil:

@@ -119,6 +119,45 @@ func TestAStormOfForgedNames(t *testing.T) {
 	}
 }
 
+// A key that is due for its refresh is asked for again although forged names use up
+// all that may be asked for, in number and at once.
+func TestForgedNamesDontHoldUpARefresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	body := w.goodCertificate()
+	forged, refreshed := make(chan struct{}, 100), make(chan struct{}, 100)
+	held := make(chan struct{})
+	w.Serve(func(rw http.ResponseWriter, req *http.Request) {
+		if !strings.HasSuffix(certURL, req.URL.Path) {
+			forged <- struct{}{}
+			<-held
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		refreshed <- struct{}{}
+		_, _ = rw.Write([]byte(body))
+	})
+	r := w.ring("aws-sns", topic)
+	wantKey(t, r, certURL, nil)
+	<-refreshed
+	w.pass(25 * time.Hour)
+	var waiting sync.WaitGroup
+	for i := range 50 {
+		waiting.Go(func() {
+			if _, err := r.Key(t.Context(), named(i)); err == nil {
+				t.Error("a forged name has a key")
+			}
+		})
+	}
+	for range 4 {
+		<-forged
+	}
+	wantKey(t, r, certURL, nil)
+	<-refreshed
+	close(held)
+	waiting.Wait()
+}
+
 // So many different names that their refusals don't fit push each other out, and
 // nothing else.
 func TestWhatIsRememberedIsBounded(t *testing.T) {

@@ -161,34 +161,8 @@ func consumerOf(ctx context.Context, s jetstream.Stream, c *jetstream.ConsumerIn
 		return k, err
 	}
 	k.behind = last - c.AckFloor.Stream
-	k.oldest, err = oldest(ctx, s, c)
+	k.oldest, err = topology.FirstFor(ctx, s, c.Config, c.AckFloor.Stream)
 	return k, err
-}
-
-// oldest returns when the first message behind a consumer's ack floor was stored
-// that its filters let through, or the zero time.
-func oldest(ctx context.Context, s jetstream.Stream, c *jetstream.ConsumerInfo) (time.Time, error) {
-	filters := c.Config.FilterSubjects
-	if c.Config.FilterSubject != "" {
-		filters = []string{c.Config.FilterSubject}
-	}
-	if len(filters) == 0 {
-		filters = []string{">"}
-	}
-	var first time.Time
-	for _, f := range filters {
-		m, err := s.GetMsg(ctx, c.AckFloor.Stream+1, jetstream.WithGetMsgSubject(f))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue // it has aged out meanwhile
-		}
-		if err != nil {
-			return first, fmt.Errorf("first message of %s: %w", f, err)
-		}
-		if first.IsZero() || m.Time.Before(first) {
-			first = m.Time
-		}
-	}
-	return first, nil
 }
 
 // limit leaves out the consumers of other teams beyond the most, always the

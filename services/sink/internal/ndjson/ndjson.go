@@ -130,6 +130,10 @@ func (f *Folder) Write(ctx context.Context, items []delivery.Item) []delivery.Re
 	defer f.mu.Unlock()
 	results, keys := make([]delivery.Result, len(items)), make([]delivery.Key, len(items))
 	first := make(map[delivery.Key]int, len(items)) // where in items a new event is first
+	// What is known of an older folder says nothing of one in its place.
+	if err := f.inPlace(); err != nil {
+		return delivery.Out(len(items), fmt.Errorf("write to %s: %w", f.path(f.number), err))
+	}
 	b := batch{items: items, keys: keys, results: results, now: delivery.Time(time.Now())}
 	for i, it := range items {
 		keys[i] = delivery.KeyOf(it.Event)

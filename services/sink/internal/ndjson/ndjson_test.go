@@ -278,6 +278,11 @@ func TestPromise5AChangedFileTakesNoWrites(t *testing.T) {
 					t.Error("a write to the changed file was acknowledged")
 				}
 			}
+			for _, r := range f.Write(t.Context(), items(0, 1)) { // which may be there no longer
+				if r.Err == nil {
+					t.Error("an event of before the change was acknowledged")
+				}
+			}
 		})
 	}
 }

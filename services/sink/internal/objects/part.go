@@ -66,8 +66,17 @@ func folderOf(e event.Event) string {
 			break
 		}
 	}
-	return fmt.Sprintf("source=%s/type=%s/date=%s/", e.Source, event.TypeTokens(e.Type), day)
+	typ := event.TypeTokens(e.Type)
+	if len(typ) > maxFolder {
+		unique := sha256.Sum256([]byte(typ))
+		typ = fmt.Sprintf("%s~%x", typ[:maxFolder-17], unique[:8])
+	}
+	return fmt.Sprintf("source=%s/type=%s/date=%s/", e.Source, typ, day)
 }
+
+// maxFolder bounds an event type in a folder's name, in bytes: stores that keep
+// objects as files take 255 of a name between two slashes.
+const maxFolder = 240
 
 // encode returns the object's content, in the format that its name tells: that
 // may be an older one than the configuration's.

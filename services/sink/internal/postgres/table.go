@@ -55,6 +55,16 @@ func openTable(ctx context.Context, conn *pgx.Conn, t pipeline.Table, upsert boo
 			faults = append(faults, fmt.Errorf("table %s: column %s is NOT NULL without a default, and not every event has a value for it", t.Name, c))
 		}
 	}
+	nullable, err := nullableOf(ctx, conn, name)
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.Name, err)
+	}
+	for _, c := range t.Key {
+		if slices.Contains(nullable, c) && !t.Columns[c].Always(upsert) {
+			faults = append(faults, fmt.Errorf("table %s: column %s of the key is NULL where an event has no value for it, and then a repeat "+
+				"makes another row: make it NOT NULL, or the index NULLS NOT DISTINCT, or leave it out", t.Name, c))
+		}
+	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -84,6 +94,19 @@ func columnsOf(ctx context.Context, conn *pgx.Conn, table string) (types map[str
 		err = errors.New("it is missing, or its schema is out of sight")
 	}
 	return types, required, err
+}
+
+// nullableOf returns the columns of a table that may be NULL, which no unique index
+// takes for alike, unless one of its indexes says that it does.
+func nullableOf(ctx context.Context, conn *pgx.Conn, table string) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT attname FROM pg_catalog.pg_attribute
+		WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND NOT attnotnull AND NOT EXISTS (
+			SELECT FROM pg_catalog.pg_index WHERE indrelid = attrelid AND indisunique
+				AND pg_get_indexdef(indexrelid) LIKE '%NULLS NOT DISTINCT%')`, table)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // check makes sure that the statements fit the table and may be run.

@@ -154,6 +154,39 @@ func TestOwnTablesOfEvents(t *testing.T) {
 	}
 }
 
+// byDelivery has the key be of the record and the delivery, which not every event has.
+func byDelivery(t *testing.T, cfg *postgres.Config) {
+	t.Helper()
+	c, err := pipeline.ParseColumn("delivery_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Table.Key, cfg.Table.Columns["delivery"] = []string{"order_id", "delivery"}, c
+}
+
+// A part of the key that an event may lack is one that repeats are told by too, if the
+// index takes NULLs for alike.
+func TestPromise4RepeatsWithoutAPartOfTheKey(t *testing.T) {
+	t.Parallel()
+	db, x, err := openOwn(t, func(x *schema, cfg *postgres.Config) {
+		x.run(`ALTER TABLE "Orders" DROP CONSTRAINT "Orders_pkey"; ALTER TABLE "Orders" ADD delivery text, ADD UNIQUE NULLS NOT DISTINCT (order_id, delivery)`)
+		byDelivery(t, cfg)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it := order("n001", 0, `{"status":"paid"}`)
+	it.Event.DeliveryID = ""
+	for range 2 {
+		if r := db.Write(t.Context(), []delivery.Item{it})[0]; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if got := ask[int](x, `SELECT count(*) FROM "Orders"`); got != 1 {
+		t.Errorf("%d rows, want 1", got)
+	}
+}
+
 func TestOpenComparesOwnTables(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -170,6 +203,10 @@ func TestOpenComparesOwnTables(t *testing.T) {
 		"no unique index": {func(x *schema, _ *postgres.Config) {
 			x.run(`ALTER TABLE "Orders" DROP CONSTRAINT "Orders_pkey"; ALTER TABLE "Orders" ALTER order_id DROP NOT NULL`)
 		}, "no unique or exclusion constraint"},
+		"a key that may be NULL": {func(x *schema, cfg *postgres.Config) {
+			x.run(`ALTER TABLE "Orders" DROP CONSTRAINT "Orders_pkey"; ALTER TABLE "Orders" ALTER order_id DROP NOT NULL, ADD delivery text, ADD UNIQUE (order_id, delivery)`)
+			byDelivery(t, cfg)
+		}, "column delivery of the key is NULL"},
 		"no privilege": {func(x *schema, cfg *postgres.Config) {
 			x.run("CREATE ROLE " + x.name + "r LOGIN; GRANT USAGE ON SCHEMA " + x.name + " TO " + x.name + "r")
 			x.run(`GRANT SELECT, INSERT ON "Orders" TO ` + x.name + "r")

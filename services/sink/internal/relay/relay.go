@@ -1,8 +1,8 @@
 // Package relay is the destination that publishes events to another NATS stream,
 // of the same cluster or of another.
 //
-// Events stay as they are: attributes, body and Nats-Msg-Id. A whole batch is
-// published before the first acknowledgement is waited for.
+// Events stay as they are, attributes and body. A whole batch is published before
+// the first acknowledgement is waited for.
 package relay
 
 import (
@@ -31,7 +31,7 @@ const ackTimeout = 5 * time.Second
 // Stream is an open connection to the stream that takes the events. It is safe
 // for concurrent use.
 type Stream struct {
-	cfg  pipeline.Relay
+	cfg  Config
 	name string // of the stream
 	nc   *nats.Conn
 	js   jetstream.JetStream
@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{cfg: cfg.Relay, nc: nc}
+	s := &Stream{cfg: cfg, nc: nc}
 	if err := s.find(ctx, cfg.InHand); err != nil {
 		nc.Close()
 		return nil, err
@@ -126,8 +126,10 @@ func (s *Stream) publish(it delivery.Item) (jetstream.PubAckFuture, error) {
 	if parent := it.Header.Get(event.HeaderTraceParent); parent != "" {
 		m.Header.Set(event.HeaderTraceParent, parent)
 	}
-	// What was sent again on purpose has a fresh id, and is to come through.
-	id := cmp.Or(it.Header.Get(nats.MsgIdHdr), e.MsgID())
+	// What was sent again on purpose has a fresh id, and is to come through. Repeats
+	// are those of one destination: others may publish the event to the same stream,
+	// which knows ids alone.
+	id := s.cfg.Name + "." + s.cfg.Prefix + "." + cmp.Or(it.Header.Get(nats.MsgIdHdr), e.MsgID())
 	// Refused by any other stream: an event must not be lost in a wrong one.
 	return s.js.PublishMsgAsync(m, jetstream.WithMsgID(id), jetstream.WithExpectStream(s.name))
 }

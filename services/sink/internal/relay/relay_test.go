@@ -78,10 +78,39 @@ func TestMessagesAreThoseOfTheirStream(t *testing.T) {
 		t.Errorf("%s: %s", m.Subject, m.Data)
 	}
 	for name, want := range map[string]string{
-		"ce-id": "evt-1", nats.MsgIdHdr: "id-1", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Nats-Rollup": "",
+		"ce-id": "evt-1", nats.MsgIdHdr: "copy.copy.id-1", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Nats-Rollup": "",
 	} {
 		if got := m.Header.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// What one destination has published to a stream is no repeat of another's, which the
+// stream, that knows message ids alone, would drop.
+func TestTwoDestinationsMayHaveOneStream(t *testing.T) {
+	t.Parallel()
+	srv, stream := server(t)
+	for n, cfg := range []relay.Config{
+		{Name: "a", Relay: pipeline.Relay{Prefix: "copy.x"}},
+		{Name: "a", Relay: pipeline.Relay{Prefix: "copy.y"}}, // as another installation's
+		{Name: "b", Relay: pipeline.Relay{Prefix: "copy.x"}}, // with another map
+	} {
+		cfg.InHand, cfg.URL = 10, srv.URL()
+		w, err := relay.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = w.Close() }()
+		if res := w.Write(t.Context(), []delivery.Item{item(1, 1)})[0]; res.Err != nil || res.Duplicate {
+			t.Errorf("%s to %s: %+v", cfg.Name, cfg.Prefix, res)
+		}
+		info, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.State.LastSeq; got != uint64(n+1) {
+			t.Errorf("%s to %s: %d messages, want %d", cfg.Name, cfg.Prefix, got, n+1)
 		}
 	}
 }

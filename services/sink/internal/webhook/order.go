@@ -89,7 +89,7 @@ func (r *Receiver) queued(it delivery.Item) error {
 		return nil
 	}
 	delay := max(time.Until(waiting[first]), 0) + r.retry.RetryMin
-	return fault.Postpone(fmt.Errorf("not sent: event %d of the same record waits for its next try", first), delay)
+	return fault.Queue(fmt.Errorf("not sent: event %d of the same record waits for its next try", first), delay)
 }
 
 // lineUp returns the error of an event that was not taken. If it will be tried
