@@ -34,8 +34,8 @@ type Identity struct {
 	Time TriggerExpr `yaml:"time"`
 	// Repeats is identical where deliveries with the same body and different
 	// ids are different events, and never where each request is an event of its
-	// own. Defaults to none: where the signature doesn't cover the id, the same
-	// body is the same event.
+	// own. Defaults to none: where there is a signature and it doesn't cover the
+	// id, the same body is the same event.
 	Repeats Repeats `yaml:"repeats"`
 }
 
@@ -109,7 +109,8 @@ func (s *Source) covers(e field.Expr) bool {
 
 // SameBodySameEvent reports whether a delivery's body alone tells which event
 // it is: nothing else that does is signed, so that a captured request could
-// come back under any id.
+// come back under any id. Where nothing is signed at all, whoever has a request
+// has what it takes to make any other, so the id is as good as the body.
 func (s *Source) SameBodySameEvent() bool {
-	return !s.IDSigned() && s.Event.Repeats == ""
+	return s.Verify.Algorithm.Signs() && !s.IDSigned() && s.Event.Repeats == ""
 }

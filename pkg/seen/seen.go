@@ -123,6 +123,7 @@ func New(cfg Config, deps Deps) (*Index, error) {
 	if cfg.Flush <= 0 {
 		cfg.Flush = 2 * time.Second
 	}
+	cfg.Window -= min(cfg.Window/4, windowMargin)
 	x := &Index{
 		cfg: cfg, deps: deps, writer: nuid.Next(), healthy: true, table: table{most: max(1, int(cfg.Memory/segmentBytes))},
 		loaded: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
@@ -130,6 +131,11 @@ func New(cfg Config, deps Deps) (*Index, error) {
 	go x.loop()
 	return x, nil
 }
+
+// windowMargin is how long before the end of the window nothing is left to the stream
+// any more: its time began before the acknowledgement, and what is published now may
+// reach it late.
+const windowMargin = 10 * time.Second
 
 // Loaded returns a channel that is closed once everything that was marked
 // before has been read. Until then an old repeat may go unnoticed.

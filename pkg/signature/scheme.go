@@ -226,6 +226,10 @@ func (a Algorithm) jwt() bool { return a == JWTHS256 || a == JWTES256 }
 // credential tells whether a sends its secret instead of a signature.
 func (a Algorithm) credential() bool { return a == Token || a == Bearer || a == Basic }
 
+// Signs tells whether a's proof is of what is sent, rather than only of who sends it
+// or of nothing.
+func (a Algorithm) Signs() bool { return !a.credential() && a != None }
+
 // signs tells whether a makes signatures over the string that Signed says.
 func (a Algorithm) signs() bool { return !a.jwt() && !a.credential() && a != None }
 

@@ -108,6 +108,23 @@ func (m *message) jsonLines(s *segment) (string, *Error) {
 	return b.String(), nil
 }
 
+// SignsForm reports whether of a form the fields are signed rather than the body, so
+// that it can be spelled in many ways that all have the signature.
+func (v *Verifier) SignsForm() bool {
+	return slices.ContainsFunc(v.segments, func(s segment) bool { return s.kind == formSorted })
+}
+
+// SignedForm returns what is signed of the request's form where [Verifier.SignsForm]
+// says so. It reports false where the body is no form.
+func (v *Verifier) SignedForm(r Request) (string, bool) {
+	m := message{request: r}
+	if !m.isForm() {
+		return "", false
+	}
+	text, err := m.sortedForm()
+	return text, err == nil
+}
+
 // sortedForm follows Twilio: names in order, each with its values in order and
 // each value once. What isn't a form has its hash in the query, which the URL in
 // the signed string covers.

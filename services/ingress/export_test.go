@@ -3,6 +3,8 @@ package ingress
 import (
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/tercelhq/tercel/pkg/provider"
 )
 
@@ -14,6 +16,15 @@ func NewAccountLimits(r provider.Rate) AccountLimits { return AccountLimits{newL
 
 // Take reports whether an account may send at that time.
 func (l AccountLimits) Take(now time.Time, name string) bool { return l.of.take(now, name) == nil }
+
+// Rate is how often a source may send.
+type Rate struct{ of *route }
+
+// NewRate returns the rate of a source that may send so often.
+func NewRate(l *rate.Limiter) Rate { return Rate{&route{limiter: l}} }
+
+// Take reports whether the source may send at that time.
+func (r Rate) Take(now time.Time) bool { return takeFrom(r.of.limiter, now) == nil }
 
 // Known is how many accounts have a limiter.
 func (l AccountLimits) Known() int {

@@ -96,6 +96,30 @@ func FuzzForms(f *testing.F) {
 	})
 }
 
+// Promise 4: however a captured form is spelled that has its signature, it is the same
+// event.
+func TestAFormInAnotherSpellingIsARepeat(t *testing.T) {
+	t.Parallel()
+	file, err := pipeline.Decode("tercel.yaml", []byte(formSources), config.WithLookupEnv(func(string) (string, bool) { return formToken, true }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := twilioSignature(url.Values{"Body": {"hello"}, "From": {"+1"}})
+	ids := map[string]bool{}
+	for _, body := range []string{"Body=hello&From=%2B1", "From=%2b1&Body=hello", "%42ody=hello&From=%2B1", "Body=hello&From=%2B1&Body=hello", "Bo=dyhello&From%2B1="} {
+		raw := fmt.Appendf(nil, "POST /v1/twilio HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
+			"X-Twilio-Signature: %s\r\nContent-Length: %d\r\n\r\n%s", signature, len(body), body)
+		ex, err := ingress.Explain("twilio", file.Sources["twilio"], raw, at)
+		if err != nil || !ex.Accepted {
+			t.Fatalf("%s: %+v, %v", body, ex, err)
+		}
+		ids[ex.EventID] = true
+	}
+	if len(ids) != 1 {
+		t.Errorf("events %v, want one", ids)
+	}
+}
+
 // signedText is what Twilio signs of a form: names in order, each with its values.
 func signedText(form url.Values) string {
 	var b strings.Builder

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/publish"
+	"github.com/tercelhq/tercel/services/internal/lobby"
 )
 
 // When a sender that couldn't be served should come again.
@@ -55,10 +56,11 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hurry bounds the wait for what is left of a request. Else who sends slowly what isn't
-// read anyway would keep a connection for as long as one whose body counts.
+// hurry bounds the wait for what is left of a request, for which net/http waits so that
+// the sender hears the answer. Else who sends slowly what isn't read anyway would keep a
+// connection for as long as one whose body counts. It makes room meanwhile.
 func hurry(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTime)) // a writer without a connection has no wait
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lobby.Rest)) // a writer without a connection has no wait
 }
 
 // handle takes one request through all checks into the stream. A panic is a
@@ -131,18 +133,15 @@ func (r *route) take(now time.Time, account string) *refusal {
 	return takeFrom(r.limiter, now)
 }
 
+// takeFrom reserves nothing that it would have to give back: of reservations that
+// overlap not all can be, so that a flood would leave the sender in debt.
 func takeFrom(l *rate.Limiter, now time.Time) *refusal {
-	if l == nil {
+	if l == nil || l.AllowN(now, 1) {
 		return nil
 	}
-	reserved := l.ReserveN(now, 1)
-	wait := reserved.DelayFrom(now)
-	if wait == 0 {
-		return nil
-	}
-	reserved.CancelAt(now)
+	wait := time.Duration((1 - l.TokensAt(now)) / float64(l.Limit()) * float64(time.Second))
 	return &refusal{
-		status: http.StatusTooManyRequests, outcome: refusedRate, text: "too many requests", retryAfter: wait,
+		status: http.StatusTooManyRequests, outcome: refusedRate, text: "too many requests", retryAfter: max(wait, time.Millisecond),
 	}
 }
 

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -52,12 +53,12 @@ func (in *inspection) readID() *refusal {
 			}
 			it.event.DeliveryID = id
 			if it.event.ID = id; id == "" || !in.route.idSigned {
-				it.event.ID = event.Unsigned(id, it.hash())
+				it.event.ID = event.Unsigned(id, in.signedHash(it))
 			}
 		default:
 			// Of two events in one request that are the same to the byte, neither is
 			// a repeat. Counted so, they have the same ids when the request comes again.
-			it.event.ID = event.Unsigned("", it.hash())
+			it.event.ID = event.Unsigned("", in.signedHash(it))
 			if same == nil {
 				break
 			}
@@ -69,6 +70,18 @@ func (in *inspection) readID() *refusal {
 		it.msgID = in.messageID(it)
 		return nil
 	})
+}
+
+// signedHash is the hash of what tells an event that has no id that is signed: its
+// body, or what of that the signature vouches for. By another spelling of a captured
+// form nobody makes a second event.
+func (in *inspection) signedHash(it *item) [sha256.Size]byte {
+	if in.route.signsForm && in.isWhole() {
+		if form, ok := in.route.source.Verifier().SignedForm(in.signed()); ok {
+			return sha256.Sum256([]byte(form))
+		}
+	}
+	return it.hash()
 }
 
 func (in *inspection) idDetail() string {

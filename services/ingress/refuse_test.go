@@ -5,8 +5,11 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/pipeline"
@@ -237,6 +240,30 @@ func TestEachSecretOfARotationCounts(t *testing.T) {
 	}
 	if got := f.stored(); got != 2 {
 		t.Errorf("%d messages stored, want 2", got)
+	}
+}
+
+// Promise 10: what is refused costs nothing of the rate, however many come at once, so
+// that a flood leaves the sender no debt.
+func TestAFloodLeavesNoDebt(t *testing.T) {
+	t.Parallel()
+	r := ingress.NewRate(rate.NewLimiter(1, 1))
+	if !r.Take(at) {
+		t.Fatal("the first is refused")
+	}
+	var flood sync.WaitGroup
+	for range 16 {
+		flood.Go(func() {
+			for range 10_000 {
+				if r.Take(at) {
+					t.Error("one more than the rate is taken")
+				}
+			}
+		})
+	}
+	flood.Wait()
+	if !r.Take(at.Add(time.Second)) {
+		t.Error("the next is refused a second later")
 	}
 }
 

@@ -35,7 +35,7 @@ var lines = []line{lineWindow, lineHorizon, lineBody, lineListed, lineRequest}
 func (in *inspection) messageID(it *item) string {
 	keyed := it.event
 	if in.route.bodyIsKey && it.event.DeliveryID != "" {
-		keyed.ID = event.Unsigned("", it.hash())
+		keyed.ID = event.Unsigned("", in.signedHash(it))
 	}
 	return keyed.MsgID()
 }

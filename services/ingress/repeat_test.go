@@ -57,6 +57,30 @@ func TestCapturedBodyUnderAnotherIDIsARepeat(t *testing.T) {
 	}
 }
 
+// Promise 1: where a token says who sends, and nothing of what is sent, events are told
+// apart by their ids. Their bodies may be the same, as those of CloudEvents are whose
+// attributes are headers.
+func TestEqualBodiesUnderATokenAreEventsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	f := setup(t, reading(t, `
+sources:
+  cloud: {preset: cloudevents, secrets: [env:PLAIN]}
+`))
+	send := func(id, typ string) reply {
+		d := f.delivery("cloud", "", `{"orderId":7}`)
+		d.header["Ce-Id"], d.header["Ce-Source"], d.header["Ce-Type"] = []string{id}, []string{"shop"}, []string{typ}
+		return f.send(d)
+	}
+	for _, r := range []reply{send("1", "order.created"), send("2", "order.shipped")} {
+		if r.Status != "accepted" {
+			t.Errorf("answered %+v, want accepted", r)
+		}
+	}
+	if r := send("1", "order.created"); r.Status != "duplicate" {
+		t.Errorf("a repeat was answered %+v", r)
+	}
+}
+
 // Promise 1: an event that the stream has lost, as in a power cut, is stored when it
 // comes again, though the ingress remembers that it was.
 func TestARepeatOfWhatTheStreamHasLostIsStored(t *testing.T) {

@@ -24,6 +24,7 @@ type route struct {
 	paths     []field.Path // into the body, to an event's attributes
 	idSigned  bool
 	bodyIsKey bool            // the body alone tells repeats
+	signsForm bool            // a form's signature is of its fields
 	listed    bool            // events are sent in from the source's list under ids of their own
 	horizon   time.Duration   // how late a repeat is told, beyond the dedup window; 0 is not at all
 	window    time.Duration   // the stream's dedup window
@@ -63,7 +64,7 @@ func newRoute(name string, source provider.Source, accounts *account.Table) (*ro
 	if !keyed && !source.Accounts.Live() { // whose entries have them
 		return nil, fmt.Errorf("source %s: no secret", name)
 	}
-	r := &route{name: name, span: "receive " + name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent()}
+	r := &route{name: name, span: "receive " + name, source: &source, needsJSON: source.NeedsJSON(), idSigned: source.IDSigned(), bodyIsKey: source.SameBodySameEvent(), signsForm: source.Verifier().SignsForm()}
 	r.listed = source.Events != nil && !r.idSigned
 	for _, e := range slices.Concat(source.Event.Type, source.Event.ID, source.Event.Time) {
 		r.paths = slices.AppendSeq(r.paths, e.Paths("body"))

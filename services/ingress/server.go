@@ -22,9 +22,6 @@ const (
 	// answerTime is left to write an answer that comes as late as it may. One that comes
 	// sooner has longer, and who doesn't read it makes room meanwhile; see package lobby.
 	answerTime = 5 * time.Second
-	// restTime is what the rest of a request may take to come that is answered before
-	// it was read. net/http waits for it, so that the sender hears the answer.
-	restTime = time.Second
 )
 
 // Run listens and serves until ctx ends. Then it says that it isn't ready and

@@ -174,6 +174,22 @@ func (g *guest) CloseWrite() error {
 	return nil
 }
 
+// Rest is how long what is left of a request may take to come that counts no more.
+const Rest = time.Second
+
+// SetReadDeadline makes the connection one that waits where it has no more than [Rest]:
+// its request is refused, and net/http reads on only to be able to answer. Of deadlines
+// that are past or further off none says so.
+func (g *guest) SetReadDeadline(t time.Time) error {
+	if left := time.Until(t); left > 0 && left <= Rest {
+		g.lobby.mu.Lock()
+		g.busy = false
+		g.lobby.list(g)
+		g.lobby.mu.Unlock()
+	}
+	return g.Conn.SetReadDeadline(t)
+}
+
 // Follow is a server's ConnState: it tells who waits from who has a request. It sees
 // through what encrypts a connection or mends its answers, by their NetConn.
 func (l *Lobby) Follow(c net.Conn, state http.ConnState) {

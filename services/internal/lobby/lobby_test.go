@@ -172,6 +172,36 @@ func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
 	}
 }
 
+// Promise 10: so does who is refused before its request has come as a whole, and sends
+// the rest slowly. Who only has less time than before doesn't.
+func TestWhoseRestCountsNoMoreMakesRoom(t *testing.T) {
+	t.Parallel()
+	h := newHouse(3)
+	var all []came
+	come := func(from string) {
+		c, err := h.come(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	for range 3 {
+		come("192.0.2.1")
+		h.Follow(all[len(all)-1].in, http.StateActive)
+	}
+	for i, left := range []time.Duration{lobby.Rest + time.Minute, lobby.Rest, -time.Minute} {
+		if err := all[i].in.SetReadDeadline(time.Now().Add(left)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	come("192.0.2.1")
+	for i, c := range all {
+		if c.closed() != (i == 1) {
+			t.Errorf("connection %d: closed %t, want the one that is refused", i, c.closed())
+		}
+	}
+}
+
 // Promise 10: who doesn't read what it is sent makes room, however many requests it has
 // sent before. Who reads in time isn't cut off for the next one, nor is a request in hand
 // behind a part that was read late.
