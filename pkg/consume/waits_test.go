@@ -66,6 +66,23 @@ func TestPromise3WaitingEndsInADeadLetter(t *testing.T) {
 	}
 }
 
+// Promise 3: what can't be tried for long is delivered ever less often, or the server's
+// limit of deliveries would give it up hours before its time.
+func TestPromise3WaitsGrowWithAge(t *testing.T) {
+	t.Parallel()
+	f, j := setup(t), &journal{}
+	f.js = skewed{f.js, time.Hour}
+	tries := make(chan time.Time, 100)
+	f.start(noting(j, func(context.Context, consume.Message) error {
+		tries <- time.Now()
+		return fault.Postpone(errTest, 20*time.Millisecond)
+	}))
+	f.send("evt_1")
+	if first, second := <-tries, <-tries; second.Sub(first) < 3*time.Second {
+		t.Errorf("a message of an hour is delivered again after %s, want 3.6s", second.Sub(first))
+	}
+}
+
 // Promise 3: what only waits for another message is not given up for it, since its
 // turn comes when that one has ended.
 func TestPromise3WhatIsQueuedIsNotGivenUp(t *testing.T) {

@@ -223,6 +223,9 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	case fault.IsPermanent(err):
 		outcome, ackErr = l.giveUp(ctx, h, fault.Fatal, err)
 	case l.waitsOn(h, err): // no attempt was made
+		if !fault.IsQueued(err) { // or the server's own limit of deliveries would come before ours of time
+			delay = max(delay, h.message.Age/waitShare)
+		}
 		outcome, ackErr = Delayed, h.msg.delay(max(delay, soonest))
 	case h.unread != nil, fault.IsPostponed(err), h.message.Attempt >= l.cfg.MaxAttempts:
 		outcome, ackErr = l.giveUp(ctx, h, fault.Exhausted, err)
@@ -243,6 +246,10 @@ func (l *Loop) settle(ctx context.Context, h *inHand, err error, soonest time.Du
 	}
 	return outcome
 }
+
+// waitShare is the part of its age that a message which was not tried waits at the least,
+// so that its deliveries grow with the logarithm of the time: see topology.Delivery.
+const waitShare = 1000
 
 // keepTimeout bounds the storing of a dead letter.
 const keepTimeout = 5 * time.Second

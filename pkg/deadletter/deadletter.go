@@ -136,6 +136,8 @@ var (
 	// ErrReplayed is returned by [Replay] for a letter that was replayed
 	// before. Its text says when, and as what.
 	ErrReplayed = errors.New("already replayed")
+	// ErrDiscarded is returned by [Replay] for a letter that is to be left alone.
+	ErrDiscarded = errors.New("discarded")
 	// ErrPayloadMissing is returned by [Replay] for a letter whose original was
 	// gone before it could be kept: there is nothing to send.
 	ErrPayloadMissing = errors.New("payload is missing")

@@ -23,7 +23,11 @@ import (
 // letter of a destination that could not be served with it.
 func undelivered(t *testing.T, js jetstream.JetStream, id, destination string) (letter, first uint64) {
 	t.Helper()
-	e := trigger("orders", id)
+	return undeliveredOf(t, js, trigger("orders", id), destination)
+}
+
+func undeliveredOf(t *testing.T, js jetstream.JetStream, e event.Event, destination string) (letter, first uint64) {
+	t.Helper()
 	first = store(t, js, e, []byte(`{"order":7}`))
 	e.Resource, e.RecordID, e.Version, e.ObservedAt = "order", "7", event.TimeVersion(time.Unix(1, 0)), time.Unix(2, 0)
 	e.TriggerSequence = first
@@ -213,6 +217,9 @@ func TestReplayWhereItCantBegin(t *testing.T) {
 	if _, err := deadletter.Edit(t.Context(), js, edited, []byte(`[{"op":"remove","path":"/record/note"}]`)); err != nil {
 		t.Fatal(err)
 	}
+	ofEdit := trigger("orders", "evt_4")
+	ofEdit.Edited = true // as the event of a trigger that was edited and replayed
+	ofEdited, _ := undeliveredOf(t, js, ofEdit, "crm")
 	enriched := publish(t, js, letter(t, js, store(t, js, trigger("orders", "evt_3"), []byte("{}"))))
 	unknown := publish(t, js, deadletter.Letter{
 		OriginalSequence: 1, PayloadMissing: true, Stream: topology.StreamRaw, Consumer: topology.EnrichDurable("orders"),
@@ -234,6 +241,8 @@ func TestReplayWhereItCantBegin(t *testing.T) {
 		"deliver what was never enriched": {enriched, topology.StageDeliver, "nothing to deliver"},
 		"a stage that there isn't":        {enriched, "paint", "want verify, enrich or deliver"},
 		"nobody checks signatures":        {delivered, topology.StageVerify, "nobody is there"},
+		"a trigger as it was edited":      {ofEdited, topology.StageEnrich, "what was edited away would be sent"},
+		"an edited trigger":               {ofEdited, topology.StageVerify, "nobody signed the edit of its trigger"},
 		"an edit that nobody signed":      {edited, topology.StageVerify, "nobody signed its edit"},
 		"an event that nobody knows":      {unknown, topology.StageVerify, "which event it is of"},
 	} {
@@ -346,6 +355,9 @@ func TestDiscardedLettersSayWhy(t *testing.T) {
 	}
 	if n := messages(t, js, topology.StreamRaw); n != 1 {
 		t.Errorf("%d triggers, want 1: nothing is sent", n)
+	}
+	if _, err := deadletter.Replay(t.Context(), js, seq, deadletter.ReplayOptions{LeaveDiscarded: true}); !errors.Is(err, deadletter.ErrDiscarded) {
+		t.Errorf("Replay() by who chose it before = %v, want ErrDiscarded", err)
 	}
 	replay(t, js, seq, deadletter.ReplayOptions{}) // somebody thought again
 	if l, err = deadletter.Get(t.Context(), js, seq); err != nil || l.State != deadletter.StateReplayed {

@@ -19,6 +19,8 @@ import (
 type ReplayOptions struct {
 	// Force replays a letter that was replayed before.
 	Force bool
+	// LeaveDiscarded refuses a letter that is discarded: it was chosen before that.
+	LeaveDiscarded bool
 	// Stage is where the message begins, [topology.StageVerify],
 	// [topology.StageEnrich] or [topology.StageDeliver]. Defaults to the stage that
 	// gave it up.
@@ -44,7 +46,7 @@ type ReplayOptions struct {
 // That it was replayed is noted only after the message is stored (promise 5):
 // a crash in between leaves the letter open, and replaying it again is safe.
 // Errors that callers tell apart are [ErrNotFound], [ErrPayloadMissing],
-// [ErrStage] and, without Force, [ErrReplayed].
+// [ErrStage], without Force [ErrReplayed], and with LeaveDiscarded [ErrDiscarded].
 func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts ReplayOptions) (Replayed, error) {
 	l, err := Get(ctx, js, seq)
 	if err != nil {
@@ -56,6 +58,9 @@ func Replay(ctx context.Context, js jetstream.JetStream, seq uint64, opts Replay
 	if l.Replayed != nil && !opts.Force {
 		return fail(fmt.Errorf("%w at %s as %s in %s %d", ErrReplayed,
 			l.Replayed.At.UTC().Format(time.RFC3339), l.Replayed.MsgID, l.Replayed.Stream, l.Replayed.Sequence))
+	}
+	if l.State == StateDiscarded && opts.LeaveDiscarded {
+		return fail(ErrDiscarded)
 	}
 	kv, err := js.KeyValue(ctx, topology.BucketDeadLetters)
 	if err != nil {
@@ -107,6 +112,8 @@ func (l Letter) verify(ctx context.Context, _ jetstream.JetStream, opts ReplayOp
 	switch {
 	case l.Edited:
 		return Replayed{}, fmt.Errorf("%w: nobody signed its edit; take the edit back first", ErrStage)
+	case l.Event.Edited && l.Stream != topology.StreamRaw:
+		return Replayed{}, fmt.Errorf("%w: nobody signed the edit of its trigger; begin at %s", ErrStage, l.Stage)
 	case trigger == 0:
 		return Replayed{}, fmt.Errorf("%w: it doesn't say which trigger it answers", ErrStage)
 	case l.Event.ID == "":
@@ -146,6 +153,8 @@ func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage stri
 		return sent{}, fmt.Errorf("%w: stage %q, want %s, %s or %s", ErrStage, stage, topology.StageVerify, topology.StageEnrich, topology.StageDeliver)
 	case l.Edited:
 		return sent{}, fmt.Errorf("%w: its edit is of the enriched event, which would be made anew; take the edit back first", ErrStage)
+	case l.Event.Edited: // what it names is the trigger as it was before
+		return sent{}, fmt.Errorf("%w: its trigger was edited, and what was edited away would be sent; begin at %s", ErrStage, l.Stage)
 	case l.Event.TriggerSequence == 0:
 		return sent{}, fmt.Errorf("%w: it doesn't say which trigger it answers", ErrStage)
 	}
@@ -186,9 +195,7 @@ func (l Letter) answers(m *jetstream.RawStreamMsg) error {
 
 // again is the message as it is sent once more.
 func (o sent) again(ctx context.Context) *nats.Msg {
-	m := nats.NewMsg(o.subject)
-	m.Data, m.Header = o.data, o.header
-	m.Header.Set(event.HeaderOrigin, string(event.Replay))
+	m := event.Again(ctx, "replay", o.subject, o.header, o.data)
 	if o.stream == topology.StreamRaw && m.Header.Get(event.HeaderTriggerSequence) == "" {
 		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(o.sequence, 10))
 	}
@@ -196,7 +203,6 @@ func (o sent) again(ctx context.Context) *nats.Msg {
 		m.Header.Set(event.HeaderEdited, "true")
 	}
 	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(o.msgID, event.Replay))
-	event.BeginTrace(ctx, "replay", m.Header)
 	return m
 }
 

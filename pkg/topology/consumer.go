@@ -34,8 +34,9 @@ type Delivery struct {
 	MaxAttempts int
 }
 
-// maxWaits is how many deliveries of a message may be no attempts: about one in
-// ten seconds for more than a day.
+// maxWaits is how many deliveries of a message may be no attempts. The stages let a
+// message wait for a thousandth of its age at the least, so that one every second at
+// first is enough for three months.
 const maxWaits = 10_000
 
 // maxAckPending bounds the messages in hand or waiting for their next attempt

@@ -17,6 +17,7 @@ import (
 	"github.com/tercelhq/tercel/pkg/deadletter"
 	"github.com/tercelhq/tercel/pkg/event"
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/topology"
 	"github.com/tercelhq/tercel/services/enricher"
 )
@@ -249,6 +250,22 @@ func TestManyRecordsShareTheBestFate(t *testing.T) {
 	}
 	if got := f.events(); len(got) != 1 || got[0].RecordID != "c" {
 		t.Errorf("%d events, want that of c alone", len(got))
+	}
+}
+
+// What can't be stored says nothing of the API, of however many records it is told: a
+// trigger isn't given up for it to make room.
+func TestManyRecordsThatCannotBeStoredWaitForTheStream(t *testing.T) {
+	t.Parallel()
+	full := fault.Postpone(fmt.Errorf("store: %w", publish.ErrUnavailable), time.Second)
+	for name, errs := range map[string][]error{
+		"all":             {full, full},
+		"beside a fault":  {full, fault.Permanent(errors.New("status 422"))},
+		"and one that is": {full, nil},
+	} {
+		if err := enricher.Combine(errs); !errors.Is(err, publish.ErrUnavailable) || !fault.IsPostponed(err) || fault.IsPermanent(err) {
+			t.Errorf("%s: %v, want it postponed for the stream", name, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/fault"
+	"github.com/tercelhq/tercel/pkg/publish"
 	"github.com/tercelhq/tercel/pkg/sourceapi"
 	"github.com/tercelhq/tercel/pkg/topology"
 )
@@ -141,14 +142,14 @@ func (o *outage) isCrowded(ctx context.Context) bool {
 func combine(errs []error) error {
 	var texts []string
 	var single error
-	permanent, postponed, wait, asked := true, false, time.Duration(0), false
+	permanent, postponed, unstored, wait, asked := true, false, false, time.Duration(0), false
 	for _, err := range errs {
 		if err == nil {
 			continue
 		}
 		single, texts = err, append(texts, err.Error())
 		permanent = permanent && fault.IsPermanent(err)
-		postponed = postponed || fault.IsPostponed(err)
+		postponed, unstored = postponed || fault.IsPostponed(err), unstored || isUnstored(err)
 		if d, ok := fault.Delay(err); ok {
 			wait, asked = max(wait, d), true
 		}
@@ -160,6 +161,8 @@ func combine(errs []error) error {
 	switch {
 	case permanent:
 		return fault.Permanent(all)
+	case unstored: // which says nothing of the API
+		return fault.Postpone(fmt.Errorf("%w: %w", publish.ErrUnavailable, all), wait)
 	case postponed:
 		return fault.Postpone(all, wait)
 	case asked:

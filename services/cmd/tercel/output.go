@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -111,13 +112,7 @@ func (t *table) flush() error { return t.w.Flush() }
 // steers reports whether a terminal takes a rune for a command, or to turn the
 // order of letters around.
 func steers(r rune) bool {
-	switch {
-	case r < ' ' || r >= 0x7f && r < 0xa0:
-		return true
-	case r >= 0x200e && r <= 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-		return true
-	}
-	return false
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // printable keeps what came from outside from steering the terminal.

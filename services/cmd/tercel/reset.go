@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -45,15 +44,7 @@ func (c reconcileResetCmd) Validate() error {
 
 // to is the time to go back to, or nil for the beginning.
 func (c reconcileResetCmd) to() (*timestamppb.Timestamp, error) {
-	if c.Beginning {
-		return nil, nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, c.To); err == nil {
-			return timestamppb.New(t), nil
-		}
-	}
-	return nil, fmt.Errorf("--to: %q, want a time such as 2026-03-01T12:00:00Z or 2026-03-01, in UTC", c.To)
+	return when("--to", c.To)
 }
 
 // Run runs the command.

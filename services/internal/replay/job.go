@@ -176,7 +176,8 @@ func (r *run) one(ctx context.Context, seq uint64) {
 		if done.NotRepeated {
 			r.p.NotRepeated++
 		}
-	case errors.Is(err, ErrGone), errors.Is(err, deadletter.ErrNotFound), errors.Is(err, deadletter.ErrReplayed):
+	case errors.Is(err, ErrGone), errors.Is(err, deadletter.ErrNotFound), errors.Is(err, deadletter.ErrReplayed),
+		errors.Is(err, deadletter.ErrDiscarded):
 		r.p.Skipped++
 	default:
 		r.p.Failed++

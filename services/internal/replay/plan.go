@@ -106,7 +106,10 @@ func (c Choice) reaches(l deadletter.Letter, to map[string]jetstream.ConsumerCon
 	var names []string
 	subject := l.Event.EnrichedSubject()
 	for name, consumer := range to {
-		chosen := len(c.Destinations) == 0 && (l.Destination() == "" || l.Destination() == name) || slices.Contains(c.Destinations, name)
+		chosen := slices.Contains(c.Destinations, name)
+		if len(c.Destinations) == 0 { // the one that gave it up, or those that its message is for
+			chosen = l.Destination() == name || l.Destination() == "" && l.Event.For(name)
+		}
 		if chosen && l.Event.Source != "" && topology.Takes(consumer, subject) {
 			names = append(names, name)
 		}

@@ -105,7 +105,8 @@ func (p *pipe) got(name string) []string {
 }
 
 // send stores n triggers and waits until each is delivered to lake or a letter.
-func (p *pipe) send(n int, typ string) {
+// send sends triggers, for those destinations alone if there are any.
+func (p *pipe) send(n int, typ string, only ...string) {
 	p.Helper()
 	for i := range n {
 		e := event.Event{
@@ -114,6 +115,9 @@ func (p *pipe) send(n int, typ string) {
 		}
 		m := nats.NewMsg(e.RawSubject())
 		m.Header, m.Data = e.Header(), []byte("{}")
+		if len(only) > 0 {
+			m.Header.Set(event.HeaderDestinations, strings.Join(only, ","))
+		}
 		if _, err := p.js.PublishMsg(p.Context(), m, jetstream.WithMsgID(e.MsgID())); err != nil {
 			p.Fatal(err)
 		}
@@ -207,6 +211,18 @@ func TestADestinationThatWasDownGetsWhatItLacks(t *testing.T) {
 	again := p.plan(replay.Choice{Filter: deadletter.Filter{}})
 	if len(again.Sequences) != 0 || again.Before != 60 {
 		t.Errorf("a second plan has %d, %d before; want 0 and 60", len(again.Sequences), again.Before)
+	}
+}
+
+// What was for one destination alone is planned for that one.
+func TestAPlanNamesThoseThatAMessageIsFor(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	p.sick.Store("enrich", true)
+	p.send(1, "order.paid", "crm")
+	p.until("it is a letter", func() bool { return p.letters(open) == 1 })
+	if got, want := p.plan(replay.Choice{Filter: open}).Destinations, []replay.Destination{{Name: "crm", Count: 1}}; !slices.Equal(got, want) {
+		t.Errorf("it reaches %+v, want %+v", got, want)
 	}
 }
 

@@ -103,19 +103,11 @@ func trigger(ctx context.Context, js jetstream.JetStream, sequence uint64, of co
 	if !of.Answers(e) {
 		return Sent{}, fmt.Errorf("%w: event %s of %s has its place since the stream was made anew", ErrGone, e.ID, e.Source)
 	}
-	m := nats.NewMsg(original.Subject)
-	m.Data = original.Data
-	for name, values := range original.Header {
-		if !strings.HasPrefix(strings.ToLower(name), "nats-") { // the server would obey them
-			m.Header[name] = values
-		}
-	}
-	m.Header.Set(event.HeaderOrigin, string(event.Replay))
+	m := event.Again(ctx, "replay", original.Subject, original.Header, original.Data)
 	if m.Header.Get(event.HeaderTriggerSequence) == "" {
 		m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(sequence, 10))
 	}
 	m.Header.Set(jetstream.MsgIDHeader, event.AgainID(original.Header.Get(jetstream.MsgIDHeader), event.Replay))
-	event.BeginTrace(ctx, "replay", m.Header)
 	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectStream(topology.StreamRaw))
 	if err != nil {
 		return Sent{}, fmt.Errorf("send trigger %d again: %w", sequence, err)

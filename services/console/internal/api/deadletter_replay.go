@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"connectrpc.com/connect"
 
@@ -35,7 +36,10 @@ func (s deadLetters) choice(req *adminv1.PlanDeadLetterReplayRequest) (replay.Ch
 			return replay.Choice{}, invalid("destinations", "names of destinations of the pipeline file")
 		}
 	}
-	return replay.Choice{Filter: f, ReplayOptions: deadletter.ReplayOptions{Force: req.GetForce(), Stage: stage, Destinations: req.GetDestinations()}}, nil
+	return replay.Choice{Filter: f, ReplayOptions: deadletter.ReplayOptions{
+		Force: req.GetForce(), LeaveDiscarded: !slices.Contains(f.States, deadletter.StateDiscarded),
+		Stage: stage, Destinations: req.GetDestinations(),
+	}}, nil
 }
 
 // PlanDeadLetterReplay says what a replay would do.

@@ -49,6 +49,7 @@ var known = []struct {
 }{
 	{deadletter.ErrNotFound, connect.CodeNotFound, adminv1.Reason_REASON_NOT_FOUND},
 	{deadletter.ErrReplayed, connect.CodeFailedPrecondition, adminv1.Reason_REASON_ALREADY_DONE},
+	{deadletter.ErrDiscarded, connect.CodeFailedPrecondition, adminv1.Reason_REASON_ALREADY_DONE},
 	{deadletter.ErrPayloadMissing, connect.CodeFailedPrecondition, adminv1.Reason_REASON_PAYLOAD_MISSING},
 	{deadletter.ErrStage, connect.CodeFailedPrecondition, adminv1.Reason_REASON_INVALID_FIELD},
 	{deadletter.ErrPatch, connect.CodeInvalidArgument, adminv1.Reason_REASON_INVALID_FIELD},

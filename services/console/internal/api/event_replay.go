@@ -112,7 +112,8 @@ func (s events) choose(ctx context.Context, f eventFilter, through uint64) iter.
 				return
 			}
 			e, err := event.FromHeader(m.Header)
-			if err != nil || !f.chooses(e) || f.byRecord() && e.TriggerSequence == 0 {
+			// Of an event whose trigger was edited, that one isn't what it names.
+			if err != nil || !f.chooses(e) || f.byRecord() && (e.TriggerSequence == 0 || e.Edited) {
 				continue
 			}
 			c := chosen{sequence: m.Sequence, at: m.StoredAt, event: e}

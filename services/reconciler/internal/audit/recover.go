@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tercelhq/tercel/pkg/event"
@@ -81,14 +79,7 @@ func (a *Audit) resend(
 	if err != nil {
 		return false, fmt.Errorf("message %s %d: %w", topology.StreamRaw, t.sequence, err)
 	}
-	m := nats.NewMsg(original.Subject)
-	m.Data = original.Data
-	for name, values := range original.Header {
-		if !strings.HasPrefix(strings.ToLower(name), "nats-") { // the server would obey them
-			m.Header[name] = values
-		}
-	}
-	m.Header.Set(event.HeaderOrigin, string(event.Replay))
+	m := event.Again(ctx, "audit", original.Subject, original.Header, original.Data)
 	m.Header.Set(event.HeaderTriggerSequence, strconv.FormatUint(t.first, 10))
 	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s:%s:audit-%d", t.msgID, event.Replay, t.sequence))
 	ack, err := pub.Publish(ctx, m)
