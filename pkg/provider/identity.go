@@ -29,8 +29,9 @@ type Identity struct {
 	// account has none of its own. Defaults to not looking: the path alone
 	// counts.
 	Account TriggerExpr `yaml:"account"`
-	// Time finds when the event happened: RFC 3339, or Unix seconds or
-	// milliseconds. Defaults to not saying so.
+	// Time finds when the event happened: RFC 3339, also with a space for the T or
+	// an offset such as -0400, or Unix seconds or milliseconds. Defaults to not
+	// saying so.
 	Time TriggerExpr `yaml:"time"`
 	// Repeats is identical where deliveries with the same body and different
 	// ids are different events, and never where each request is an event of its

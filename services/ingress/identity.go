@@ -198,28 +198,11 @@ func (in *inspection) form() []byte {
 	return doc
 }
 
-// Magnitudes of Unix times. A number below firstMillisecond is in seconds, up
-// to the year 5138; from there on it is in milliseconds, which begin in 1973.
-const (
-	firstMillisecond = 100_000_000_000
-	lastMillisecond  = 100_000_000_000_000
-)
-
-// parseTime reads an RFC 3339 time or Unix seconds or milliseconds. It returns
-// the zero time for anything else, and for a year that RFC 3339 can't write.
+// parseTime returns the zero time for what is none, or stands for none, and for a year
+// that RFC 3339 can't write.
 func parseTime(text string) time.Time {
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		switch {
-		case n <= 0 || n >= lastMillisecond:
-			return time.Time{}
-		case n >= firstMillisecond:
-			return time.UnixMilli(n).UTC()
-		default:
-			return time.Unix(n, 0).UTC()
-		}
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if t = t.UTC(); err != nil || t.Year() < 1 || t.Year() > 9999 {
+	t, ok := event.ParseTime(text)
+	if !ok || t.Unix() == 0 || t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}
 	}
 	return t

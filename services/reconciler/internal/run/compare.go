@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tercelhq/tercel/pkg/cursor"
@@ -318,25 +317,12 @@ func (c *comparison) read(body []byte, at time.Time) (record, error) {
 	return rec, nil
 }
 
-// parseTime reads a time as [event.ParseVersion] does, or a Unix time in seconds or,
-// from 1e11 on, which is the year 5138 in seconds, in milliseconds. What isn't between 1970 and 2262
-// is in another unit, or stands for something else than a time; only the year 1
-// in RFC 3339 is known to stand for none.
-func parseTime(text string) (t time.Time, err error) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case err != nil:
-		v, _ := event.ParseVersion(text)
-		var ok bool
-		if t, ok = v.Time(); !ok {
-			return time.Time{}, errors.New("want RFC 3339 or a Unix time")
-		}
-	case n >= 1e11:
-		t = time.UnixMilli(n)
-	default:
-		t = time.Unix(n, 0)
-	}
-	if !t.IsZero() && !told(t) {
+// parseTime reads a time of a change. What isn't between 1970 and 2262 is in another
+// unit, or stands for something else than a time; only the year 1 in RFC 3339 is known
+// to stand for none.
+func parseTime(text string) (time.Time, error) {
+	t, ok := event.ParseTime(text)
+	if !ok || !t.IsZero() && !told(t) {
 		return time.Time{}, errors.New("want a time between 1970 and 2262, in RFC 3339 or as a Unix time in seconds or milliseconds")
 	}
 	return t, nil
