@@ -42,8 +42,8 @@ func (r *Reply) validate(c *config.Check) {
 	}
 }
 
-// Delivery is what is known of a provider's deliveries. It decides nothing yet:
-// it tells people how much a webhook alone can be relied on.
+// Delivery is what is known of a provider's deliveries. It decides nothing: it tells
+// people how much a webhook alone can be relied on, as tercel init does.
 type Delivery struct {
 	// Timeout is how long the provider waits for an answer; 0 is not known.
 	Timeout time.Duration `yaml:"timeout"`

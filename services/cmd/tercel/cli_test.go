@@ -264,6 +264,15 @@ func TestInitWritesAFileThatChecks(t *testing.T) {
 	}
 }
 
+// init tells how much a provider's webhooks alone can be relied on.
+func TestInitTellsHowAProviderDelivers(t *testing.T) {
+	t.Parallel()
+	want := "# How it delivers: an answer is waited for 15s; retries: 8 attempts at growing intervals, for 28h."
+	if o := tercel(t, "", "init", "-o", "-", "--preset", "clerk"); !strings.Contains(o.out, want) {
+		t.Errorf("init printed\n%s\nwant %s in it", o.out, want)
+	}
+}
+
 // verify knows handshakes, which are answered and not stored.
 func TestVerifyKnowsHandshakes(t *testing.T) {
 	t.Setenv("DROPBOX_WEBHOOK_SECRET", "a secret of enough length")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tercelhq/tercel/pkg/provider"
 )
@@ -102,6 +103,7 @@ func presetFile(name string, p *provider.Preset) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s:  # webhooks come to POST /v1/%s\n", fileHead, name, name)
 	fmt.Fprintf(&b, "    preset: %s  # %s\n", name, p.Docs)
+	b.WriteString(deliveryNote(p.Delivery))
 	if p.TakesSecrets() {
 		fmt.Fprintf(&b, "    # %s; several while you rotate it.\n", p.Secret)
 		fmt.Fprintf(&b, "    secrets: [env:%s_WEBHOOK_SECRET]\n", env)
@@ -137,6 +139,36 @@ func presetFile(name string, p *provider.Preset) string {
 	}
 	fmt.Fprintf(&b, "    # %s:\n    # api: {%s}\n    # resources: [%s]\n", purpose, api, strings.Join(names, ", "))
 	return b.String() + fileTail
+}
+
+// deliveryNote says how much the webhooks alone can be relied on.
+func deliveryNote(d provider.Delivery) string {
+	var says []string
+	if d.Timeout > 0 {
+		says = append(says, "an answer is waited for "+brief(d.Timeout))
+	}
+	if d.Retries != "" {
+		retries := "retries: " + d.Retries
+		if d.Horizon > 0 {
+			retries += ", for " + brief(d.Horizon)
+		}
+		says = append(says, retries)
+	}
+	if len(says) == 0 {
+		return ""
+	}
+	return "    # How it delivers: " + strings.Join(says, "; ") + ".\n"
+}
+
+// brief is d as a pipeline file has it, such as 10s or 28h.
+func brief(d time.Duration) string {
+	text := d.String()
+	for _, nothing := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, nothing) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // handshakeProposals are what a user may have to say of the preset's handshakes.
