@@ -419,7 +419,7 @@ func TestVerifyListsTheEventsOfARequest(t *testing.T) {
 	}
 	for body, want := range map[string][]string{
 		`{"events":[{"id":"a","kind":"made"},{"id":"b","kind":"sold"}]}`: {
-			"accepted as 2 events; the request itself is kept at tercel.requests.s._", "1/2", "2/2", "tercel.raw.s._.sold", "s:_:sha256:",
+			"accepted as 2 events; the request itself is kept at tercel.requests.s._", "1/2", "2/2", "tercel.raw.s._.sold", "s:_:b~",
 		},
 		`{"events":[]}`: {"no event in it"},
 	} {
