@@ -3,8 +3,9 @@
 // A handler marks an error where its fate is known: [Permanent] when the same
 // message will fail again, [RetryAfter] when somebody named a time to come
 // back, [Postpone] when nobody could have done the work just now, whatever the
-// message, [Queue] when another message comes first. An error without a mark is transient. Package consume alone reads
-// the marks and turns them into one answer to JetStream.
+// message, [Queue] when another message comes first. An error without a mark is
+// transient. Package consume alone reads the marks and turns them into one answer
+// to JetStream.
 package fault
 
 import (

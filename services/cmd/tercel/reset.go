@@ -15,7 +15,7 @@ type reconcileResetCmd struct {
 	apiFlags
 	reasonFlags
 	scopeFlags
-	To        string `help:"The time to go back to." placeholder:"2006-01-02[T15:04:05Z]"`
+	To        string `help:"The time to go back to: a date, a time, or how long ago." placeholder:"TIME"`
 	Beginning bool   `help:"Go back to the beginning, or as far as the resource's start reaches."`
 	Yes       bool   `short:"y" help:"Don't ask."`
 	JSON      bool   `name:"json" help:"Print the plan as one JSON object."`
