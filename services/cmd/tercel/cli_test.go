@@ -118,7 +118,7 @@ func TestMistakesOnTheCommandLineExit2(t *testing.T) {
 		"a reset to nowhere": {"reconcile reset orders", "--to TIME or --beginning"},
 		"a reset to both":    {"reconcile reset orders --beginning --to 2026-11-01", "--to TIME or --beginning"},
 		"of one source":      {"reconcile report --inside --source orders", "--inside: want it without --source"},
-		"a reset to no time": {"reconcile reset orders --to noon", "2026-03-01T12:00:00Z"},
+		"a reset to no time": {"reconcile reset orders --to noon", "how long ago"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
