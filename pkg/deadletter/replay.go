@@ -128,7 +128,7 @@ func (l Letter) verify(ctx context.Context, _ jetstream.JetStream, opts ReplayOp
 type sent struct {
 	stream, subject, msgID string
 	sequence               uint64
-	header                 nats.Header // without what the server obeys
+	header                 nats.Header
 	data                   []byte
 	edited                 bool
 }
@@ -144,7 +144,7 @@ func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage stri
 			return sent{}, err
 		}
 		e, err := l.Apply(patch)
-		return sent{l.Stream, l.Subject, l.MsgID, l.OriginalSequence, original(l.Header), e.After, l.Edited}, err
+		return sent{l.Stream, l.Subject, l.MsgID, l.OriginalSequence, l.Header, e.After, l.Edited}, err
 	}
 	switch {
 	case stage == topology.StageDeliver:
@@ -170,7 +170,7 @@ func (l Letter) original(ctx context.Context, js jetstream.JetStream, stage stri
 	}
 	return sent{
 		stream: topology.StreamRaw, subject: m.Subject, msgID: m.Header.Get(jetstream.MsgIDHeader),
-		sequence: m.Sequence, header: original(m.Header), data: m.Data,
+		sequence: m.Sequence, header: m.Header, data: m.Data,
 	}, nil
 }
 

@@ -14,9 +14,9 @@ import (
 func Again(ctx context.Context, name, subject string, header nats.Header, data []byte) *nats.Msg {
 	m := nats.NewMsg(subject)
 	m.Data = data
-	for name, values := range header {
-		if !strings.HasPrefix(strings.ToLower(name), "nats-") {
-			m.Header[name] = values
+	for key, values := range header {
+		if !strings.HasPrefix(strings.ToLower(key), "nats-") {
+			m.Header[key] = values
 		}
 	}
 	m.Header.Set(HeaderOrigin, string(Replay))

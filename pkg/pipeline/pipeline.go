@@ -221,7 +221,7 @@ func (f *File) validateStreams(c *config.Check) {
 	}
 	late := f.Sink.GiveUpAfter/OverduePart + OverdueLooks*f.Sink.RetryMax
 	if age := f.Streams.Enriched.MaxAge; age > 0 && f.Sink.GiveUpAfter >= age-late {
-		c.Fault("sink.give_up_after", "", "less than streams.enriched.max_age, by a sixteenth of it and twice sink.retry_max")
+		c.Fault("sink.give_up_after", "", "so much that it, a sixteenth more, and twice sink.retry_max are less than streams.enriched.max_age")
 	}
 	if r := f.Streams.Replicas; r != 1 && r != 3 && r != 5 {
 		c.Fault("streams.replicas", "", "1, 3 or 5")

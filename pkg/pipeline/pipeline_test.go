@@ -86,6 +86,36 @@ func TestFileIsReadOverPresetsAndDefaults(t *testing.T) {
 	}
 }
 
+// Promise 3: the dead letters of a destination that can't be opened come late, and the
+// stream is to keep the events for as long.
+func TestGivingUpLeavesRoomBeforeTheStreamLetsGo(t *testing.T) {
+	t.Parallel()
+	for settings, fits := range map[string]bool{
+		"{give_up_after: 16h, retry_max: 29m}": true, // at most an hour and 58 minutes late
+		"{give_up_after: 16h, retry_max: 31m}": false,
+		"{give_up_after: 17h, retry_max: 1s}":  false,
+	} {
+		_, err := decode(strings.Replace(whole, "streams: {", "streams: {enriched: {max_age: 18h}, ", 1) + "sink: " + settings + "\n")
+		if err != nil && !strings.Contains(err.Error(), "sink.give_up_after") || (err == nil) != fits {
+			t.Errorf("%s with 18h in the stream: %v, want that it fits: %t", settings, err, fits)
+		}
+	}
+}
+
+// Who can change a list of origins on its way decides who may send.
+func TestAListOfOriginsIsEncryptedOnItsWay(t *testing.T) {
+	t.Parallel()
+	for list, ok := range map[string]bool{
+		`{url: "https://192.0.2.1/meta"}`: true, `{url: "http://192.0.2.1/meta"}`: false, `{url: "http://127.0.0.1/meta"}`: false,
+		`{url: "http://127.0.0.1/meta", allow_private: true}`: true, `{url: "ftp://127.0.0.1/meta", allow_private: true}`: false,
+	} {
+		_, err := decode(strings.Replace(whole, "  stripe:", "  listed: {preset: stripe, secrets: [env:STRIPE_WEBHOOK_SECRET], origin: {list: "+list+"}}\n  stripe:", 1))
+		if err != nil && !strings.Contains(err.Error(), "origin.list.url") || (err == nil) != ok {
+			t.Errorf("%s: %v, want ok %t", list, err, ok)
+		}
+	}
+}
+
 func TestEveryFaultIsReportedAtOnceWithItsPlace(t *testing.T) {
 	t.Parallel()
 	_, err := decode(`

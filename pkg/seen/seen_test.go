@@ -275,6 +275,20 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// Promise 4: what comes at the very end of the window may reach the stream behind it, so
+// that is not left to the stream.
+func TestTheEndOfTheWindowIsNotLeftToTheStream(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	x := f.index(func(c *seen.Config) { c.Window = time.Minute })
+	for id, age := range map[string]time.Duration{"orders:_:sooner": 45 * time.Second, "orders:_:last": 55 * time.Second} {
+		x.Stored(id, seen.Found{Sequence: f.store(id), StoredAt: time.Now().Add(-age), EventID: "event of " + id})
+		if got, want := f.has(x, id), age > 50*time.Second; got != want {
+			t.Errorf("%s: told here %t, want %t", id, got, want)
+		}
+	}
+}
+
 // Promises 1 and 4: a repeat of what this process has stored itself within the stream's
 // window is the stream's to tell. It may have lost its end meanwhile, and what isn't
 // there is no repeat's first.

@@ -231,7 +231,7 @@ func (a Algorithm) credential() bool { return a == Token || a == Bearer || a == 
 func (a Algorithm) Signs() bool { return !a.credential() && a != None }
 
 // signs tells whether a makes signatures over the string that Signed says.
-func (a Algorithm) signs() bool { return !a.jwt() && !a.credential() && a != None }
+func (a Algorithm) signs() bool { return a.Signs() && !a.jwt() }
 
 // size returns the bytes of a's signatures, or 0 where they vary.
 func (a Algorithm) size() int {

@@ -202,6 +202,23 @@ func TestAReplayPassesOverWhatIsGone(t *testing.T) {
 	}
 }
 
+// An event whose trigger was edited names that as it was before, which isn't sent for it.
+func TestAReplayByRecordLeavesEditedTriggersOut(t *testing.T) {
+	t.Parallel()
+	p := setupPipe(setup(t))
+	edited := trigger("evt-1", "order.paid")
+	edited.TriggerSequence = p.store(edited, `{}`)
+	edited.Resource, edited.RecordID, edited.Version, edited.ObservedAt, edited.Edited = "order", "7", "1", time.Now(), true
+	m := message(edited, `{}`)
+	m.Subject = edited.EnrichedSubject()
+	if _, err := p.js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.planEvents(&adminv1.EventFilter{RecordId: "7"}).GetCount(); n != 0 {
+		t.Errorf("%d triggers are planned, want none", n)
+	}
+}
+
 // Promise 3: what has a trigger's sequence since the stream was made anew isn't sent in
 // its place; it is chosen by its own event.
 func TestAReplaySendsNoOtherTrigger(t *testing.T) {

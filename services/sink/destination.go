@@ -163,18 +163,20 @@ func (d *destination) seek(ctx context.Context) {
 
 // overdue returns the age of events that are to become dead letters now, or 0 if
 // there is none. An outage that passes soon is to cost nothing, so all that are
-// overdue do only once the destination has taken nothing for a while. Before that
-// those do that the stream is about to let go of, however often the sink is started
-// anew. It asks rather than try, since a try hands out others, too.
+// overdue do only once the destination has taken nothing for a while, and one of them
+// has been for as long: each search hands out others, too, and then finds several.
+// Before that those do that the stream is about to let go of, however often the sink
+// is started anew.
 func (d *destination) overdue(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
 	age, kept, err := d.oldest(ctx)
 	all, leaving := d.cfg.GiveUpAfter, kept-pipeline.OverdueLooks*d.cfg.RetryMax
+	late := all / pipeline.OverduePart
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("oldest event for %s: %w", d.name, err)
-	case age > all && time.Since(d.tookAt) > all/pipeline.OverduePart:
+	case age > all+late && time.Since(d.tookAt) > late:
 		return all, nil
 	case kept > 0 && age > max(all, leaving):
 		return max(all, leaving), nil

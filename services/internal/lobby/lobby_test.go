@@ -60,6 +60,19 @@ func (h house) come(from string) (came, error) {
 	return came{in, out}, err
 }
 
+// enter lets in a connection from each address.
+func (h house) enter(t *testing.T, from ...string) (all []came) {
+	t.Helper()
+	for _, addr := range from {
+		c, err := h.come(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
 // Promise 10: who has most connections that wait makes room for the next one, and who
 // has one keeps it.
 func TestWhoMakesRoom(t *testing.T) {
@@ -81,15 +94,7 @@ func TestWhoMakesRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(len(tt.from) - 1)
-			var all []came
-			for _, addr := range tt.from {
-				c, err := h.come(addr)
-				if err != nil {
-					t.Fatal(err)
-				}
-				all = append(all, c)
-			}
+			all := newHouse(len(tt.from)-1).enter(t, tt.from...)
 			for i, c := range all {
 				if got := c.closed(); got != (i == tt.gone) {
 					t.Errorf("connection %d, of %s: closed %t, want that of %d", i, tt.from[i], got, tt.gone)
@@ -139,13 +144,9 @@ func TestRequestsInHandMakeNoRoom(t *testing.T) {
 func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
 	t.Parallel()
 	h := newHouse(4)
-	var all []came
-	come := func(from string) {
-		c, err := h.come(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, c)
+	all := h.enter(t, "192.0.2.2", "192.0.2.1", "192.0.2.1", "192.0.2.1")
+	for _, c := range all[1:] {
+		h.Follow(c.in, http.StateActive)
 	}
 	answered := func(c came) {
 		h.Follow(c.in, http.StateActive)
@@ -153,14 +154,9 @@ func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	come("192.0.2.2")
-	for range 3 {
-		come("192.0.2.1")
-		h.Follow(all[len(all)-1].in, http.StateActive)
-	}
 	answered(all[2])
 	answered(all[3])
-	come("192.0.2.1")
+	all = append(all, h.enter(t, "192.0.2.1")...)
 	for i, c := range all {
 		if c.closed() != (i == 2) {
 			t.Errorf("connection %d: closed %t, want the first that has its answer", i, c.closed())
@@ -177,24 +173,16 @@ func TestWhoHasItsAnswerMakesRoom(t *testing.T) {
 func TestWhoseRestCountsNoMoreMakesRoom(t *testing.T) {
 	t.Parallel()
 	h := newHouse(3)
-	var all []came
-	come := func(from string) {
-		c, err := h.come(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, c)
-	}
-	for range 3 {
-		come("192.0.2.1")
-		h.Follow(all[len(all)-1].in, http.StateActive)
+	all := h.enter(t, "192.0.2.1", "192.0.2.1", "192.0.2.1")
+	for _, c := range all {
+		h.Follow(c.in, http.StateActive)
 	}
 	for i, left := range []time.Duration{lobby.Rest + time.Minute, lobby.Rest, -time.Minute} {
 		if err := all[i].in.SetReadDeadline(time.Now().Add(left)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	come("192.0.2.1")
+	h.enter(t, "192.0.2.1")
 	for i, c := range all {
 		if c.closed() != (i == 1) {
 			t.Errorf("connection %d: closed %t, want the one that is refused", i, c.closed())
